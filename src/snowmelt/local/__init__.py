@@ -1,0 +1,1 @@
+"""Stand-ins for one machine, each at the wire: Snowflake, PostgreSQL, Lambda and Step Functions."""

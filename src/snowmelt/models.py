@@ -1,0 +1,250 @@
+"""The values that travel: events and results of the actions, plans, work items.
+
+Everything here is frozen, and whatever crosses a process is JSON: an event, an object in S3, a status row.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PLAN_FORMAT = 1
+"""Version of the frozen plans; a run is only resumed by code that reads its format."""
+
+
+class Value(BaseModel):
+    """Base of every value: frozen, and no field it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceColumn(Value):
+    """A column as Snowflake describes it.
+
+    ``type`` is the connector's own word: FIXED, REAL, TEXT, DATE, TIMESTAMP_NTZ, TIMESTAMP_LTZ, TIMESTAMP_TZ, VARIANT,
+    OBJECT, ARRAY, BINARY, TIME, BOOLEAN, GEOGRAPHY, GEOMETRY, VECTOR ...
+    ``scale`` is the number of digits after the point of a FIXED, and of a second for times.
+    """
+
+    name: str
+    type: str
+    precision: int | None = None
+    scale: int | None = None
+    length: int | None = None
+    nullable: bool = True
+
+
+class TargetColumn(Value):
+    """A column as PostgreSQL's catalog has it.
+
+    ``type`` is ``pg_type.typname`` (int4, numeric, varchar, timestamptz ...), ``typmod`` is ``pg_attribute.atttypmod``.
+    """
+
+    name: str
+    type: str
+    typmod: int = -1
+    nullable: bool = True
+    has_default: bool = False
+    generated: bool = False
+    identity: Literal["", "always", "by default"] = ""
+
+
+class ColumnPlan(Value):
+    """How one column travels: which expression reads it, as what it is sent, where it goes."""
+
+    source: SourceColumn
+    target: TargetColumn
+    select: str
+    """SQL expression over the quoted source column, without an alias."""
+    wire: str
+    """Arrow type of the values that are encoded, as ``pyarrow`` prints it."""
+
+
+class TableName(Value):
+    """A table in one database, its parts exact."""
+
+    schema_name: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.schema_name}.{self.name}"
+
+
+class TablePlan(Value):
+    """All that is decided about a table before its first row moves; frozen in the store for the run's life."""
+
+    table_id: int
+    source: str
+    """The source table as the config writes it; how status rows and messages name the table."""
+    target: TableName
+    columns: tuple[ColumnPlan, ...]
+    statement: str
+    strategy: Literal["one_scan"] = "one_scan"
+    truncate_onstart: bool
+    append: bool
+    batch_size: int
+    max_retry_attempts: int
+    warnings: tuple[str, ...] = ()
+
+
+class RunPlan(Value):
+    """What a run carries from its first action to its last."""
+
+    plan_format: int = PLAN_FORMAT
+    snowmelt_version: str
+    run_id: str
+    source_name: str
+    config_hash: str
+    config: dict[str, Any]
+    """The part of the config that the hash covers, to say later what changed; no secrets."""
+    target_database: str
+    snowflake_user: str
+    snowflake_role: str
+    parallel_threads: int
+    lambda_timeout_buffer_seconds: float
+    tables: tuple[str, ...]
+    """Source tables; the position is the ``table_id``."""
+
+
+class ScanSlice(Value):
+    """Rows of one immutable result: from a row of one result batch, on through the following batches."""
+
+    query_id: str
+    first_batch: int
+    offset: int
+    rows: int
+
+
+class WorkItem(Value):
+    """Chunks of one table that one invocation is given."""
+
+    item_id: int
+    table_id: int
+    table: str
+    chunks: tuple[int, ...]
+    slowest_seconds: float = 0.0
+    """The longest that a chunk of this table has taken so far; what the next one may need."""
+
+
+class Location(Value):
+    """An object of the store."""
+
+    bucket: str
+    key: str
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+class ValidateConfigEvent(Value):
+    """Check everything, then open a run or resume one."""
+
+    action: Literal["validate_config"]
+    source_name: str | None = None
+    no_resume: bool = False
+    resume_run_id: str | None = None
+    tables: tuple[str, ...] | None = None
+    dry_run: bool = False
+    execution_id: str = Field(min_length=1)
+
+
+class PlanChunksEvent(Value):
+    """Free what is dead, plan what is left."""
+
+    action: Literal["plan_chunks"]
+    run_id: str = Field(min_length=1)
+    execution_id: str = Field(min_length=1)
+    round: int = Field(ge=0)
+
+
+class ProcessChunkEvent(Value):
+    """Load the chunks of a work item."""
+
+    action: Literal["process_chunk"]
+    run_id: str = Field(min_length=1)
+    item: WorkItem
+
+
+class FinalizeEvent(Value):
+    """Give the verdict."""
+
+    action: Literal["finalize"]
+    run_id: str = Field(min_length=1)
+    execution_id: str = Field(min_length=1)
+
+
+class TestConnectionsEvent(Value):
+    """Ask both servers whether they would let a run happen."""
+
+    __test__ = False  # not a test class
+
+    action: Literal["test_connections"]
+    source_name: str | None = None
+
+
+Event = Annotated[
+    ValidateConfigEvent | PlanChunksEvent | ProcessChunkEvent | FinalizeEvent | TestConnectionsEvent,
+    Field(discriminator="action"),
+]
+
+
+# --- results --------------------------------------------------------------------------------------------------------
+
+
+class ValidateConfigResult(Value):
+    """The run that is now open."""
+
+    run_id: str
+    resumed: bool
+    message: str
+    tables: int
+    warnings: tuple[str, ...] = ()
+
+
+class PlanChunksResult(Value):
+    """What the workflow does next. ``wait_seconds`` and ``max_concurrency`` are always set; a manifest only to process."""
+
+    next: Literal["process", "wait", "finalize"]
+    round: int
+    """The round to ask for next."""
+    manifest: Location | None = None
+    items: int = 0
+    max_concurrency: int = 1
+    wait_seconds: int = 0
+    reason: str = ""
+
+
+class ProcessChunkResult(Value):
+    """Chunks by what became of them, and rows that are now in the target."""
+
+    completed: int = 0
+    released: int = 0
+    failed: int = 0
+    skipped: int = 0
+    rows: int = 0
+
+
+class FinalizeResult(Value):
+    """The verdict, or a call to come again."""
+
+    next: Literal["done", "more"]
+    status: Literal["running", "completed", "failed"]
+    message: str
+    report: Location | None = None
+    wait_seconds: int = 0
+
+
+class ConnectionVerdict(Value):
+    """Whether one server would let a run happen, and if not what to do."""
+
+    server: Literal["snowflake", "postgres"]
+    ok: bool
+    message: str
+
+
+class TestConnectionsResult(Value):
+    """One verdict per server."""
+
+    __test__ = False  # not a test class
+
+    ok: bool
+    verdicts: tuple[ConnectionVerdict, ...]
