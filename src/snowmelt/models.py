@@ -97,6 +97,8 @@ class RunPlan(Value):
     config: dict[str, Any]
     """The part of the config that the hash covers, to say later what changed; no secrets."""
     target_database: str
+    snowflake_database: str
+    snowflake_schema: str
     snowflake_user: str
     snowflake_role: str
     parallel_threads: int
@@ -201,7 +203,7 @@ class ValidateConfigResult(Value):
 
 
 class PlanChunksResult(Value):
-    """What the workflow does next. ``wait_seconds`` and ``max_concurrency`` are always set; a manifest only to process."""
+    """What the workflow does next. A manifest comes only with ``process``; the numbers are always set."""
 
     next: Literal["process", "wait", "finalize"]
     round: int

@@ -1,0 +1,76 @@
+"""From an event to the action it names."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from snowmelt.actions.finalize import finalize
+from snowmelt.actions.plan_chunks import plan_chunks
+from snowmelt.actions.process_chunk import process_chunk
+from snowmelt.actions.test_connections import test_connections
+from snowmelt.actions.validate_config import validate_config
+from snowmelt.deadline import Deadline
+from snowmelt.errors import ConfigError
+from snowmelt.models import (
+    Event,
+    FinalizeEvent,
+    PlanChunksEvent,
+    ProcessChunkEvent,
+    ValidateConfigEvent,
+    Value,
+)
+from snowmelt.wiring import Wiring
+
+ACTIONS = ("validate_config", "plan_chunks", "process_chunk", "finalize", "test_connections")
+_EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+def run(event: Mapping[str, Any], wiring: Wiring, deadline: Deadline) -> dict[str, Any]:
+    """The result of the action, as plain JSON. SnowmeltError when it cannot be had."""
+    return _result(parse(event), wiring, deadline).model_dump(mode="json")
+
+
+def parse(event: Mapping[str, Any]) -> Event:
+    """The event as a value; ConfigError names every field that is wrong."""
+    # Callers of StartExecution write null for what they leave out.
+    given = {key: value for key, value in event.items() if value is not None}
+    action = given.get("action")
+    if action not in ACTIONS:
+        raise ConfigError(
+            f"event.action is {action!r}{_suggestion(str(action))}; it must be one of {', '.join(ACTIONS)}"
+        )
+    try:
+        return _EVENTS.validate_python(given)
+    except ValidationError as error:
+        problems = [_problem(str(action), details) for details in error.errors(include_url=False, include_input=False)]
+    raise ConfigError(f"the event of {action} is not right", problems)
+
+
+def _result(event: Event, wiring: Wiring, deadline: Deadline) -> Value:
+    match event:
+        case ValidateConfigEvent():
+            return validate_config(event, wiring, deadline)
+        case PlanChunksEvent():
+            return plan_chunks(event, wiring, deadline)
+        case ProcessChunkEvent():
+            return process_chunk(event, wiring, deadline)
+        case FinalizeEvent():
+            return finalize(event, wiring, deadline)
+        case _:
+            return test_connections(event, wiring)
+
+
+def _problem(action: str, details: Mapping[str, Any]) -> str:
+    path = ".".join(str(part) for part in details["loc"] if part != action)
+    if details["type"] == "extra_forbidden":
+        return f"event.{path}: there is no such field; remove it or mend its name"
+    if details["type"] == "missing":
+        return f"event.{path}: it is missing"
+    return f"event.{path}: {details['msg']}"
+
+
+def _suggestion(action: str) -> str:
+    close = get_close_matches(action, ACTIONS, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""

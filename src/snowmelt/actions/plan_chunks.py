@@ -1,0 +1,251 @@
+"""Free what is dead, start and cut what is waiting, and hand out what can be loaded."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+from snowmelt import manifest_store
+from snowmelt.deadline import Deadline
+from snowmelt.errors import DataError, SnowmeltError, TransientError
+from snowmelt.models import Location, PlanChunksEvent, PlanChunksResult
+from snowmelt.planning import one_scan, rounds, work_items
+from snowmelt.planning.rounds import Before, Outlook, Step
+from snowmelt.planning.work_items import PendingChunk
+from snowmelt.postgres import leases, status_store
+from snowmelt.postgres.session import Session
+from snowmelt.postgres.status_store import PendingRow, RunRow, TableRow
+from snowmelt.snowflake_source import (
+    ResultGoneError,
+    ScanDone,
+    ScanFailed,
+    ScanGone,
+    ScanRunning,
+    SnowflakeSource,
+)
+from snowmelt.wiring import RunResources, Wiring
+
+logger = logging.getLogger(__name__)
+
+MOST_SCANS = 8
+"""Statements under way in Snowflake at once; a warehouse runs eight and queues the rest."""
+SHORT_SCAN_SECONDS = 10.0
+"""How long a plan stays for scans that are about to end, rather than send the workflow into a wait."""
+SPLIT_PARTS = 4
+BUSY_WAIT_SECONDS = 5
+
+
+def plan_chunks(event: PlanChunksEvent, wiring: Wiring, deadline: Deadline) -> PlanChunksResult:
+    """What the workflow does next: process a manifest, wait, or finalize.
+
+    Two calls at once do no harm: the second answers ``wait``. StalledError ends a run that no longer moves.
+    """
+    run = wiring.open_run(event.run_id)
+    deadline = run.within_buffer(deadline)
+    with run.target() as session, status_store.only_planner(session, event.run_id) as alone:
+        row = status_store.drive(session, event.run_id, run.driver(event.execution_id))
+        if not alone:
+            return PlanChunksResult(
+                next="wait",
+                round=event.round + 1,
+                wait_seconds=BUSY_WAIT_SECONDS,
+                reason="another planner is at work",
+            )
+        if row.status != "running":
+            return PlanChunksResult(next="finalize", round=event.round + 1, reason=f"the run is {row.status}")
+        return _Plan(run, session, deadline, event).result(row)
+
+
+class _Plan:
+    """One call, alone at work on its run."""
+
+    def __init__(self, run: RunResources, session: Session, deadline: Deadline, event: PlanChunksEvent) -> None:
+        self._run = run
+        self._session = session
+        self._deadline = deadline
+        self._event = event
+
+    def result(self, before: RunRow) -> PlanChunksResult:
+        living, freed = leases.free_dead(
+            self._session, self._event.run_id, lambda table_id: self._run.table(table_id).max_retry_attempts
+        )
+        if freed:
+            logger.warning("leases of dead workers freed", extra={"chunks": freed})
+        self._scan()
+        self._split_what_does_not_fit()
+
+        pending = status_store.pending_chunks(self._session, self._event.run_id)
+        tallies = status_store.chunk_tallies(self._session, self._event.run_id)
+        tables = status_store.read_tables(self._session, self._event.run_id)
+        found = Outlook(
+            claimable=len(pending),
+            running=len(living),
+            scanning=sum(t.status in ("pending", "scanning") for t in tables),
+            progress_mark=sum(t.moved for t in tallies.values()) + _stages(tables),
+            lease_seconds=min((lease.seconds_left for lease in living), default=None),
+        )
+        step = rounds.decide(
+            self._event.run_id,
+            self._event.round,
+            Before(before.progress_mark, before.stalled_rounds, before.waits, before.error_text),
+            found,
+        )
+        manifest, items = self._manifest(step, pending, before)
+        status_store.record_round(
+            self._session,
+            self._event.run_id,
+            waits=step.waits,
+            stalled_rounds=step.stalled_rounds,
+            progress_mark=found.progress_mark,
+        )
+        logger.info(
+            "planned",
+            extra={"next": step.next, "reason": step.reason, "items": items, "round": self._event.round},
+        )
+        return PlanChunksResult.model_validate(
+            {
+                "next": step.next,
+                "round": self._event.round + 1,
+                "manifest": manifest,
+                "items": items,
+                "max_concurrency": self._run.plan.parallel_threads,
+                "wait_seconds": step.wait_seconds,
+                "reason": step.reason,
+            }
+        )
+
+    # --- scans ------------------------------------------------------------------------------------------------------
+
+    def _scan(self) -> None:
+        """Submit scans, and cut the results of those that have ended; stay a little for short ones."""
+        if not self._waiting_tables():
+            return
+        patience = time.monotonic() + SHORT_SCAN_SECONDS
+        pause = 0.05
+        with self._run.source() as snowflake:
+            while waiting := self._waiting_tables():
+                self._submit(waiting, snowflake)
+                self._poll(self._waiting_tables(), snowflake)
+                out_of_time = not self._deadline.allows(5 * pause) or time.monotonic() > patience
+                if out_of_time or status_store.pending_chunks(self._session, self._event.run_id):
+                    # Whatever is ready is loaded while the other scans go on.
+                    return
+                time.sleep(pause)
+                pause = min(1.0, 2 * pause)
+
+    def _waiting_tables(self) -> Sequence[TableRow]:
+        rows = status_store.read_tables(self._session, self._event.run_id)
+        return [t for t in rows if t.status in ("pending", "scanning")]
+
+    def _submit(self, waiting: Sequence[TableRow], snowflake: SnowflakeSource) -> None:
+        under_way = sum(t.status == "scanning" for t in waiting)
+        for table in [t for t in waiting if t.status == "pending"][: MOST_SCANS - under_way]:
+            try:
+                query_id = snowflake.submit(self._run.table(table.table_id).statement)
+            except TransientError:
+                raise
+            except SnowmeltError as error:
+                self._give_up(table, error)
+                continue
+            if not status_store.record_scan(self._session, self._event.run_id, table.table_id, query_id):
+                snowflake.cancel(query_id)
+            logger.info("scan submitted", extra={"table": table.source_table, "query_id": query_id})
+
+    def _poll(self, waiting: Sequence[TableRow], snowflake: SnowflakeSource) -> None:
+        for table in waiting:
+            if table.status != "scanning" or table.query_id is None:
+                continue
+            match snowflake.scan_state(table.query_id):
+                case ScanRunning():
+                    continue
+                case ScanDone():
+                    self._cut(table, table.query_id, snowflake)
+                case ScanFailed(message=message):
+                    self._give_up(table, DataError(f"table {table.source_table}: {message}"))
+                case ScanGone():
+                    # Nothing of it has been loaded yet, so another scan loses nothing.
+                    status_store.forget_scan(self._session, self._event.run_id, table.table_id, table.query_id)
+
+    def _cut(self, table: TableRow, query_id: str, snowflake: SnowflakeSource) -> None:
+        plan = self._run.table(table.table_id)
+        try:
+            row_counts = snowflake.open_result(query_id).row_counts
+        except ResultGoneError:
+            status_store.forget_scan(self._session, self._event.run_id, table.table_id, query_id)
+            return
+        manifest_store.save_row_counts(self._run.store, self._event.run_id, query_id, row_counts)
+        chunks = tuple(one_scan.plan(query_id, row_counts, plan.batch_size))
+        try:
+            status_store.start_loading(
+                self._session,
+                self._event.run_id,
+                plan,
+                query_id=query_id,
+                source_rows=sum(row_counts),
+                chunks=chunks,
+            )
+        except DataError as error:
+            self._give_up(table, error)
+            return
+        logger.info(
+            "table planned",
+            extra={
+                "table": table.source_table,
+                "chunks": len(chunks),
+                "rows": sum(row_counts),
+                "query_id": query_id,
+            },
+        )
+
+    def _give_up(self, table: TableRow, error: SnowmeltError) -> None:
+        status_store.fail_table(self._session, self._event.run_id, table.table_id, error)
+        logger.error(error.message, extra={"table": table.source_table, "error_code": error.code})
+
+    # --- chunks -----------------------------------------------------------------------------------------------------
+
+    def _split_what_does_not_fit(self) -> None:
+        for chunk in status_store.pending_chunks(self._session, self._event.run_id):
+            if chunk.error_code != leases.TOO_LONG or chunk.reads.rows < 2:
+                continue
+            row_counts = manifest_store.load_row_counts(self._run.store, self._event.run_id, chunk.reads.query_id)
+            parts = one_scan.split(chunk.reads, row_counts, SPLIT_PARTS)
+            plan = self._run.table(chunk.table_id)
+            if status_store.split_chunk(self._session, self._event.run_id, plan, chunk.chunk_id, parts):
+                logger.info(
+                    "chunk split, as it does not fit in an invocation",
+                    extra={"table": chunk.source_table, "chunk": chunk.chunk_id, "parts": len(parts)},
+                )
+
+    def _manifest(self, step: Step, pending: Sequence[PendingRow], before: RunRow) -> tuple[Location | None, int]:
+        if step.next != "process":
+            return None, 0
+        items = tuple(
+            work_items.plan(
+                [PendingChunk(c.table_id, c.source_table, c.chunk_id) for c in pending],
+                workers=self._run.plan.parallel_threads,
+                slowest_seconds=self._slowest_seconds(pending),
+            )
+        )
+        # The round of the run, not of the execution: no two plans write under one name.
+        name = f"{before.rounds:06}"
+        return manifest_store.save_manifest(self._run.store, self._event.run_id, name, items), len(items)
+
+    def _slowest_seconds(self, pending: Sequence[PendingRow]) -> Mapping[int, float]:
+        slowest = status_store.slowest_chunks(self._session, self._event.run_id)
+        for chunk in pending:
+            if chunk.spent_seconds is not None:
+                slowest[chunk.table_id] = max(slowest.get(chunk.table_id, 0.0), chunk.spent_seconds)
+        return slowest
+
+
+def _stages(tables: Sequence[TableRow]) -> int:
+    """A number that grows whenever a table reaches its next stage."""
+    stage = {
+        "pending": 0,
+        "scanning": 1,
+        "loading": 2,
+        "finalizing": 3,
+        "completed": 4,
+        "failed": 4,
+        "abandoned": 4,
+    }
+    return sum(stage[t.status] for t in tables)

@@ -1,0 +1,47 @@
+"""Ask both servers whether they would let a run happen."""
+
+from snowmelt.config import Config, SourceConfig
+from snowmelt.errors import SnowmeltError
+from snowmelt.models import ConnectionVerdict, TestConnectionsEvent, TestConnectionsResult
+from snowmelt.postgres import status_store
+from snowmelt.wiring import Wiring
+
+
+def test_connections(event: TestConnectionsEvent, wiring: Wiring) -> TestConnectionsResult:
+    """One verdict per server: reached, signed in, and allowed to do what a run does; or what to mend.
+
+    ConfigError only when the config itself cannot be read.
+    """
+    config = wiring.config()
+    source = config.source(event.source_name)
+    verdicts = (_snowflake(wiring, config, source), _postgres(wiring, config, source))
+    return TestConnectionsResult(ok=all(v.ok for v in verdicts), verdicts=verdicts)
+
+
+def _snowflake(wiring: Wiring, config: Config, source: SourceConfig) -> ConnectionVerdict:
+    try:
+        with wiring.source(config, source, run_id=None) as snowflake:
+            identity = snowflake.identity()
+            for table in source.select(None):
+                snowflake.describe_table(source.snowflake_database, source.snowflake_schema, table.snowflake_name)
+    except SnowmeltError as error:
+        return ConnectionVerdict(server="snowflake", ok=False, message=error.message)
+    return ConnectionVerdict(
+        server="snowflake",
+        ok=True,
+        message=f"signed in as {identity.user}, role {identity.role}, warehouse {identity.warehouse}; "
+        f"every table of {source.source_name} can be read",
+    )
+
+
+def _postgres(wiring: Wiring, config: Config, source: SourceConfig) -> ConnectionVerdict:
+    try:
+        with wiring.target(config, source.postgres_database, "snowmelt test") as session:
+            server = status_store.check_access(session)
+    except SnowmeltError as error:
+        return ConnectionVerdict(server="postgres", ok=False, message=error.message)
+    return ConnectionVerdict(
+        server="postgres",
+        ok=True,
+        message=f"connected to {server['database']} as {server['user']}, PostgreSQL {server['version'] // 10_000}",
+    )

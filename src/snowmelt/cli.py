@@ -1,0 +1,255 @@
+"""The command line: each command turns its flags into one call, and the result into lines or JSON."""
+
+import os
+import secrets
+import socket
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from snowmelt import __version__, actions, config, console, monitor, runner, sql
+from snowmelt.config import Config, SourceConfig
+from snowmelt.deadline import Deadline
+from snowmelt.errors import ConfigError, SnowmeltError
+from snowmelt.models import ValidateConfigResult
+from snowmelt.settings import Settings, environment
+from snowmelt.wiring import Wiring
+
+app = typer.Typer(
+    help="Move tables out of Snowflake into PostgreSQL, every row exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Look at a config.", no_args_is_help=True)
+status_app = typer.Typer(help="See how far runs are.", invoke_without_command=True)
+app.add_typer(config_app, name="config")
+app.add_typer(status_app, name="status")
+
+ConfigPath = Annotated[
+    str, typer.Option("--config", "-c", help="Config file, or s3://bucket/key.", envvar="SNOWMELT_CONFIG")
+]
+SourceName = Annotated[
+    str | None, typer.Option("--source", "-s", help="Source of the config; not needed when it has one.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
+LogLevel = Annotated[str | None, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.", metavar="LEVEL")]
+
+EXIT_FAILED = 1
+EXIT_UNFINISHED = 4
+
+
+def main() -> None:
+    """Run the command line; a failure that can be explained is one line on stderr and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except ConfigError as error:
+        _explain(error)
+    except SnowmeltError as error:
+        _explain(error)
+    except KeyboardInterrupt:
+        console.err.print("stopped; what was completed stays, start again to resume")
+        sys.exit(EXIT_UNFINISHED)
+    except BrokenPipeError:
+        # Whoever read us has gone, as `| head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+
+
+def _explain(error: SnowmeltError) -> None:
+    lines = error.problems if isinstance(error, ConfigError) and len(error.problems) > 1 else ()
+    head = error.message.split("; ")[0] if lines else error.message
+    console.err.print(f"{error.code}: {head}", markup=False)
+    for line in lines:
+        console.err.print(f"  {line}", markup=False)
+    sys.exit(error.exit_code)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        console.out.print(__version__)
+        raise typer.Exit
+
+
+# --- the main job ---------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def migrate(
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
+    no_resume: Annotated[bool, typer.Option("--no-resume", help="Close an unfinished run and start fresh.")] = False,
+    resume_run_id: Annotated[str | None, typer.Option("--resume-run-id", help="Finish this run.")] = None,
+    tables: Annotated[str | None, typer.Option("--tables", help="Only these tables, separated by commas.")] = None,
+    as_json: AsJson = False,
+    log_level: LogLevel = None,
+) -> None:
+    """Migrate a source; an unfinished run of it is resumed."""
+    console.set_up_logging(log_level, as_json=as_json)
+    wiring = _wiring(config_path)
+    start = {
+        "source_name": source,
+        "no_resume": no_resume,
+        "resume_run_id": resume_run_id,
+        "tables": [t.strip() for t in tables.split(",")] if tables else None,
+    }
+    parsed, found = _source(wiring, source)
+    with ExitStack() as stack:
+
+        def show(run: ValidateConfigResult) -> None:
+            for line in (run.message, *(f"warning: {w}" for w in run.warnings)):
+                console.err.print(line, markup=False)
+            watched = stack.enter_context(monitor.watch(wiring, parsed, found))
+            stack.enter_context(console.live_progress(watched, run.run_id))
+
+        outcome = runner.migrate(start, wiring, execution_id=_execution_id(), on_run=show)
+    with monitor.watch(wiring, parsed, found) as watched:
+        run, moved = watched.run(outcome.run_id), watched.tables(outcome.run_id)
+    if as_json:
+        console.show_json(
+            {
+                **run.model_dump(mode="json"),
+                "resumed": outcome.resumed,
+                "message": outcome.message,
+                "warnings": outcome.warnings,
+                "report": outcome.report and outcome.report.model_dump(),
+                "tables": [t.model_dump(mode="json") for t in moved],
+            }
+        )
+    else:
+        console.show_tables(moved, outcome.message)
+    if outcome.status != "completed":
+        raise typer.Exit(EXIT_FAILED)
+
+
+@app.command("test-connections")
+def try_connections(
+    config_path: ConfigPath = "config.json", source: SourceName = None, as_json: AsJson = False
+) -> None:
+    """Ask both servers whether they would let a run happen."""
+    console.set_up_logging("WARNING", as_json=as_json)
+    event = {"action": "test_connections", "source_name": source}
+    result = actions.run(event, _wiring(config_path), Deadline.after(runner.INVOCATION_SECONDS))
+    if as_json:
+        console.show_json(result)
+    else:
+        for verdict in result["verdicts"]:
+            console.out.print(
+                f"{verdict['server']}: {'ok' if verdict['ok'] else 'FAILED'}: {verdict['message']}", markup=False
+            )
+    if not result["ok"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+# --- status ---------------------------------------------------------------------------------------------------------
+
+
+@status_app.callback()
+def status(
+    context: typer.Context,
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
+    run_id: Annotated[str | None, typer.Option("--run", help="This run, rather than the latest.")] = None,
+    all_runs: Annotated[bool, typer.Option("--all", help="A line for each of the latest runs.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """See how far a run is: the latest, unless one is named."""
+    if context.invoked_subcommand is not None:
+        return
+    wiring = _wiring(config_path)
+    with monitor.watch(wiring, *_source(wiring, source)) as watched:
+        runs = watched.runs() if run_id is None else (watched.run(run_id),)
+        moved = watched.tables(runs[0].run_id) if runs and not all_runs else ()
+    if as_json:
+        listed = [r.model_dump(mode="json") for r in runs]
+        tables = [t.model_dump(mode="json") for t in moved]
+        console.show_json(listed if all_runs else {**listed[0], "tables": tables} if listed else None)
+    elif not runs:
+        console.out.print("no run yet")
+    elif all_runs:
+        console.show_runs(runs)
+    else:
+        console.show_tables(moved, f"run {runs[0].run_id}: {runs[0].status}, {runs[0].seconds:.0f} s")
+
+
+@status_app.command("install")
+def install(
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
+    show: Annotated[bool, typer.Option("--print", help="Print the DDL; connect to nothing.")] = False,
+) -> None:
+    """Put the status schema into the target database, or print its DDL."""
+    if show:
+        sys.stdout.write(sql.text("status_schema.sql"))
+        return
+    wiring = _wiring(config_path)
+    console.out.print(f"status schema installed: {monitor.install(wiring, *_source(wiring, source))}", markup=False)
+
+
+# --- config ---------------------------------------------------------------------------------------------------------
+
+
+@config_app.command("check")
+def check(config_path: ConfigPath = "config.json", as_json: AsJson = False) -> None:
+    """Read a config and report every problem in it; connects to nothing."""
+    parsed = _wiring(config_path).config()
+    summary = [{"source_name": s.source_name, "enabled": s.enabled, "tables": len(s.tables)} for s in parsed.sources]
+    if as_json:
+        console.show_json({"ok": True, "sources": summary})
+        return
+    for line in summary:
+        state = "" if line["enabled"] else " (not enabled)"
+        console.out.print(f"ok: source {line['source_name']}, {line['tables']} tables{state}", markup=False)
+
+
+@config_app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of the config, for editors."""
+    console.show_json(config.json_schema())
+
+
+# --- one machine ----------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def sandbox(
+    load: Annotated[
+        Path | None, typer.Option(help="Folder of CSV or Parquet files, a table each.", exists=True)
+    ] = None,
+    into: Annotated[str, typer.Option(help="Snowflake database and schema the files go to.")] = "SANDBOX.PUBLIC",
+    env_file: Annotated[Path | None, typer.Option(help="Write the environment to this file too.")] = None,
+    directory: Annotated[Path | None, typer.Option(help="Keep both servers' data in this folder.")] = None,
+) -> None:
+    """Start a stand-in for Snowflake and a real PostgreSQL, and stay until stopped."""
+    try:
+        from snowmelt.local.sandbox import run
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the sandbox needs {error.name}; install snowmelt[local]") from error
+    run(load=load, into=into, env_file=env_file, directory=directory)
+
+
+# --- what commands share --------------------------------------------------------------------------------------------
+
+
+def _wiring(config_path: str) -> Wiring:
+    return Wiring(Settings(config=config_path), environment())
+
+
+def _source(wiring: Wiring, name: str | None) -> tuple[Config, SourceConfig]:
+    parsed = wiring.config()
+    return parsed, parsed.source(name)
+
+
+def _execution_id() -> str:
+    """A name for this process that says where to look for it."""
+    return f"local:{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+
+
+if __name__ == "__main__":
+    main()

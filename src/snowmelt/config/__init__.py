@@ -1,0 +1,25 @@
+"""The config: one JSON file, checked as a whole before anything moves.
+
+Text becomes a tree, placeholders and the environment fill it, ``shape`` says what fits, ``checks`` what does
+not go together, and ``problems`` words all that is wrong for one error.
+"""
+
+from snowmelt.config.fallbacks import read_dotenv
+from snowmelt.config.fingerprint import config_hash, differences, frozen
+from snowmelt.config.parsing import load
+from snowmelt.config.schema import json_schema
+from snowmelt.config.shape import Config, PostgresConfig, SnowflakeConfig, SourceConfig, TableConfig
+
+__all__ = [
+    "Config",
+    "PostgresConfig",
+    "SnowflakeConfig",
+    "SourceConfig",
+    "TableConfig",
+    "config_hash",
+    "differences",
+    "frozen",
+    "json_schema",
+    "load",
+    "read_dotenv",
+]

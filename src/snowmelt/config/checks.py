@@ -1,0 +1,174 @@
+"""What a config must not say although every single value of it is well-formed.
+
+The checks read the plain tree, not the models, so that they find their mistakes beside malformed values.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from snowmelt.config import names
+from snowmelt.config.fallbacks import variable
+from snowmelt.config.placeholders import Unfilled
+from snowmelt.config.problems import Path, Problem, level, meant_by, written
+from snowmelt.config.shape import SIGN_IN_KEYS, Config, TableConfig
+
+Tree = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A setting that the format has and this version does not act on."""
+
+    level: type[Config] | type[TableConfig]
+    key: str
+    only: object = None
+    """The one value that is refused; None for all but the default."""
+
+
+NOT_SUPPORTED_YET = (
+    Refused(Config, "insert_only_mode"),
+    Refused(TableConfig, "chunking", only="key_range"),
+    Refused(TableConfig, "chunking_columns"),
+    Refused(TableConfig, "chunking_column_types"),
+    Refused(TableConfig, "uniqueness_columns"),
+    Refused(TableConfig, "sort_columns"),
+    Refused(TableConfig, "source_watermark"),
+    Refused(TableConfig, "target_watermark"),
+    Refused(TableConfig, "disable_index"),
+    Refused(TableConfig, "insert_only_mode"),
+    Refused(TableConfig, "parallel_threads"),
+)
+"""Refused rather than ignored. A setting that comes to work loses its line here, and its mark in the docs."""
+
+
+_ADVICE = {
+    "source_name": "give each source its own",
+    "source": "list each table once",
+    "target": "give each table its own",
+}
+
+
+def refusals(tree: Tree) -> Iterator[Problem]:
+    """A problem for each setting that would have no effect; null, false, empty or the default is fine.
+
+    What is disabled may keep its settings.
+    """
+    places: list[tuple[Path, Tree]] = [((), tree)]
+    enabled = (source for source in _sources(tree) if _is_enabled(source))
+    places += [table for source in enabled for table in _tables(*source) if _is_enabled(table)]
+    for path, given in places:
+        for refused in NOT_SUPPORTED_YET:
+            value = given.get(refused.key)
+            if level(path) is refused.level and _is_set(value) and refused.only in (None, value):
+                setting = f"{refused.only} is" if refused.only else "is"
+                yield Problem((*path, refused.key), f"{setting} not supported by this version; remove it")
+
+
+def contradictions(tree: Tree) -> Iterator[Problem]:
+    """Problems between values: of one table, of tables with each other, of sources with each other."""
+    yield from _sign_in(tree)
+    sources = list(_sources(tree))
+    yield from _shared(sources, "source_name", lambda source: _text(source, "source_name"))
+    for source in sources:
+        tables = list(_tables(*source))
+        enabled = [table for table in tables if _is_enabled(table)]
+        yield from _shared(enabled, "source", _snowflake_name)
+        yield from _shared(enabled, "target", _postgres_name)
+        for path, table in tables:
+            yield from (Problem((*path, key), text) for key, text in _within(table))
+
+
+def _sign_in(tree: Tree) -> Iterator[Problem]:
+    given = tree.get("snowflake")
+    misspelt = any(key not in Config.model_fields and meant_by((key,)) == ["snowflake"] for key in tree)
+    if not isinstance(given, dict) or misspelt:
+        return
+    meant = {key for as_given in given for key in (as_given, *meant_by(("snowflake", as_given)))}
+    if meant.isdisjoint(SIGN_IN_KEYS):
+        keys = ", ".join(SIGN_IN_KEYS)
+        variables = ", ".join(str(variable(("snowflake", key))) for key in SIGN_IN_KEYS)
+        text = f"there is no way to sign in; set one of {keys}, or in the environment one of {variables}"
+        yield Problem(("snowflake", SIGN_IN_KEYS[0]), text)
+
+
+def _shared(places: list[tuple[Path, Tree]], key: str, identity: Callable[[Tree], str | None]) -> Iterator[Problem]:
+    first: dict[str, Path] = {}
+    for path, given in places:
+        name = identity(given)
+        if name is None:
+            continue
+        if name in first:
+            yield Problem((*path, key), f"{name} is that of {written(first[name])} too; {_ADVICE[key]}")
+        first.setdefault(name, path)
+
+
+def _within(table: Tree) -> Iterator[tuple[str, str]]:
+    columns, types = _list(table, "chunking_columns"), _list(table, "chunking_column_types")
+    watermark = _text(table, "source_watermark")
+    if _is_set(table.get("truncate_onstart")) and _is_set(table.get("append")):
+        yield "append", "contradicts truncate_onstart; keep one of them"
+    if table.get("chunking") == "key_range" and not columns:
+        yield "chunking", "key_range needs chunking_columns; name them, or take auto"
+    if table.get("chunking") == "one_scan" and columns:
+        yield "chunking_columns", "have no effect with chunking one_scan; remove them, or take auto"
+    if types and len(types) != len(columns):
+        yield "chunking_column_types", f"needs one type per chunking column, {len(columns)}, not {len(types)}"
+    if watermark and not (_list(table, "uniqueness_columns") or _is_set(table.get("truncate_onstart"))):
+        yield "source_watermark", "needs uniqueness_columns, or truncate_onstart; add one of them"
+    if table.get("target_watermark") and not watermark:
+        yield "target_watermark", "needs source_watermark; add it"
+    for key in ("chunking_columns", "uniqueness_columns", "sort_columns"):
+        names_given = [name for name in _list(table, key) if isinstance(name, str)]
+        repeated = sorted({name for name in names_given if names_given.count(name) > 1})
+        if repeated:
+            yield key, f"names {', '.join(repeated)} more than once; name each column once"
+    if not table.get("target") and _snowflake_name(table) and not _postgres_name(table):
+        yield "target", "is needed, because the source's name is too long for PostgreSQL; add it"
+
+
+def _sources(tree: Tree) -> Iterator[tuple[Path, Tree]]:
+    for position, source in enumerate(_list(tree, "sources")):
+        if isinstance(source, dict):
+            yield ("sources", position), source
+
+
+def _tables(path: Path, source: Tree) -> Iterator[tuple[Path, Tree]]:
+    for position, table in enumerate(_list(source, "tables")):
+        if isinstance(table, dict):
+            yield (*path, "tables", position), table
+
+
+def _is_enabled(place: tuple[Path, Tree]) -> bool:
+    return _is_set(place[1].get("enabled", True))
+
+
+def _list(given: Tree, key: str) -> list[Any]:
+    value = given.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _text(given: Tree, key: str) -> str | None:
+    value = given.get(key)
+    return value if isinstance(value, str) and not isinstance(value, Unfilled) else None
+
+
+def _is_set(value: object) -> bool:  # a flag from the environment is still text here
+    return bool(value) and not (isinstance(value, str) and value.lower() == "false")
+
+
+def _snowflake_name(table: Tree) -> str | None:
+    return _name(names.in_snowflake, _text(table, "source"))
+
+
+def _postgres_name(table: Tree) -> str | None:
+    if table.get("target"):
+        return _name(names.in_postgres, _text(table, "target"))
+    return _name(names.default_target, _text(table, "source"))
+
+
+def _name(exact: Callable[[str], str], as_written: str | None) -> str | None:
+    try:
+        return None if as_written is None else exact(as_written)
+    except ValueError:  # said where the value itself is judged
+        return None

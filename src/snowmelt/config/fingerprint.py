@@ -1,0 +1,62 @@
+"""The part of the config that shapes a run: what it is, whether it changed, and what changed."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from snowmelt.config.shape import Config, SourceConfig, TableConfig
+
+
+def frozen(config: Config, source: SourceConfig, tables: Sequence[TableConfig]) -> dict[str, Any]:
+    """What the run of those tables depends on, as JSON, with every default filled in and without any secret.
+
+    Global settings that tables inherit appear in the tables; names appear as the databases know them. How a
+    server is signed in to, and how long a run stays resumable, shape no run.
+    """
+    return {
+        "snowflake": config.snowflake.model_dump(include={"account", "user", "role", "warehouse"}),
+        "postgres": config.postgres.model_dump(include={"host", "port", "user"}),
+        "parallel_threads": config.parallel_threads,
+        "lambda_timeout_buffer_seconds": config.lambda_timeout_buffer_seconds,
+        "source": {
+            "source_name": source.source_name,
+            "source_sf_database": source.snowflake_database,
+            "source_sf_schema": source.snowflake_schema,
+            "target_pg_database": source.postgres_database,
+            "target_pg_schema": source.postgres_schema,
+        },
+        "tables": {table.source: _table(config.with_defaults(table)) for table in tables},
+    }
+
+
+def _table(table: TableConfig) -> dict[str, Any]:
+    return {**table.model_dump(mode="json", exclude={"enabled", "source"}), "target": table.postgres_name}
+
+
+def config_hash(part: Mapping[str, Any]) -> str:
+    """SHA-256, in hex, of a frozen config.
+
+    The order of keys and of tables does not count, because both are keys of objects here; the order of
+    columns in a list does, because it shapes the chunks.
+    """
+    canonical = json.dumps(part, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
+    """What changed between frozen configs, sorted: ``tables.FLIGHTS.batch_size: 500000 -> 1000000``."""
+    return tuple(sorted(_changes(old, new, "")))
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key in old.keys() | new.keys():
+        path = f"{prefix}{key}"
+        if key not in new:
+            yield f"{path}: removed"
+        elif key not in old:
+            yield f"{path}: added"
+        elif isinstance(old[key], Mapping) and isinstance(new[key], Mapping):
+            yield from _changes(old[key], new[key], f"{path}.")
+        elif old[key] != new[key]:
+            yield f"{path}: {json.dumps(old[key])} -> {json.dumps(new[key])}"

@@ -1,0 +1,286 @@
+"""The config's shape: every key, its type, its bounds and its default.
+
+The attributes' docstrings are the descriptions in the JSON Schema.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from difflib import get_close_matches
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from snowmelt.config import names
+from snowmelt.config.values import (
+    Chunking,
+    Count,
+    Duration,
+    Flag,
+    Host,
+    KeyType,
+    Port,
+    PostgresName,
+    Seconds,
+    Secret,
+    SnowflakeName,
+    SslMode,
+    Text,
+    Threads,
+    default_sslmode,
+)
+from snowmelt.errors import ConfigError
+
+SignIn = Literal["private_key", "private_key_path", "token", "password"]
+
+SIGN_IN_KEYS: tuple[SignIn, ...] = ("private_key", "private_key_path", "token", "password")
+"""Ways to sign in to Snowflake, the one that is taken first coming first."""
+
+SECRET_KEYS = frozenset({"private_key", "private_key_passphrase", "token", "password"})
+"""Keys whose values are never shown."""
+
+
+class _Part(BaseModel):
+    """Base of the config's parts: frozen, no key it does not know, no input in the text of its errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+
+
+# --- connections --------------------------------------------------------------------------------------------
+
+
+class SnowflakeConfig(_Part):
+    """How to reach Snowflake. Absent keys come from the environment: SNOWFLAKE_ACCOUNT and so on."""
+
+    account: Text
+    """Account identifier, such as myorg-myaccount."""
+    user: Text
+    """User that reads the source tables."""
+    private_key: Secret | None = None
+    """Key pair: the RSA private key as PEM text or base64 of its DER."""
+    private_key_path: Text | None = None
+    """Key pair: file of the RSA private key."""
+    private_key_passphrase: Secret | None = None
+    """Passphrase of an encrypted private key."""
+    token: Secret | None = None
+    """OAuth access token."""
+    password: Secret | None = None
+    """Password, where the account still lets one sign in alone."""
+    role: Text | None = None
+    """Role to use; the user's default role otherwise."""
+    warehouse: Text | None = None
+    """Warehouse to use; the user's default warehouse otherwise."""
+    host: Host | None = None
+    """Server, if not <account>.snowflakecomputing.com."""
+    port: Port = 443
+    """Port of the server."""
+    protocol: Literal["https", "http"] = "https"
+    """http is for a stand-in on this machine."""
+    statement_timeout_seconds: Annotated[Count, Field(le=604_800)] = 21_600
+    """Snowflake ends a statement that runs longer."""
+
+    @property
+    def sign_in(self) -> SignIn:
+        """The way to sign in that is used: the first one given, in the order of SIGN_IN_KEYS."""
+        for key in SIGN_IN_KEYS:
+            if getattr(self, key) is not None:
+                return key
+        raise ConfigError("snowflake: no way to sign in; set private_key, private_key_path, token or password")
+
+
+class PostgresConfig(_Part):
+    """How to reach PostgreSQL. Absent keys come from the environment: POSTGRES_HOST and so on."""
+
+    host: Host
+    """Server, or the folder of its socket."""
+    port: Port = 5432
+    """Port of the server."""
+    user: Text
+    """Role that owns or may write the target tables."""
+    password: Secret | None = None
+    """Password; absent where the server asks for none or libpq finds it by itself."""
+    sslmode: SslMode = Field(default_factory=lambda data: default_sslmode(data.get("host")))
+    """As in libpq; verify-full by default, prefer for a server on this machine."""
+    sslrootcert: Text | None = None
+    """File of the certificate authorities that are trusted, or system."""
+
+
+# --- what moves ---------------------------------------------------------------------------------------------
+
+
+class TableConfig(_Part):
+    """One table that moves."""
+
+    enabled: Flag = True
+    """false leaves the table out."""
+    source: SnowflakeName
+    """Table or view in Snowflake: upper case, unless in double quotes."""
+    target: PostgresName | None = None
+    """Table in PostgreSQL: lower case, unless in double quotes; by default the source's name so."""
+    source_filter: Text | None = None
+    """Condition in Snowflake's SQL; only rows for which it is true are read."""
+    chunking: Chunking = "auto"
+    """How the table is cut: auto, one_scan, or key_range."""
+    chunking_columns: tuple[Text, ...] = ()
+    """Columns whose ranges make the chunks, the most significant first."""
+    chunking_column_types: tuple[KeyType, ...] = ()
+    """Types of the chunking columns, in their order."""
+    uniqueness_columns: tuple[Text, ...] = ()
+    """Columns that identify a row."""
+    sort_columns: tuple[Text, ...] = ()
+    """Order in which a chunk is read; the chunking columns by default."""
+    source_watermark: Text | None = None
+    """Column of the source that grows with every change of a row."""
+    target_watermark: Text | None = None
+    """Column of the target that holds the source's watermark."""
+    truncate_onstart: Flag = False
+    """true empties the target once, before a new run loads it."""
+    append: Flag = False
+    """true adds the rows to a target that is not empty."""
+    disable_index: Flag = False
+    """true drops the target's indexes for the load and builds them again."""
+    insert_only_mode: Flag | None = None
+    """true skips rows that exist; the global setting by default."""
+    parallel_threads: Threads | None = None
+    """Chunks of this table that are loaded at once; the global setting by default."""
+    batch_size: Count | None = None
+    """Rows per chunk; the global setting by default."""
+    max_retry_attempts: Count | None = None
+    """How often a chunk is tried; the global setting by default."""
+
+    @property
+    def snowflake_name(self) -> str:
+        """The exact name of the table in Snowflake."""
+        return names.in_snowflake(self.source)
+
+    @property
+    def postgres_name(self) -> str:
+        """The exact name of the table in PostgreSQL."""
+        return names.default_target(self.source) if self.target is None else names.in_postgres(self.target)
+
+
+class SourceConfig(_Part):
+    """A schema in Snowflake that goes to a schema in PostgreSQL; what one run moves."""
+
+    enabled: Flag = True
+    """false makes the source one that cannot be run."""
+    source_name: Text
+    """What commands, events and status rows call it."""
+    source_sf_database: SnowflakeName
+    """Database in Snowflake: upper case, unless in double quotes."""
+    source_sf_schema: SnowflakeName
+    """Schema in Snowflake: upper case, unless in double quotes."""
+    target_pg_database: PostgresName
+    """Database in PostgreSQL: lower case, unless in double quotes."""
+    target_pg_schema: PostgresName
+    """Schema in PostgreSQL: lower case, unless in double quotes."""
+    tables: tuple[TableConfig, ...] = Field(min_length=1)
+    """The tables that move."""
+
+    @property
+    def snowflake_database(self) -> str:
+        """The exact name of the database in Snowflake."""
+        return names.in_snowflake(self.source_sf_database)
+
+    @property
+    def snowflake_schema(self) -> str:
+        """The exact name of the schema in Snowflake."""
+        return names.in_snowflake(self.source_sf_schema)
+
+    @property
+    def postgres_database(self) -> str:
+        """The exact name of the database in PostgreSQL."""
+        return names.in_postgres(self.target_pg_database)
+
+    @property
+    def postgres_schema(self) -> str:
+        """The exact name of the schema in PostgreSQL."""
+        return names.in_postgres(self.target_pg_schema)
+
+    def select(self, tables: Sequence[str] | None = None) -> tuple[TableConfig, ...]:
+        """The enabled tables in the config's order; only those named, if any are named.
+
+        A name matches as the config writes it, or as Snowflake knows the table.
+        """
+        enabled = tuple(table for table in self.tables if table.enabled)
+        if tables is not None:
+            wanted = {self._table(name).source for name in tables}
+            enabled = tuple(table for table in enabled if table.source in wanted)
+        if not enabled:
+            raise ConfigError(f"source {self.source_name} has no table to move; enable or name at least one")
+        return enabled
+
+    def _table(self, name: str) -> TableConfig:
+        candidates = [table for table in self.tables if table.source == name] or [
+            table for table in self.tables if table.snowflake_name == _folded(name)
+        ]
+        for table in candidates:
+            if table.enabled:
+                return table
+        if candidates:
+            raise ConfigError(f"table {name} of source {self.source_name} is disabled; set enabled to true")
+        known = [table.source for table in self.tables]
+        raise ConfigError(f"source {self.source_name} has no table {name}{_suggestion(name, known)}")
+
+
+class Config(_Part):
+    """All that a run needs to know."""
+
+    snowflake: SnowflakeConfig
+    """Where tables come from."""
+    postgres: PostgresConfig
+    """Where tables go."""
+    parallel_threads: Threads = 4
+    """Chunks that are loaded at once."""
+    batch_size: Count = 500_000
+    """Rows per chunk."""
+    max_retry_attempts: Count = 3
+    """How often a chunk is tried before its table counts as failed."""
+    insert_only_mode: Flag = False
+    """true skips rows that exist in the target."""
+    lambda_timeout_buffer_seconds: Seconds = Field(default=90.0, gt=0, lt=900)
+    """An invocation stops in order this long before its time-out; less than the function's time-out."""
+    resume_max_age: Duration = timedelta(days=7)
+    """A run that was started longer ago is not resumed: 7d, 12h, ISO 8601, or seconds."""
+    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    """What can be moved."""
+
+    def source(self, name: str | None = None) -> SourceConfig:
+        """The enabled source of that name, or without a name the only enabled one."""
+        if name is None:
+            return self._only_source()
+        for source in self.sources:
+            if source.source_name == name:
+                if not source.enabled:
+                    raise ConfigError(f"source {name} is disabled; set enabled to true")
+                return source
+        known = [source.source_name for source in self.sources]
+        raise ConfigError(f"the config has no source {name}{_suggestion(name, known)}")
+
+    def _only_source(self) -> SourceConfig:
+        enabled = [source for source in self.sources if source.enabled]
+        if len(enabled) == 1:
+            return enabled[0]
+        if not enabled:
+            raise ConfigError("every source of the config is disabled; set enabled to true for one")
+        listed = ", ".join(source.source_name for source in enabled)
+        raise ConfigError(f"the config has {len(enabled)} enabled sources; name one of {listed}")
+
+    def with_defaults(self, table: TableConfig) -> TableConfig:
+        """The table with the global settings in place of those it leaves out."""
+        inherited = ("insert_only_mode", "parallel_threads", "batch_size", "max_retry_attempts")
+        absent = {key: getattr(self, key) for key in inherited if getattr(table, key) is None}
+        return table.model_copy(update=absent)
+
+
+def _folded(name: str) -> str | None:
+    try:
+        return names.in_snowflake(name)
+    except ValueError:
+        return None
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    close = get_close_matches(name.lower(), by_lower, n=1)
+    meant = f"; did you mean {by_lower[close[0]]}?" if close else ""
+    return f"{meant}; known: {', '.join(known)}"

@@ -1,0 +1,97 @@
+"""Single values of the config: their types, bounds and spellings."""
+
+import ipaddress
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Annotated, Literal, TypeGuard
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict, WithJsonSchema
+
+from snowmelt.config import names
+from snowmelt.config.placeholders import FromEnvironment
+
+
+def _spells(value: object, pattern: str) -> TypeGuard[FromEnvironment]:
+    return isinstance(value, FromEnvironment) and re.fullmatch(pattern, value) is not None
+
+
+def _whole_number(value: object) -> object:
+    return int(value) if _spells(value, r"-?\d{1,18}") else value
+
+
+def _number(value: object) -> object:
+    return float(value) if _spells(value, r"-?\d{1,18}(\.\d+)?") else value
+
+
+def _flag(value: object) -> object:
+    return value.lower() == "true" if _spells(value, r"(?i)true|false") else value
+
+
+_SECONDS_PER_UNIT = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def _duration(value: object) -> object:
+    match value:
+        case bool():  # which pydantic would take for a number
+            return None
+        case str() if spelt := re.fullmatch(r"(\d{1,8}(?:\.\d{1,9})?)\s*([smhdw]?)", value.strip().lower()):
+            return timedelta(seconds=float(spelt[1]) * _SECONDS_PER_UNIT[spelt[2] or "s"])
+        case _:
+            return value
+
+
+def _not_negative(value: timedelta) -> timedelta:
+    if value < timedelta(0):
+        raise ValueError("must not be negative")
+    return value
+
+
+def _checked_by(check: Callable[[str], str]) -> AfterValidator:
+    def unchanged(value: str) -> str:  # errors and messages show a name as it was written
+        check(value)
+        return value
+
+    return AfterValidator(unchanged)
+
+
+def _host(value: str) -> str:
+    if "://" in value or "@" in value:
+        raise ValueError("must be a host name or an address, not a URL")
+    return value
+
+
+Count = Annotated[int, Strict(), Field(ge=1), BeforeValidator(_whole_number)]
+Threads = Annotated[int, Strict(), Field(ge=1, le=1000), BeforeValidator(_whole_number)]
+Port = Annotated[int, Strict(), Field(ge=1, le=65535), BeforeValidator(_whole_number)]
+Seconds = Annotated[float, Strict(), BeforeValidator(_number)]
+Flag = Annotated[bool, Strict(), BeforeValidator(_flag)]
+Text = Annotated[str, Field(min_length=1)]
+Secret = Annotated[SecretStr, Field(min_length=1)]
+Host = Annotated[Text, AfterValidator(_host)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    AfterValidator(_not_negative),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}]}),
+]
+SnowflakeName = Annotated[Text, _checked_by(names.in_snowflake)]
+PostgresName = Annotated[Text, _checked_by(names.in_postgres)]
+
+Chunking = Literal["auto", "one_scan", "key_range"]
+KeyType = Literal["int", "bigint", "uuid", "varchar", "date", "timestamp"]
+SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
+
+
+def default_sslmode(host: str | None) -> SslMode:
+    """Encrypt and check the certificate, unless the server is on this machine."""
+    return "prefer" if host is not None and _is_loopback(host) else "verify-full"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.startswith("/"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,157 @@
+"""What a person sees: progress, closing tables, log lines."""
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from snowmelt.errors import SnowmeltError
+from snowmelt.monitor import Monitor, RunProgress, TableProgress
+
+REFRESH_SECONDS = 0.5
+_STANDARD_KEYS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class LineFormatter(logging.Formatter):
+    """A log line for people: time, level when it matters, message, then what the program would key it by."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record on one line."""
+        keys = " ".join(f"{k}={v}" for k, v in vars(record).items() if k not in _STANDARD_KEYS and v is not None)
+        level = "" if record.levelno == logging.INFO else f"{record.levelname} "
+        line = f"{self.formatTime(record, '%H:%M:%S')} {level}{record.getMessage()}"
+        return f"{line}  {keys}" if keys else line
+
+
+class JsonFormatter(logging.Formatter):
+    """A log line for pipes: the same keys as on AWS."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a JSON object."""
+        keys = {k: v for k, v in vars(record).items() if k not in _STANDARD_KEYS}
+        return json.dumps(
+            {"level": record.levelname, "timestamp": self.formatTime(record), "message": record.getMessage(), **keys},
+            default=str,
+        )
+
+
+def set_up_logging(level: str | None, *, as_json: bool) -> None:
+    """Log lines on stderr; on a terminal, where the progress is seen, only what needs attention."""
+    logger = logging.getLogger("snowmelt")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if as_json else LineFormatter())
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(level or ("WARNING" if err.is_terminal else "INFO"))
+
+
+@contextmanager
+def live_progress(monitor: Monitor, run_id: str) -> Iterator[None]:
+    """Show the run's tables on stderr while the block lasts; nothing where stderr is not a terminal."""
+    if not err.is_terminal:
+        yield
+        return
+    stop = threading.Event()
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>4.0f} %"),
+        _RowsColumn(),
+        TimeRemainingColumn(compact=True),
+        console=err,
+        refresh_per_second=4,
+        transient=True,
+    ) as bars:
+        thread = threading.Thread(target=_refresh, args=(monitor, run_id, bars, stop), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(timeout=5)
+
+
+class _RowsColumn(ProgressColumn):
+    """Rows so far, and rows per second."""
+
+    def render(self, task: Task) -> Text:
+        speed = f"{task.speed:,.0f} rows/s" if task.speed else task.fields.get("note", "")
+        return Text(f"{int(task.completed):>13,} rows  {speed:>16}")
+
+
+def _refresh(monitor: Monitor, run_id: str, bars: Progress, stop: threading.Event) -> None:
+    """Progress is a courtesy: when the server goes away, the bars stand still and the run goes on."""
+    tasks: dict[str, TaskID] = {}
+    while not stop.wait(REFRESH_SECONDS):
+        try:
+            tables = monitor.tables(run_id)
+        except SnowmeltError:
+            return
+        for table in tables:
+            if table.table not in tasks:
+                tasks[table.table] = bars.add_task(table.table, total=None, note="")
+            bars.update(tasks[table.table], total=table.source_rows, completed=table.rows, note=_note(table))
+
+
+def _note(table: TableProgress) -> str:
+    return {"pending": "waiting", "scanning": "Snowflake scans", "completed": "done"}.get(table.status, table.status)
+
+
+def show_tables(tables: Sequence[TableProgress], title: str) -> None:
+    """The closing table: rows, seconds, rows/s, bytes of each."""
+    grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    grid.add_column("table")
+    grid.add_column("target")
+    grid.add_column("status")
+    for name in ("rows", "of", "chunks", "seconds", "rows/s", "bytes"):
+        grid.add_column(name, justify="right")
+    for t in tables:
+        grid.add_row(
+            t.table,
+            t.target,
+            t.status,
+            f"{t.rows:,}",
+            "?" if t.source_rows is None else f"{t.source_rows:,}",
+            f"{t.chunks_completed}/{t.chunks}",
+            "" if t.seconds is None else f"{t.seconds:.1f}",
+            "" if t.rows_per_second is None else f"{t.rows_per_second:,.0f}",
+            decimal(t.size_bytes),
+        )
+    out.print(grid)
+    for t in tables:
+        if t.error:
+            out.print(f"{t.table}: {t.error}", markup=False)
+
+
+def show_runs(runs: Sequence[RunProgress]) -> None:
+    """A line per run, newest first."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("run", "status", "started", "seconds", "tables", "rows"):
+        grid.add_column(name)
+    for r in runs:
+        grid.add_row(
+            r.run_id,
+            r.status,
+            f"{r.started_at:%Y-%m-%d %H:%M:%S}",
+            f"{r.seconds:.0f}",
+            f"{r.tables_completed}/{r.tables}",
+            f"{r.rows:,}",
+        )
+    out.print(grid)
+
+
+def show_json(value: object) -> None:
+    """The result as one line of JSON on stdout."""
+    sys.stdout.write(json.dumps(value, default=str) + "\n")
+    sys.stdout.flush()

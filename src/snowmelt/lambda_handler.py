@@ -1,0 +1,51 @@
+"""The Lambda's way in: parse, dispatch, return."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from snowmelt import actions
+from snowmelt.deadline import Deadline
+from snowmelt.errors import SnowmeltError
+from snowmelt.settings import Settings, environment
+from snowmelt.wiring import Wiring
+
+logger = Logger(service="snowmelt", level=Settings().log_level)
+"""Every logger of the package is its child, and so writes the same one JSON line per event."""
+
+
+@cache
+def _wiring() -> Wiring:
+    """What this execution environment builds once and keeps while it is warm."""
+    return Wiring(Settings(), environment())
+
+
+def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """The result of the action the event names, as plain JSON.
+
+    An error leaves as one of the classes of ``snowmelt.errors``, its message one line.
+    """
+    logger.clear_state()
+    logger.append_keys(**_log_keys(event, context))
+    try:
+        return actions.run(event, _wiring(), Deadline.of_invocation(context))
+    except SnowmeltError as error:
+        logger.error(error.message, extra={"error_code": error.code})
+        failure = error
+    # Raised anew: a person is to read the message, not the way it took through the code.
+    raise failure.with_traceback(None) from None
+
+
+def _log_keys(event: Mapping[str, Any], context: LambdaContext) -> dict[str, object]:
+    item = event.get("item")
+    keys = {
+        "action": event.get("action"),
+        "run_id": event.get("run_id"),
+        "source_name": event.get("source_name"),
+        "table": item.get("table") if isinstance(item, Mapping) else None,
+        "request_id": context.aws_request_id,
+    }
+    return {key: value for key, value in keys.items() if value is not None}

@@ -1,0 +1,100 @@
+"""What tests and the sandbox ask of the stand-in and no Snowflake would answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from snowmelt.local.snowflake.bulk_load import BulkLoad, load
+from snowmelt.local.snowflake.engine import Engine
+from snowmelt.local.snowflake.errors import of_engine
+from snowmelt.local.snowflake.queries import Delays, Queries
+from snowmelt.local.snowflake.sign_in import User, Users
+
+ReadBody = Callable[[Request], Awaitable[dict[str, Any]]]
+
+
+class Control:
+    """Answers under ``/local``. Open to whoever reaches the port, so the server listens on this machine only."""
+
+    def __init__(self, engine: Engine, queries: Queries, users: Users) -> None:
+        self._engine = engine
+        self._queries = queries
+        self._users = users
+
+    def routes(self, read_body: ReadBody) -> list[Route]:
+        """Every control path."""
+        commands: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+            "expire": lambda b: self._queries.store.expire(b.get("query_id")),
+            "expire-urls": lambda b: self._queries.store.expire_urls(b.get("query_id")),
+            "deny": lambda b: self._queries.deny(b["user"], b["tables"]),
+            "delays": self._set_delays,
+            "time-travel": self._set_time_travel,
+            "users": lambda b: self._users.put(user_of(b)),
+            "schemas": lambda b: self._engine.create_schema(b["database"], b["schema"]),
+            "load": lambda b: load(self._engine, bulk_load_of(b)),
+        }
+        reads: dict[str, Callable[[], Any]] = {"health": lambda: "ready", "queries": self._queries.log}
+        return [
+            *(Route(f"/local/{n}", _command(c, read_body), methods=["POST"]) for n, c in commands.items()),
+            *(Route(f"/local/{n}", _read(r), methods=["GET"]) for n, r in reads.items()),
+        ]
+
+    def _set_delays(self, body: Mapping[str, Any]) -> None:
+        known = {f.name for f in fields(Delays)}
+        self._queries.delays = Delays(**{k: v for k, v in body.items() if k in known})
+
+    def _set_time_travel(self, body: Mapping[str, Any]) -> None:
+        self._queries.keep_copies = bool(body["enabled"])
+
+
+def user_of(body: Mapping[str, Any]) -> User:
+    """The user that a JSON object describes."""
+    roles = body.get("roles")
+    return User(
+        name=body["name"],
+        password=body.get("password"),
+        rsa_public_key=body.get("rsa_public_key"),
+        oauth_token=body.get("oauth_token"),
+        roles=None if roles is None else tuple(roles),
+    )
+
+
+def bulk_load_of(body: Mapping[str, Any]) -> BulkLoad:
+    """The load that a JSON object describes."""
+    return BulkLoad(
+        path=Path(body["path"]),
+        database=body["database"],
+        schema=body["schema"],
+        table=body["table"],
+        null_text=body.get("null_text", ""),
+        types=dict(body.get("types") or {}),
+    )
+
+
+def _command(
+    command: Callable[[Mapping[str, Any]], Any], read_body: ReadBody
+) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        body = await read_body(request)
+        try:
+            result = await asyncio.to_thread(command, body)
+        except KeyError as error:
+            return JSONResponse({"error": f"{error.args[0]} is missing"}, status_code=400)
+        except Exception as error:  # noqa: BLE001
+            return JSONResponse({"error": of_engine(error).message}, status_code=400)
+        return JSONResponse({"result": result})
+
+    return answer
+
+
+def _read(read: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(_: Request) -> Response:
+        return JSONResponse({"result": await asyncio.to_thread(read)})
+
+    return answer

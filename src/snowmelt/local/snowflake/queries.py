@@ -1,0 +1,327 @@
+"""Queries from their first request to their last: run in threads, logged, cancelled, re-opened."""
+
+import asyncio
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from fakesnow.converter import from_binding
+
+from snowmelt.local.snowflake.catalog import TableRef
+from snowmelt.local.snowflake.declared_types import Column
+from snowmelt.local.snowflake.engine import Engine
+from snowmelt.local.snowflake.errors import SqlError, canceled, of_engine, timed_out
+from snowmelt.local.snowflake.results import BatchGrowth, ResultStore, StoredResult, capped_at
+from snowmelt.local.snowflake.sessions import Session
+from snowmelt.local.snowflake.statements import Answer, Statement, Surroundings
+from snowmelt.local.snowflake.wire import as_json_rows
+
+_LOG_LENGTH = 20_000
+
+
+@dataclass
+class Query:
+    """A statement that was sent, and what has become of it."""
+
+    query_id: str
+    text: str
+    query_tag: str
+    user: str
+    session_token: str
+    describe_only: bool
+    asynchronous: bool
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ended: datetime | None = None
+    rows: int | None = None
+    batches: int | None = None
+    error: SqlError | None = None
+    reopened: int = 0
+    downloads: Counter[int] = field(default_factory=Counter)
+    database: str | None = None
+    schema: str | None = None
+    described: tuple[tuple[Column, ...], int] | None = None
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    timed_out_after: float | None = None
+    connection: Any = None
+
+    @property
+    def state(self) -> str:
+        """The status in the words of Snowflake's monitoring."""
+        if self.ended is None:
+            return "RUNNING"
+        if self.error is None:
+            return "SUCCESS"
+        return "ABORTED" if self.error.errno == 604 else "FAILED_WITH_ERROR"
+
+    def cancel(self) -> None:
+        """Stop the statement, whether it waits or runs."""
+        self.cancelled.set()
+        if self.connection is not None and self.ended is None:
+            self.connection._duck_conn.interrupt()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The query's line of the log."""
+        return {
+            "query_id": self.query_id,
+            "text": self.text,
+            "query_tag": self.query_tag,
+            "user": self.user,
+            "state": self.state,
+            "started": self.started.isoformat(),
+            "seconds": ((self.ended or datetime.now(UTC)) - self.started).total_seconds(),
+            "rows": self.rows,
+            "batches": self.batches,
+            "asynchronous": self.asynchronous,
+            "describe_only": self.describe_only,
+            "reopened": self.reopened,
+            "downloads": {str(i): n for i, n in sorted(self.downloads.items())},
+            "error": self.error and {"code": self.error.code, "message": self.error.message},
+        }
+
+
+@dataclass
+class Delays:
+    """How slow the stand-in pretends to be, in seconds."""
+
+    query_seconds: float = 0.0
+    """Before each query that reads a table."""
+    batch_seconds: float = 0.0
+    """Before each download of a batch."""
+    containing: str = ""
+    """Only for statements with this text in them."""
+
+    def before(self, text: str) -> float:
+        """Seconds a statement waits before it runs."""
+        folded = text.lower()
+        reads = " from " in folded.replace("\n", " ") and folded.lstrip().startswith(("select", "with"))
+        return self.query_seconds if reads and self.containing.lower() in folded else 0.0
+
+
+class Queries:
+    """All queries of the account."""
+
+    def __init__(self, engine: Engine, store: ResultStore, *, account: str, growth: BatchGrowth) -> None:
+        self.delays = Delays()
+        self.keep_copies = True
+        self.store = store
+        self._engine = engine
+        self._growth = growth
+        self._queries: dict[str, Query] = {}
+        self._by_request: dict[str, tuple[Query, asyncio.Future[None]]] = {}
+        self._running: dict[str, asyncio.Future[None]] = {}
+        self._denied: dict[str, set[str]] = {}
+        self._pool = ThreadPoolExecutor(max_workers=64, thread_name_prefix="query")
+        self._around = Surroundings(
+            catalog=engine.catalog,
+            account=account,
+            period=self._period,
+            may_read=self._may_read,
+            keeps_copies=lambda: self.keep_copies,
+        )
+
+    def start(self, session: Session, body: dict[str, Any], request_id: str) -> tuple[Query, asyncio.Future[None]]:
+        """Start a statement; a request that is sent again finds the one it started the first time."""
+        if request_id in self._by_request:
+            return self._by_request[request_id]
+        parameters = {k.upper(): v for k, v in (body.get("parameters") or {}).items()}
+        query = Query(
+            query_id=str(uuid.uuid4()),
+            text=body["sqlText"],
+            query_tag=str(parameters.get("QUERY_TAG", session.parameter("QUERY_TAG") or "")),
+            user=session.user.name,
+            session_token=session.token,
+            describe_only=bool(body.get("describeOnly")),
+            asynchronous=bool(body.get("asyncExec")),
+        )
+        self._queries[query.query_id] = query
+        while len(self._queries) > _LOG_LENGTH:
+            self._queries.pop(next(iter(self._queries)))
+        loop = asyncio.get_running_loop()
+        done = loop.run_in_executor(self._pool, self._run, query, session, body.get("bindings"), parameters)
+        self._running[query.query_id] = done
+        done.add_done_callback(lambda _: self._running.pop(query.query_id, None))
+        if request_id:
+            self._by_request[request_id] = (query, done)
+            done.add_done_callback(lambda _: loop.call_later(300, self._by_request.pop, request_id, None))
+        return query, done
+
+    def find(self, query_id: str) -> Query | None:
+        """A query since the server started."""
+        return self._queries.get(query_id)
+
+    def of_request(self, request_id: str) -> Query | None:
+        """The query that a request started."""
+        found = self._by_request.get(request_id)
+        return found[0] if found else None
+
+    async def wait(self, query_id: str, seconds: float) -> bool:
+        """Wait for a query; says whether it has ended."""
+        done = self._running.get(query_id)
+        if done is not None:
+            await asyncio.wait({done}, timeout=seconds)
+        return query_id not in self._running or self._running[query_id].done()
+
+    def cancel_all(self, session_token: str | None = None) -> None:
+        """Cancel what is running, of one session or of all."""
+        for query in list(self._queries.values()):
+            if query.ended is None and session_token in (None, query.session_token):
+                query.cancel()
+
+    def log(self) -> list[dict[str, Any]]:
+        """Every query, oldest first."""
+        return [q.as_dict() for q in self._queries.values()]
+
+    def deny(self, user: str, tables: Iterable[str]) -> None:
+        """Withhold tables (``DATABASE.SCHEMA.TABLE``) from a user; replaces what was withheld before."""
+        self._denied[user.upper()] = {t.lower() for t in tables}
+
+    def close(self) -> None:
+        """Cancel what runs and take nothing new."""
+        self.cancel_all()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _may_read(self, user: str, table: TableRef) -> bool:
+        return str(table).lower() not in self._denied.get(user.upper(), ())
+
+    def _period(self, query_id: str) -> tuple[datetime, datetime] | None:
+        query = self._queries.get(query_id)
+        if query is None or query.ended is None:
+            return None
+        return query.started.replace(tzinfo=None), query.ended.replace(tzinfo=None)
+
+    # --- in a thread ---------------------------------------------------------------------------------------------
+
+    def _run(self, query: Query, session: Session, bindings: Any, parameters: dict[str, Any]) -> None:
+        try:
+            if query.asynchronous:
+                self._run_detached(query, session, bindings, parameters)
+            else:
+                with session.lock:
+                    self._run_on(session.connection, query, session, bindings, parameters)
+        except Exception as error:
+            query.error = self._translated(query, error)
+        finally:
+            if not query.describe_only:
+                session.last_query_id = query.query_id
+            query.connection = None
+            query.ended = datetime.now(UTC)
+
+    def _translated(self, query: Query, error: Exception) -> SqlError:
+        if query.timed_out_after is not None:
+            return timed_out(query.timed_out_after)
+        return canceled() if query.cancelled.is_set() else of_engine(error)
+
+    def _run_detached(self, query: Query, session: Session, bindings: Any, parameters: dict[str, Any]) -> None:
+        own = session.connection
+        connection = self._engine.connect(own.database, own.schema)
+        connection.variables = own.variables
+        try:
+            self._run_on(connection, query, session, bindings, parameters)
+        finally:
+            connection.close()
+
+    def _run_on(
+        self, connection: Any, query: Query, session: Session, bindings: Any, parameters: dict[str, Any]
+    ) -> None:
+        query.connection = connection
+        limit = parameters.get("STATEMENT_TIMEOUT_IN_SECONDS", session.parameter("STATEMENT_TIMEOUT_IN_SECONDS"))
+        timer = _timer(query, float(limit)) if limit and float(limit) > 0 else None
+        try:
+            if query.cancelled.wait(self.delays.before(query.text)):
+                raise canceled()
+            statement = Statement(query.text, session=session, connection=connection, around=self._around)
+            if query.describe_only:
+                query.described = statement.describe()
+            else:
+                self._store(query, session, statement.run(_bound(bindings)), parameters)
+        finally:
+            query.database, query.schema = connection.database, connection.schema
+            if timer is not None:
+                timer.cancel()
+
+    def _store(self, query: Query, session: Session, answer: Answer, parameters: dict[str, Any]) -> None:
+        if answer.cancel is not None:
+            answer = self._cancelled(answer.cancel)
+        if answer.result_of is not None:
+            stored = self.store.copy(self.reopen(answer.result_of, session.user.name), query.query_id)
+        elif answer.rows is not None:
+            stored = self.store.write_rows(
+                query.query_id,
+                user=query.user,
+                columns=answer.columns,
+                reader=Cancellable(answer.rows, query),
+                growth=self._growth_for(session, parameters),
+                statement_type=answer.statement_type,
+            )
+        else:
+            stored = self.store.write_answer(
+                query.query_id,
+                user=query.user,
+                columns=answer.columns,
+                rows=as_json_rows(answer.table),
+                statement_type=answer.statement_type,
+            )
+        query.rows, query.batches = stored.rows, len(stored.batches)
+
+    def _growth_for(self, session: Session, parameters: dict[str, Any]) -> BatchGrowth:
+        size = parameters.get("CLIENT_RESULT_CHUNK_SIZE", session.number("CLIENT_RESULT_CHUNK_SIZE"))
+        return capped_at(int(size), self._growth) if size else self._growth
+
+    def _cancelled(self, query_id: str) -> Answer:
+        query = self._queries.get(query_id)
+        if query is not None:
+            query.cancel()
+        text = f"query [{query_id}] {'terminated' if query and query.ended is None else 'is not running'}."
+        table = pa.table({"SYSTEM$CANCEL_QUERY": [text]})
+        return Answer((), 0, table=table)
+
+    def reopen(self, query_id: str, user: str) -> StoredResult:
+        """The stored result of a finished query of that user; Snowflake's own error when there is none."""
+        stored = self.store.find(query_id)
+        if stored is not None and stored.user == user:
+            return stored
+        if self.store.has_expired(query_id):
+            raise SqlError(710, "02000", f"The result of statement {query_id} has expired and is no longer available")
+        raise SqlError(709, "02000", f"Statement {query_id} not found")
+
+
+def _bound(bindings: Any) -> Any:
+    if not bindings:
+        return None
+    if all(k.isdigit() for k in bindings):
+        if any(isinstance(b["value"], list) for b in bindings.values()):
+            raise SqlError(2, "0A000", "Unsupported feature 'array bindings'.")
+        return [from_binding(bindings[str(i)]) for i in range(1, len(bindings) + 1)]
+    return {name: from_binding(b) for name, b in bindings.items()}
+
+
+def _timer(query: Query, seconds: float) -> threading.Timer:
+    def stop() -> None:
+        query.timed_out_after = seconds
+        query.cancel()
+
+    timer = threading.Timer(seconds, stop)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+class Cancellable:
+    """The batches of a reader, as long as nobody cancels the query."""
+
+    def __init__(self, reader: Any, query: Query) -> None:
+        self.schema = reader.schema
+        self._reader = reader
+        self._query = query
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        for batch in self._reader:
+            if self._query.cancelled.is_set():
+                raise canceled()
+            yield batch

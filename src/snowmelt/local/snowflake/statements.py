@@ -1,0 +1,402 @@
+"""One statement: checked as Snowflake checks it, translated by fakesnow, run by DuckDB."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from fakesnow.dialect import parse_one
+from fakesnow.statement_type import SELECT, statement_type_id
+from sqlglot import exp
+
+from snowmelt.local.snowflake import lineage
+from snowmelt.local.snowflake.catalog import Catalog, TableRef
+from snowmelt.local.snowflake.declared_types import Column, of_arrow, of_duckdb, of_snowflake
+from snowmelt.local.snowflake.errors import SqlError, invalid_identifier, no_such_object
+from snowmelt.local.snowflake.lineage import identifier_name
+from snowmelt.local.snowflake.sessions import Session
+from snowmelt.local.snowflake.time_travel import Period, go_back, tables_changed
+
+_ROWS_PER_READ = 50_000
+_TIMES_WITH_SCALE = ("TIMESTAMPNTZ", "TIMESTAMPLTZ", "TIMESTAMPTZ", "TIMESTAMP", "TIME", "DATETIME")
+_INTEGERS = ("INT", "BIGINT", "SMALLINT", "TINYINT")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a statement gives back: a stream of rows for a query, a small table for anything else."""
+
+    columns: tuple[Column, ...]
+    statement_type: int
+    rows: Iterable[pa.RecordBatch] | None = None
+    table: pa.Table | None = None
+    result_of: str | None = None
+    """The query id whose result is asked for again."""
+    cancel: str | None = None
+    """The query id that is to be cancelled."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a statement may look at besides its session."""
+
+    catalog: Catalog
+    account: str
+    period: Period
+    may_read: Callable[[str, TableRef], bool]
+    keeps_copies: Callable[[], bool]
+
+
+class Statement:
+    """A statement of a session, on a connection that nothing else uses meanwhile."""
+
+    def __init__(self, sql: str, *, session: Session, connection: Any, around: Surroundings) -> None:
+        self._session = session
+        self._connection = connection
+        self._duck = connection._duck_conn
+        self._around = around
+        self._sql = connection.variables.inline_variables(sql)
+        self._parsed: Any = None
+
+    def run(self, bindings: Any = None) -> Answer:
+        """Run the statement; errors of any kind are left to the caller to translate."""
+        if self._session.alter(self._sql):
+            return _status("Statement executed successfully.")
+        self._parsed = parsed = parse_one(self._sql)
+        if asked := _result_scan(parsed):
+            return Answer((), SELECT, result_of=asked)
+        if cancelled := _cancel_query(parsed):
+            return Answer((), SELECT, cancel=cancelled)
+        self._check_and_resolve()
+        if isinstance(parsed, exp.Describe) and str(parsed.args.get("kind", "")).upper() in ("TABLE", "VIEW"):
+            return self._describe(parsed.this)
+        if isinstance(parsed, exp.Query):
+            return self._query(bindings)
+        return self._change(bindings)
+
+    def describe(self) -> tuple[tuple[Column, ...], int]:
+        """The columns the statement would give, without running it."""
+        self._parsed = parse_one(self._sql)
+        kind = statement_type_id(self._parsed)
+        if not isinstance(self._parsed, exp.Query):
+            return (Column("status", of_duckdb("VARCHAR")),), kind
+        self._check_and_resolve()
+        for placeholder in list(self._parsed.find_all(exp.Placeholder)):
+            placeholder.replace(exp.null())
+        return self._columns_of(self._relation(None)), kind
+
+    # --- before --------------------------------------------------------------------------------------------------
+
+    def _check_and_resolve(self) -> None:
+        _name_session(self._parsed, self._session, self._around.account)
+        go_back(
+            self._parsed,
+            catalog=self._around.catalog,
+            duck=self._duck,
+            resolve=self._ref,
+            period=self._around.period,
+        )
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Refuse what DuckDB would forgive: a name in the wrong case, a table the user may not read."""
+        ctes = {identifier_name(c.args["alias"].this) for c in self._parsed.find_all(exp.CTE)}
+        known: set[str] = set()
+        for table in self._parsed.find_all(exp.Table):
+            if not isinstance(table.this, exp.Identifier) or (
+                not table.args.get("db") and table.name in ctes
+            ):
+                continue
+            asked = self._ref(table)
+            if not self._around.may_read(self._session.user.name, asked):
+                raise no_such_object(_as_written(table))
+            exact = self._around.catalog.find(self._duck, asked)
+            if exact is None:
+                continue
+            if exact.name != asked.name and not isinstance(self._parsed, exp.Create):
+                raise no_such_object(_as_written(table))
+            known.update(c.name for c in self._around.catalog.columns(self._duck, exact))
+        self._check_columns(known)
+
+    def _check_columns(self, known: set[str]) -> None:
+        aliases = {identifier_name(a.args["alias"]) for a in self._parsed.find_all(exp.Alias)}
+        for alias in self._parsed.find_all(exp.TableAlias):
+            aliases.update(identifier_name(c) for c in alias.args.get("columns") or ())
+        folded = {name.lower() for name in known}
+        for column in self._parsed.find_all(exp.Column):
+            name = identifier_name(column.this)
+            if name.lower() in folded and name not in known | aliases:
+                raise invalid_identifier(f'"{name}"' if column.this.quoted else name)
+
+    def _ref(self, table: exp.Table) -> TableRef:
+        database = table.args.get("catalog")
+        schema = table.args.get("db")
+        return TableRef(
+            identifier_name(database) if database else str(self._connection.database or ""),
+            identifier_name(schema) if schema else str(self._connection.schema or ""),
+            identifier_name(table.this),
+        )
+
+    def _lookup(self, table: exp.Table) -> list[Column] | None:
+        if not isinstance(table.this, exp.Identifier):
+            return None
+        return self._around.catalog.columns(self._duck, self._ref(table)) or None
+
+    # --- queries -------------------------------------------------------------------------------------------------
+
+    def _query(self, bindings: Any) -> Answer:
+        relation = self._relation(bindings)
+        columns = self._columns_of(relation)
+        return Answer(columns, SELECT, rows=relation.to_arrow_reader(_ROWS_PER_READ))
+
+    def _relation(self, bindings: Any) -> Any:
+        prepared = self._parsed.copy()
+        _name_columns(prepared)
+        _simplify_types(prepared)
+        _add_functions(prepared)
+        cursor = self._connection.cursor()
+        cursor.check_db_and_schema(prepared)
+        translated = cursor._transform(prepared, bindings)
+        if seed := translated.args.get("seed"):
+            self._duck.execute(f"select setseed({seed})")
+        return self._duck.sql(translated.sql(dialect="duckdb"), params=bindings)
+
+    def _columns_of(self, relation: Any) -> tuple[Column, ...]:
+        stored = [of_duckdb(str(t)) for t in relation.types]
+        declared = lineage.columns_of(self._parsed, self._lookup)
+        if declared is None or len(declared) != len(stored):
+            declared = [None] * len(stored)
+        return tuple(
+            Column(
+                name,
+                known.type if known and known.type.accepts(own) else own,
+                known.nullable if known else True,
+            )
+            for name, own, known in zip(relation.columns, stored, declared, strict=True)
+        )
+
+    def _describe(self, table: exp.Table) -> Answer:
+        exact = self._around.catalog.find(self._duck, self._ref(table))
+        columns = self._around.catalog.columns(self._duck, self._ref(table))
+        if exact is None or not columns:
+            raise no_such_object(_as_written(table))
+        names = ("name", "type", "kind", "null?", "default", "primary key", "unique key", "check", "expression",
+                 "comment", "policy name", "privacy domain")  # fmt: skip
+        rows = [
+            [
+                c.name,
+                c.type.sql(),
+                "COLUMN",
+                "Y" if c.nullable else "N",
+                None,
+                "N",
+                "N",
+                None,
+                None,
+                None,
+                None,
+                None,
+            ]
+            for c in columns
+        ]
+        text = pa.schema([pa.field(n, pa.string()) for n in names])
+        described = pa.Table.from_pylist([dict(zip(names, r, strict=True)) for r in rows], schema=text)
+        return Answer(_columns_of_table(described), statement_type_id(self._parsed), table=described)
+
+    # --- everything else -----------------------------------------------------------------------------------------
+
+    def _change(self, bindings: Any) -> Answer:
+        started = datetime.now(UTC).replace(tzinfo=None)
+        parsed = self._parsed
+        kind = statement_type_id(parsed)
+        if self._around.keeps_copies():
+            for table in tables_changed(parsed):
+                self._around.catalog.keep_copy(self._ref(table), started)
+        creates = isinstance(parsed, exp.Create) and parsed.args.get("kind") in ("TABLE", "VIEW")
+        created = self._created_columns() if creates else None
+        existed = creates and self._around.catalog.find(self._duck, self._ref(_target(parsed))) is not None
+        prepared = parsed.copy()
+        _simplify_types(prepared)
+        _add_functions(prepared)
+        cursor = self._connection.cursor()
+        cursor.check_db_and_schema(prepared)
+        for part in cursor._transform_explode(prepared):
+            translated = cursor._transform(part, bindings)
+            cursor._execute(translated, bindings if translated.find(exp.Placeholder) else None)
+        if creates and not (existed and parsed.args.get("exists")):
+            table = self._ref(_target(parsed))
+            self._around.catalog.declare(table, created or [])
+            self._around.catalog.born(table, started)
+        self._follow(parsed)
+        table = cursor._arrow_table
+        if table is None:
+            return _status("Statement executed successfully.")
+        return Answer(_columns_of_table(table), kind, table=table)
+
+    def _created_columns(self) -> list[Column]:
+        """The columns of the table or view that is being created, as far as their types are known."""
+        target = self._parsed.this
+        if isinstance(target, exp.Schema):
+            defined = [_defined(c) for c in target.expressions if isinstance(c, exp.ColumnDef)]
+            if any(defined):
+                return [c for c in defined if c]
+        if clone := self._parsed.args.get("clone"):
+            return self._lookup(clone.this) or []
+        if self._parsed.expression is None:
+            return []
+        known = lineage.columns_of(self._parsed.expression, self._lookup) or []
+        columns = [c for c in known if c]
+        if isinstance(target, exp.Schema) and len(known) == len(target.expressions):
+            pairs = zip(target.expressions, known, strict=True)
+            columns = [
+                Column(identifier_name(n.this if isinstance(n, exp.ColumnDef) else n), c.type)
+                for n, c in pairs
+                if c
+            ]
+        return [c for c in columns if c.name]
+
+    def _follow(self, parsed: Any) -> None:
+        """Keep the catalog in step with ALTER and DROP."""
+        catalog = self._around.catalog
+        if isinstance(parsed, exp.Drop) and str(parsed.args.get("kind")).upper() in ("TABLE", "VIEW"):
+            for dropped in parsed.args.get("tables") or ():
+                catalog.declare(self._ref(dropped), [])
+                catalog.gone(self._ref(dropped))
+        if not isinstance(parsed, exp.Alter) or parsed.args.get("kind") != "TABLE":
+            return
+        table = self._ref(parsed.this)
+        for action in parsed.args.get("actions") or ():
+            if isinstance(action, exp.ColumnDef) and (column := _defined(action)):
+                catalog.declare(table, [column], anew=False)
+            elif isinstance(action, exp.AlterRename):
+                catalog.rename(table, self._ref(action.this))
+            elif isinstance(action, exp.RenameColumn):
+                old, new = identifier_name(action.this.this), identifier_name(action.args["to"].this)
+                catalog.rename_column(table, old, new)
+
+
+def _status(text: str) -> Answer:
+    table = pa.table({"status": [text]})
+    return Answer(_columns_of_table(table), 0, table=table)
+
+
+def _columns_of_table(table: pa.Table) -> tuple[Column, ...]:
+    return tuple(Column(f.name, of_arrow(f.type)) for f in table.schema)
+
+
+def _target(create: Any) -> exp.Table:
+    target = create.this.this if isinstance(create.this, exp.Schema) else create.this
+    if not isinstance(target, exp.Table):
+        raise SqlError(1003, "42000", "SQL compilation error:\nsyntax error: no table name after CREATE")
+    return target
+
+
+def _defined(definition: exp.ColumnDef) -> Column | None:
+    kind = definition.args.get("kind")
+    declared = of_snowflake(kind) if isinstance(kind, exp.DataType) else None
+    return Column(identifier_name(definition.this), declared) if declared else None
+
+
+def _as_written(table: exp.Table) -> str:
+    parts = [table.args.get(k) for k in ("catalog", "db", "this")]
+    return ".".join(
+        f'"{p.this}"' if p.quoted and p.this != p.this.upper() else identifier_name(p) for p in parts if p
+    )
+
+
+def _result_scan(parsed: Any) -> str | None:
+    """The query id of ``SELECT * FROM TABLE(RESULT_SCAN('…'))``, the only form of it that is known here."""
+    calls = [c for c in parsed.find_all(exp.Anonymous) if c.name.upper() == "RESULT_SCAN"]
+    if not calls:
+        return None
+    source = parsed.args.get("from_")
+    plain = (
+        isinstance(parsed, exp.Select)
+        and len(parsed.expressions) == 1
+        and isinstance(parsed.expressions[0], exp.Star)
+        and source is not None
+        and isinstance(source.this, exp.TableFromRows)
+        and not any(parsed.args.get(k) for k in ("where", "joins", "order", "limit", "group"))
+    )
+    if not plain or not calls[0].expressions or not isinstance(calls[0].expressions[0], exp.Literal):
+        raise SqlError(
+            2, "0A000", "Unsupported feature 'RESULT_SCAN in anything but SELECT * FROM TABLE(…)'."
+        )
+    return str(calls[0].expressions[0].this)
+
+
+def _cancel_query(parsed: Any) -> str | None:
+    for call in parsed.find_all(exp.Anonymous):
+        if call.name.upper() == "SYSTEM$CANCEL_QUERY" and call.expressions:
+            return str(call.expressions[0].name)
+    return None
+
+
+def _name_session(parsed: Any, session: Session, account: str) -> None:
+    """Put the session's own answers in place of the context functions."""
+    answers = {
+        "CURRENT_WAREHOUSE": session.warehouse,
+        "CURRENT_ROLE": session.role,
+        "CURRENT_USER": session.user.name.upper(),
+        "CURRENT_ACCOUNT": account.upper(),
+        "CURRENT_SESSION": str(session.session_id),
+        "CURRENT_REGION": "LOCAL",
+        "LAST_QUERY_ID": session.last_query_id,
+    }
+    for node in list(parsed.find_all(exp.Func)):
+        name = node.name if isinstance(node, exp.Anonymous) else node.sql_name()
+        value = answers.get(str(name).upper())
+        if value is not None:
+            literal = exp.Literal.string(value)
+            in_select = isinstance(node.parent, exp.Select) and node.arg_key == "expressions"
+            node.replace(exp.alias_(literal, f"{str(name).upper()}()", quoted=True) if in_select else literal)
+
+
+def _name_columns(query: Any) -> None:
+    """Give unnamed columns of the outermost query the name Snowflake gives them: their own text."""
+    outer = query
+    while isinstance(outer, exp.SetOperation | exp.Subquery):
+        outer = outer.this
+    if not isinstance(outer, exp.Select):
+        return
+    unnamed = [e for e in outer.expressions if not isinstance(e, exp.Alias | exp.Column | exp.Star)]
+    for expression in unnamed:
+        name = expression.sql(dialect="snowflake")
+        named = name if isinstance(expression, exp.Literal) else name.upper()
+        if isinstance(
+            expression, exp.Func | exp.Literal | exp.Binary | exp.Paren | exp.Null | exp.Boolean | exp.Neg
+        ):
+            expression.replace(exp.alias_(expression.copy(), named, quoted=True))
+
+
+def _simplify_types(statement: Any) -> None:
+    """Types as DuckDB stores them; the declared ones live in the catalog."""
+    for data_type in list(statement.find_all(exp.DataType)):
+        name = data_type.this.name
+        if name in ("GEOGRAPHY", "GEOMETRY"):
+            data_type.replace(exp.DataType.build("VARCHAR"))
+        elif name in _TIMES_WITH_SCALE:
+            data_type.set("expressions", [])
+            if name == "TIMESTAMPLTZ":
+                data_type.set("this", exp.DataType.Type.TIMESTAMPTZ)
+        elif name in ("BINARY", "VARBINARY"):
+            data_type.set("expressions", [])
+
+
+def _add_functions(statement: Any) -> None:
+    """The functions that fakesnow does not translate and verification needs."""
+    for node in list(statement.find_all(exp.MD5NumberLower64)):
+        half = exp.func(
+            "substr", exp.func("md5", exp.cast(node.this.copy(), "VARCHAR")), exp.Literal.number(17)
+        )
+        node.replace(_from_hex(half))
+    for node in list(statement.find_all(exp.ToNumber)):
+        pattern = node.args.get("format")
+        if isinstance(pattern, exp.Literal) and pattern.is_string and set(pattern.name.upper()) == {"X"}:
+            node.replace(_from_hex(node.this.copy()))
+
+
+def _from_hex(digits: Any) -> Any:
+    text = exp.Concat(expressions=[exp.Literal.string("0x"), digits])
+    return exp.cast(exp.cast(text, "UBIGINT"), "DECIMAL(38, 0)")

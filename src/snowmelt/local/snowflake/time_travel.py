@@ -1,0 +1,80 @@
+"""``AT`` and ``BEFORE``: tables as they were at a moment."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlglot import exp
+
+from snowmelt.local.snowflake.catalog import Catalog, TableRef
+from snowmelt.local.snowflake.errors import SqlError, no_such_object
+
+_CHANGES_ROWS = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
+
+Resolve = Callable[[exp.Table], TableRef]
+Period = Callable[[str], "tuple[datetime, datetime] | None"]
+"""When a query ran, by its id."""
+
+
+def go_back(statement: Any, *, catalog: Catalog, duck: Any, resolve: Resolve, period: Period) -> None:
+    """Replace each table that is read ``AT`` or ``BEFORE`` a moment by what held its rows then."""
+    for table in list(statement.find_all(exp.Table)):
+        when = table.args.get("when")
+        if not isinstance(when, exp.HistoricalData):
+            continue
+        asked = resolve(table)
+        exact = catalog.find(duck, asked)
+        if exact is None:
+            raise no_such_object(str(asked))
+        moment, before = _moment(when, duck=duck, period=period)
+        version = catalog.version_at(exact, moment, before=before)
+        if version is None or moment > datetime.now(UTC).replace(tzinfo=None) + timedelta(minutes=1):
+            raise _no_data(exact)
+        table.set("when", None)
+        if version != exact:
+            _replace(table, version)
+
+
+def _replace(table: exp.Table, version: TableRef) -> None:
+    if not table.args.get("alias"):
+        table.set("alias", exp.TableAlias(this=table.this.copy()))
+    for arg, part in zip(("catalog", "db", "this"), version.parts(), strict=True):
+        table.set(arg, exp.to_identifier(part, quoted=True))
+
+
+def _moment(when: Any, *, duck: Any, period: Period) -> tuple[datetime, bool]:
+    """The moment in UTC, and whether changes at that very moment are left out."""
+    before = str(when.this).upper() == "BEFORE"
+    kind = str(when.args["kind"]).upper()
+    expression = when.args["expression"]
+    if kind == "STATEMENT":
+        ran = period(expression.name)
+        if ran is None:
+            raise SqlError(709, "02000", f"Statement {expression.name} not found")
+        return ran[0 if before else 1], before
+    value = exp.cast(expression.copy(), "TIMESTAMPTZ" if kind == "TIMESTAMP" else "DOUBLE")
+    asked = duck.execute("select " + value.sql(dialect="duckdb")).fetchone()[0]
+    if kind == "OFFSET":
+        return datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=asked), before
+    return asked.astimezone(UTC).replace(tzinfo=None), before
+
+
+def _no_data(table: TableRef) -> SqlError:
+    return SqlError(
+        707,
+        "02000",
+        f"Time travel data is not available for table {table.name}. The requested time is either beyond the "
+        "allowed time travel period or before the object creation time.",
+    )
+
+
+def tables_changed(statement: Any) -> list[exp.Table]:
+    """Tables that are there before the statement and hold other rows or columns after it."""
+    if isinstance(statement, exp.TruncateTable):
+        return [t for t in statement.expressions if isinstance(t, exp.Table)]
+    if isinstance(statement, _CHANGES_ROWS) or (
+        isinstance(statement, exp.Alter) and statement.args.get("kind") == "TABLE"
+    ):
+        target = statement.this.this if isinstance(statement.this, exp.Schema) else statement.this
+        return [target] if isinstance(target, exp.Table) else []
+    return []

@@ -1,0 +1,140 @@
+"""Rows as Snowflake lays them out in Arrow, which the connector's converter expects to the letter."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from snowmelt.local.snowflake.declared_types import Column, DeclaredType
+
+_TIMESTAMPS = ("timestamp_ntz", "timestamp_ltz", "timestamp_tz")
+_TEXTS = ("text", "variant", "object", "array", "geography", "geometry")
+_UTC_OFFSET_MINUTES = 1440  # Snowflake adds a day so that the field is never negative
+
+
+def encode(batch: pa.Table, columns: Sequence[Column]) -> bytes:
+    """An Arrow stream of the rows, in the layout and with the field metadata of a Snowflake result batch."""
+    arrays = [_column(batch.column(i).combine_chunks(), c.type) for i, c in enumerate(columns)]
+    fields = [_field(c, a) for c, a in zip(columns, arrays, strict=True)]
+    table = pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def _field(column: Column, array: pa.Array) -> pa.Field:
+    declared = column.type
+    # the converter knows no GEOGRAPHY; Snowflake sends GeoJSON as an OBJECT
+    logical = "OBJECT" if declared.kind in ("geography", "geometry") else declared.kind.upper()
+    metadata = {
+        "logicalType": logical,
+        "precision": str(declared.precision or 0 if declared.kind != "fixed" else declared.precision or 38),
+        "scale": str(declared.scale or 0),
+        "charLength": str(declared.length or 0),
+        "byteLength": "16" if declared.kind == "timestamp_tz" else str(declared.length or 0),
+    }
+    return pa.field(column.name, array.type, metadata=metadata)
+
+
+def _column(values: Any, declared: DeclaredType) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks() if values.num_chunks else pa.array([], values.type)
+    if isinstance(values, pa.ExtensionArray):
+        values = values.storage
+    kind = declared.kind
+    if kind == "fixed":
+        return _narrowest(values)
+    if kind in _TIMESTAMPS:
+        return _timestamp(values, declared)
+    if kind == "time":
+        return _time_units(values, declared.scale or 0)
+    if kind == "real":
+        return values.cast(pa.float64())
+    if kind == "date":
+        return values.cast(pa.date32())
+    if kind in _TEXTS:
+        return values.cast(pa.string())
+    return values
+
+
+def _narrowest(values: pa.Array) -> pa.Array:
+    """The scaled integers in as few bytes as this batch allows; widths differ from batch to batch, as in Snowflake."""
+    if pa.types.is_decimal(values.type):
+        whole = pa.decimal128(38, 0)  # the same bytes without the point: the scaled integer
+        scaled = pa.Array.from_buffers(
+            whole, len(values), values.buffers(), null_count=values.null_count, offset=values.offset
+        )
+        try:
+            integers = scaled.cast(pa.int64())
+        except pa.ArrowInvalid:
+            return values
+    else:
+        integers = values.cast(pa.int64())
+    extent = pc.min_max(integers).as_py()
+    low, high = extent["min"] or 0, extent["max"] or 0
+    for narrow, bits in ((pa.int8(), 7), (pa.int16(), 15), (pa.int32(), 31)):
+        if -(1 << bits) <= low and high < (1 << bits):
+            return integers.cast(narrow)
+    return integers
+
+
+def _time_units(values: pa.Array, scale: int) -> pa.Array:
+    return _rescale(values.cast(pa.time64("us")).cast(pa.int64()), scale)
+
+
+def _rescale(microseconds: pa.Array, scale: int) -> pa.Array:
+    """Microseconds in units of ``10 ** -scale`` seconds; what is finer is cut off, as in Snowflake."""
+    if scale >= 6:
+        return pc.multiply(microseconds, 10 ** (scale - 6))
+    return _floor_divide(microseconds, 10 ** (6 - scale))
+
+
+def _floor_divide(values: pa.Array, divisor: int) -> pa.Array:
+    # Arrow's integer division truncates towards zero, which is wrong before 1970
+    quotient = pc.divide(values, divisor)
+    below = pc.less(values, pc.multiply(quotient, divisor))
+    return pc.subtract(quotient, below.cast(pa.int64()))
+
+
+def _timestamp(values: pa.Array, declared: DeclaredType) -> pa.Array:
+    unit = pa.timestamp("us", tz=values.type.tz)
+    microseconds = values.cast(unit).cast(pa.int64())
+    scale = 9 if declared.scale is None else declared.scale
+    if declared.kind != "timestamp_tz" and scale <= 6:
+        return _rescale(microseconds, scale)
+    present = pc.fill_null(microseconds, 0)
+    epoch = _floor_divide(present, 1_000_000)
+    fraction = pc.multiply(pc.subtract(present, pc.multiply(epoch, 1_000_000)), 1000)
+    if scale < 6:
+        step = 10 ** (9 - scale)
+        fraction = pc.multiply(pc.divide(fraction, step), step)
+    parts = {"epoch": epoch, "fraction": fraction.cast(pa.int32())}
+    if declared.kind == "timestamp_tz":
+        parts["timezone"] = pa.array([_UTC_OFFSET_MINUTES], pa.int32()).take(
+            pa.array([0] * len(values), pa.int32())
+        )
+    fields = [pa.field(name, part.type, nullable=False) for name, part in parts.items()]
+    # without the mask a NULL arrives as 1970-01-01
+    return pa.StructArray.from_arrays(list(parts.values()), fields=fields, mask=pc.is_null(values))
+
+
+def as_json_rows(table: pa.Table) -> list[list[str | None]]:
+    """The rows in the JSON form that Snowflake uses for the answers of statements that are not queries."""
+    return [[_json_value(v) for v in row.values()] for row in _rows(table)]
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    names = [str(i) for i in range(table.num_columns)]  # duplicate names would collide in a dict
+    return list(table.rename_columns(names).to_pylist())
+
+
+def _json_value(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if hasattr(value, "timestamp"):
+        return f"{value.timestamp():.9f}"
+    return str(value)

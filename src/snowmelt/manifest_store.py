@@ -1,0 +1,173 @@
+"""Where manifests, frozen plans and reports are kept: a bucket on AWS, a folder on one machine."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from snowmelt.errors import AccessError, ConfigError, DataError, TransientError
+from snowmelt.models import Location, RunPlan, TablePlan, WorkItem
+
+
+class Store(Protocol):
+    """Objects by key. What is written is there for every process that is told the key."""
+
+    @property
+    def uri(self) -> str:
+        """How the environment names this store."""
+        ...
+
+    def put(self, key: str, content: bytes) -> Location:
+        """Keep the content under the key."""
+        ...
+
+    def get(self, key: str) -> bytes:
+        """The content; DataError when there is none."""
+        ...
+
+
+class FolderStore:
+    """A store in a folder; its locations name the folder as the bucket."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.expanduser().resolve()
+
+    @property
+    def uri(self) -> str:
+        """The folder."""
+        return str(self._folder)
+
+    def put(self, key: str, content: bytes) -> Location:
+        """Write the file whole: a reader sees the old content or the new, never a part."""
+        path = self._folder / key
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(path.name + ".part")
+            partial.write_bytes(content)
+            partial.replace(path)
+        except OSError as error:
+            raise AccessError(
+                f"cannot write {path}: {error.strerror}; set SNOWMELT_STORE to a folder that is writable"
+            ) from error
+        return Location(bucket=self.uri, key=key)
+
+    def get(self, key: str) -> bytes:
+        """Read the file."""
+        try:
+            return (self._folder / key).read_bytes()
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{self._folder / key} is not there; is SNOWMELT_STORE the one the run began with?"
+            ) from error
+        except OSError as error:
+            raise AccessError(f"cannot read {self._folder / key}: {error.strerror}") from error
+
+
+class S3Store:
+    """A store in a bucket, under a prefix."""
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        self._bucket = bucket
+        self._prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        self._s3 = boto3.client("s3")
+
+    @property
+    def uri(self) -> str:
+        """Bucket and prefix."""
+        return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
+
+    def put(self, key: str, content: bytes) -> Location:
+        """Put the object; S3 shows it whole or not at all."""
+        full = self._prefix + key
+        try:
+            self._s3.put_object(Bucket=self._bucket, Key=full, Body=content, ContentType="application/json")
+        except (ClientError, BotoCoreError) as error:
+            raise _store_error(error, f"s3://{self._bucket}/{full}") from error
+        return Location(bucket=self._bucket, key=full)
+
+    def get(self, key: str) -> bytes:
+        """Get the object."""
+        return read_s3(self._bucket, self._prefix + key, client=self._s3)
+
+
+def open_store(uri: str) -> Store:
+    """The store that ``s3://bucket/prefix`` or a folder's path names."""
+    parts = urlsplit(uri)
+    if parts.scheme == "s3":
+        if not parts.netloc:
+            raise ConfigError(f"SNOWMELT_STORE={uri} names no bucket; write s3://bucket/prefix")
+        return S3Store(parts.netloc, parts.path)
+    if "://" in uri:
+        raise ConfigError(f"SNOWMELT_STORE={uri} is neither s3://bucket/prefix nor a folder")
+    return FolderStore(Path(uri))
+
+
+def read_s3(bucket: str, key: str, *, client: Any = None) -> bytes:
+    """An object of S3."""
+    try:
+        return bytes((client or boto3.client("s3")).get_object(Bucket=bucket, Key=key)["Body"].read())
+    except (ClientError, BotoCoreError) as error:
+        raise _store_error(error, f"s3://{bucket}/{key}") from error
+
+
+def _store_error(error: Exception, place: str) -> AccessError | DataError | TransientError:
+    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+    if code in ("NoSuchKey", "NoSuchBucket", "404"):
+        return DataError(f"{place} is not there ({code}); check SNOWMELT_STORE and SNOWMELT_CONFIG")
+    if code in ("AccessDenied", "403", "NoCredentialsError", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+        return AccessError(f"{place}: {code}; let the role read and write this bucket")
+    return TransientError(f"{place}: {error}")
+
+
+# --- what is kept ---------------------------------------------------------------------------------------------------
+
+
+def save_run(store: Store, plan: RunPlan, tables: Sequence[TablePlan]) -> None:
+    """Freeze a run's plans; each table in an object of its own, as a worker needs only one."""
+    for table in tables:
+        store.put(_table_key(plan.run_id, table.table_id), table.model_dump_json().encode())
+    store.put(f"runs/{plan.run_id}/run.json", plan.model_dump_json(indent=1).encode())
+
+
+def load_run(store: Store, run_id: str) -> RunPlan:
+    """The frozen plan of a run."""
+    return RunPlan.model_validate_json(store.get(f"runs/{run_id}/run.json"))
+
+
+def load_table(store: Store, run_id: str, table_id: int) -> TablePlan:
+    """The frozen plan of one of its tables."""
+    return TablePlan.model_validate_json(store.get(_table_key(run_id, table_id)))
+
+
+def save_row_counts(store: Store, run_id: str, query_id: str, row_counts: Sequence[int]) -> None:
+    """Keep the row count of every result batch of a scan, for workers to compare."""
+    store.put(f"runs/{run_id}/scans/{query_id}.json", json.dumps(list(row_counts)).encode())
+
+
+def load_row_counts(store: Store, run_id: str, query_id: str) -> tuple[int, ...]:
+    """The row counts that the scan was planned with."""
+    return tuple(json.loads(store.get(f"runs/{run_id}/scans/{query_id}.json")))
+
+
+def save_manifest(store: Store, run_id: str, name: str, items: Sequence[WorkItem]) -> Location:
+    """The JSON array the Map reads, under a name that is never used twice."""
+    body = json.dumps([item.model_dump() for item in items], separators=(",", ":"))
+    return store.put(f"runs/{run_id}/manifests/{name}.json", body.encode())
+
+
+def load_manifest(location: Location, store: Store) -> tuple[WorkItem, ...]:
+    """The items of a manifest of this store, for those who are their own Map."""
+    return tuple(WorkItem.model_validate(item) for item in json.loads(store.get(location.key)))
+
+
+def save_report(store: Store, run_id: str, report: dict[str, Any]) -> Location:
+    """The run's report."""
+    return store.put(f"runs/{run_id}/report.json", json.dumps(report, indent=1, default=str).encode())
+
+
+def _table_key(run_id: str, table_id: int) -> str:
+    return f"runs/{run_id}/tables/{table_id:05}.json"

@@ -1,0 +1,119 @@
+"""What the status schema says of runs, as values for people and pipes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+
+from snowmelt.config import Config, SourceConfig
+from snowmelt.errors import DataError
+from snowmelt.models import Value
+from snowmelt.postgres import status_store
+from snowmelt.postgres.session import Session
+from snowmelt.wiring import Wiring
+
+
+class TableProgress(Value):
+    """How far one table of a run is. ``source_rows`` is None until its scan has ended."""
+
+    table: str
+    target: str
+    status: str
+    source_rows: int | None
+    rows: int
+    size_bytes: int
+    chunks: int
+    chunks_completed: int
+    chunks_running: int
+    chunks_failed: int
+    seconds: float | None
+    error: str | None = None
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """Rows over seconds since its scan was submitted."""
+        return self.rows / self.seconds if self.seconds else None
+
+
+class RunProgress(Value):
+    """How far one run is."""
+
+    run_id: str
+    source_name: str
+    status: str
+    started_at: datetime
+    completed_at: datetime | None
+    seconds: float
+    rounds: int
+    tables: int
+    tables_completed: int
+    source_rows: int | None
+    rows: int
+    chunks: int
+    chunks_completed: int
+    chunks_failed: int
+    error: str | None = None
+
+
+class Monitor:
+    """One session that looks and never touches."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def runs(self, limit: int = 20) -> tuple[RunProgress, ...]:
+        """The latest runs of this database, newest first."""
+        return tuple(_run(row) for row in status_store.list_runs(self._session, limit=limit))
+
+    def run(self, run_id: str) -> RunProgress:
+        """One run; DataError when there is none of that name."""
+        rows = status_store.list_runs(self._session, run_id, limit=1)
+        if not rows:
+            raise DataError(f"there is no run {run_id}; `snowmelt status --all` lists the runs there are")
+        return _run(rows[0])
+
+    def tables(self, run_id: str) -> tuple[TableProgress, ...]:
+        """The tables of a run."""
+        return tuple(_table(row) for row in status_store.progress(self._session, run_id))
+
+
+@contextmanager
+def watch(wiring: Wiring, config: Config, source: SourceConfig) -> Iterator[Monitor]:
+    """A monitor on the status schema of a source's target database."""
+    with wiring.target(config, source.postgres_database, "snowmelt status") as session:
+        status_store.require_installed(session)
+        yield Monitor(session)
+
+
+def install(wiring: Wiring, config: Config, source: SourceConfig) -> str:
+    """Put the status schema in place; where that was."""
+    with wiring.target(config, source.postgres_database, "snowmelt install") as session:
+        status_store.install(session)
+        return session.where
+
+
+def _run(row: dict[str, object]) -> RunProgress:
+    return RunProgress.model_validate(
+        {
+            **{
+                k: row[k]
+                for k in ("run_id", "source_name", "status", "started_at", "completed_at", "seconds", "rounds")
+            },
+            **{k: row[k] or 0 for k in ("tables", "tables_completed", "chunks", "chunks_completed", "chunks_failed")},
+            "source_rows": row["source_rows"],
+            "rows": row["rows_loaded"] or 0,
+            "error": row["error_text"],
+        }
+    )
+
+
+def _table(row: dict[str, object]) -> TableProgress:
+    return TableProgress.model_validate(
+        {
+            **{k: row[k] for k in ("status", "source_rows", "size_bytes", "chunks", "chunks_completed", "seconds")},
+            **{k: row[k] for k in ("chunks_running", "chunks_failed")},
+            "table": row["source_table"],
+            "target": f"{row['target_schema']}.{row['target_table']}",
+            "rows": row["rows_loaded"],
+            "error": row["error_text"],
+        }
+    )

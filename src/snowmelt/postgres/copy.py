@@ -1,0 +1,281 @@
+"""Stream Arrow record batches into a table by binary COPY.
+
+A background thread fetches and encodes a few slices ahead, the calling thread sends them; so Snowflake, the
+encoder and PostgreSQL work at the same time, and no more than one batch and those slices are in memory.
+"""
+
+import binascii
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from io import BufferedIOBase
+from itertools import chain
+from typing import Any, cast
+
+import psycopg2
+import pyarrow as pa
+import pyarrow.compute as pc
+from pgpq import ArrowToPostgresBinaryEncoder
+from pgpq.encoders import StringEncoderBuilder
+from pgpq.schema import Jsonb
+from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+from snowmelt.errors import DataError
+from snowmelt.models import ColumnPlan, TableName
+from snowmelt.types import conform, longest_text, postgres_type, schema_of
+
+SLICE_ROWS = 8192
+SLICE_BYTES = 4 << 20
+"""A slice is what is encoded and handed over at once: so many rows, or fewer where rows are wide."""
+
+SLICES_AHEAD = 2
+SEND_BYTES = 256 << 10
+WAIT_SECONDS = 1.0
+"""How often ``check`` is asked while a slice is slow to come."""
+
+
+@dataclass(frozen=True)
+class CopyResult:
+    """What PostgreSQL took: rows, and bytes of its binary format."""
+
+    rows: int
+    size_bytes: int
+
+
+def copy_batches(
+    cursor: Cursor,
+    target: TableName,
+    columns: Sequence[ColumnPlan],
+    batches: Iterable[pa.RecordBatch],
+    *,
+    check: Callable[[], None] | None = None,
+) -> CopyResult:
+    """Append every row of the batches to the target, within the cursor's transaction.
+
+    The batches' columns are in the order of ``columns``. ``batches`` is iterated in a thread of this call,
+    which has ended when the call returns or raises. ``check`` is called between slices and while waiting for
+    one; what it raises aborts the COPY and is raised here, as is an error of ``batches``. PostgreSQL's own
+    errors are raised as psycopg2 has them. After any error the transaction can only be rolled back. Without
+    rows nothing is sent.
+    """
+    with (
+        closing(_encoded(columns, batches)) as encoded,
+        _made_ahead(encoded, check or _never) as slices,
+    ):
+        first = next(slices, None)  # a chunk without rows has no header that COPY could read
+        if first is None:
+            return CopyResult(rows=0, size_bytes=0)
+        stream = _Stream(chain((first,), slices))
+        try:
+            cursor.copy_expert(_statement(target, columns), stream, size=SEND_BYTES)
+        except psycopg2.Error:
+            if stream.error is None:
+                raise
+            raise stream.error from None  # psycopg2 itself only says QueryCanceled
+    if cursor.rowcount != stream.rows:
+        raise DataError(
+            f"{target}: PostgreSQL kept {cursor.rowcount} of {stream.rows} rows that were sent; look for a "
+            "trigger on the table that drops rows."
+        )
+    return CopyResult(rows=stream.rows, size_bytes=stream.size_bytes)
+
+
+def _never() -> None:
+    """Check nothing."""
+
+
+def _statement(target: TableName, columns: Sequence[ColumnPlan]) -> sql.Composed:
+    return sql.SQL("COPY {}.{} ({}) FROM STDIN (FORMAT binary)").format(
+        sql.Identifier(target.schema_name),
+        sql.Identifier(target.name),
+        sql.SQL(", ").join(sql.Identifier(column.target.name) for column in columns),
+    )
+
+
+# --- handing over -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """The next bytes of COPY's binary format, possibly none yet, and how many rows went into the encoder."""
+
+    data: bytes
+    rows: int
+
+
+@contextmanager
+def _made_ahead(slices: Iterator[_Slice], check: Callable[[], None]) -> Iterator[Iterator[_Slice]]:
+    """The same slices, made in a thread up to ``SLICES_AHEAD`` before they are asked for.
+
+    Leaving the block ends the thread, after the slice that it is making.
+    """
+    maker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="copy-encoder")
+    try:
+        yield _taken(maker, slices, check)
+    finally:
+        maker.shutdown(wait=True, cancel_futures=True)
+
+
+def _taken(maker: ThreadPoolExecutor, slices: Iterator[_Slice], check: Callable[[], None]) -> Iterator[_Slice]:
+    ahead = deque(maker.submit(next, slices, None) for _ in range(SLICES_AHEAD))
+    while (made := _result(ahead.popleft(), check)) is not None:
+        ahead.append(maker.submit(next, slices, None))
+        yield made
+
+
+def _result(made: Future[_Slice | None], check: Callable[[], None]) -> _Slice | None:
+    check()
+    while not wait((made,), timeout=WAIT_SECONDS).done:
+        check()
+    return made.result()
+
+
+class _Stream(BufferedIOBase):
+    """What psycopg2 reads: the slices in pieces. Counts what was read, and keeps the error that ended it."""
+
+    def __init__(self, slices: Iterator[_Slice]) -> None:
+        self.rows = 0
+        self.size_bytes = 0
+        self.error: BaseException | None = None
+        self._slices = slices
+        self._unread = memoryview(b"")
+
+    def read(self, size: int | None = SEND_BYTES, /) -> bytes:
+        """Up to ``size`` bytes; none only at the very end, which COPY would take for the end of the rows."""
+        while not self._unread and (made := self._next()) is not None:
+            self.rows += made.rows
+            self.size_bytes += len(made.data)
+            self._unread = memoryview(made.data)  # empty while the encoder keeps small slices back
+        piece, self._unread = self._unread[:size], self._unread[size:]
+        return bytes(piece)
+
+    def _next(self) -> _Slice | None:
+        try:
+            return next(self._slices, None)
+        except BaseException as error:
+            self.error = error
+            raise
+
+
+# --- encoding -----------------------------------------------------------------------------------------------
+
+
+def _encoded(columns: Sequence[ColumnPlan], batches: Iterable[pa.RecordBatch]) -> Generator[_Slice]:
+    """The batches in COPY's binary format; nothing at all, not even a header, if there are no rows."""
+    schema = _sent_schema(columns)
+    encoder = _encoder(schema, columns)
+    sent = 0
+    for batch in batches:
+        for part in _sliced(batch):
+            values = _checked(conform(part, columns, first_row=sent + 1), columns, first_row=sent + 1)
+            header = b"" if sent else encoder.write_header()
+            data = header + encoder.write_batch(pa.record_batch(values, schema=schema))
+            yield _Slice(data, rows=part.num_rows)
+            sent += part.num_rows
+            del part, values, data
+        del batch  # or it would stay in memory while the next one is fetched
+    if sent:
+        yield _Slice(encoder.finish(), rows=0)
+
+
+def _sliced(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    rows = max(1, min(SLICE_ROWS, batch.num_rows * SLICE_BYTES // max(batch.nbytes, 1)))
+    for offset in range(0, batch.num_rows, rows):
+        yield batch.slice(offset, rows)
+
+
+def _sent_schema(columns: Sequence[ColumnPlan]) -> pa.Schema:
+    schema = schema_of(columns)
+    for position, column in enumerate(columns):
+        if column.target.type == "uuid":
+            schema = schema.set(position, pa.field(column.target.name, _UUID))
+    return schema
+
+
+_UUID = pa.binary(16)
+
+
+def _encoder(schema: pa.Schema, columns: Sequence[ColumnPlan]) -> ArrowToPostgresBinaryEncoder:
+    builders = {
+        field.name: (
+            StringEncoderBuilder.new_with_output(field, Jsonb())  # jsonb wants a version before the text
+            if column.target.type == "jsonb"
+            else ArrowToPostgresBinaryEncoder.infer_encoder(field)
+        )
+        for field, column in zip(schema, columns, strict=True)
+    }
+    return ArrowToPostgresBinaryEncoder.new_with_encoders(schema, builders)
+
+
+# --- checking -----------------------------------------------------------------------------------------------
+
+
+def _checked(batch: pa.RecordBatch, columns: Sequence[ColumnPlan], *, first_row: int) -> "list[pa.Array[Any]]":
+    """The columns as they are sent; DataError where PostgreSQL would refuse a text, or cut it silently."""
+    return [
+        _checked_text(cast("pa.StringArray", values), column, first_row) if column.wire == "string" else values
+        for values, column in zip(batch.columns, columns, strict=True)
+    ]
+
+
+def _checked_text(values: pa.StringArray, column: ColumnPlan, first_row: int) -> "pa.Array[Any]":
+    if b"\0" in _text_bytes(values):
+        _refuse(
+            pc.match_substring(values, "\0"),
+            column,
+            first_row,
+            what="the text holds a NUL character, which PostgreSQL cannot store",
+            where=f"CONTAINS({column.select}, CHR(0))",
+        )
+    if (limit := longest_text(column)) is not None:
+        _refuse(
+            pc.greater(pc.utf8_length(values), pa.scalar(limit)),
+            column,
+            first_row,
+            what=f"the text is longer than {postgres_type(column.target)} holds",
+            where=f"LENGTH({column.select}) > {limit}",
+        )
+    return _as_uuids(values, column, first_row) if column.target.type == "uuid" else values
+
+
+def _refuse(bad: "pa.Array[Any]", column: ColumnPlan, first_row: int, *, what: str, where: str) -> None:
+    """Raise for the first row that is bad, if there is one; the text never shows the value itself."""
+    position = pc.index(bad, True).as_py()
+    if position >= 0:
+        raise DataError(
+            f'Column "{column.target.name}", row {first_row + position} of the chunk: {what}; find such rows '
+            f"in Snowflake by WHERE {where}, and mend or exclude them, or change the target column."
+        )
+
+
+def _text_bytes(values: pa.StringArray) -> bytes:
+    """The characters of all values in a row, as they lie in memory; faster to search than value by value."""
+    _, offsets, characters = values.buffers()
+    if offsets is None or characters is None:
+        return b""
+    bounds = memoryview(offsets).cast("i")
+    start, stop = bounds[values.offset], bounds[values.offset + len(values)]
+    return characters.slice(start, stop - start).to_pybytes()
+
+
+_UUID_TEXT = "^[0-9A-Fa-f]{8}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{12}$"
+
+
+def _as_uuids(values: pa.StringArray, column: ColumnPlan, first_row: int) -> "pa.Array[Any]":
+    """The 16 bytes of each UUID, with or without hyphens."""
+    _refuse(
+        pc.invert(pc.match_substring_regex(values, _UUID_TEXT)),
+        column,
+        first_row,
+        what="the text is not a UUID",
+        where=f"NOT REGEXP_LIKE({column.select}, '{_UUID_TEXT}')",
+    )
+    filled = cast("pa.StringArray", values.fill_null("0" * 32))
+    digits = pc.replace_substring(filled, "-", "")
+    buffer = pa.py_buffer(binascii.unhexlify(_text_bytes(digits)))
+    uuids = pa.Array.from_buffers(_UUID, len(values), [None, buffer])
+    with_nulls: pa.Array[Any] = pc.if_else(pc.is_valid(values), uuids, pa.scalar(None, _UUID))
+    return with_nulls

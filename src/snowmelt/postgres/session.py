@@ -1,0 +1,243 @@
+"""One connection to PostgreSQL, and the one place where its errors become ours."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import psycopg2
+import psycopg2.extensions
+from psycopg2.extras import RealDictCursor
+from psycopg2.sql import Composable
+
+from snowmelt import sql
+from snowmelt.config import PostgresConfig
+from snowmelt.errors import AccessError, ConfigError, DataError, SnowmeltError, TransientError
+
+Row = dict[str, Any]
+Cursor = psycopg2.extensions.cursor
+
+CONNECT_TIMEOUT_SECONDS = 15
+LOCK_TIMEOUT_SECONDS = 60
+_LINK_OPTIONS: dict[str, Any] = {
+    # NAT and Lambda networking drop silent flows after some 350 s, and a vanished client would hold its
+    # locks for hours: probe early, give up within a minute and a half, on both ways.
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 90_000,
+}
+
+
+class UnreachableError(AccessError):
+    """PostgreSQL did not answer. At the start of a run that is a mistake; in the middle of one it may pass."""
+
+
+class Session:
+    """A connection in autocommit, with transactions where they are asked for.
+
+    Statements are named queries or composed from identifiers; a plain string is not accepted.
+    """
+
+    def __init__(self, connection: psycopg2.extensions.connection, *, where: str) -> None:
+        self._connection = connection
+        self.where = where
+
+    @classmethod
+    def connect(cls, config: PostgresConfig, *, database: str, application_name: str) -> Self:
+        """A session in UTC whose waits all end; AccessError says what to mend when there is none to be had."""
+        where = f"PostgreSQL {config.host}:{config.port}, database {database}"
+        server_options = (
+            "-c timezone=UTC -c datestyle=ISO -c client_encoding=UTF8 "
+            f"-c lock_timeout={LOCK_TIMEOUT_SECONDS * 1000} "
+            f"-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
+        )
+        try:
+            connection = psycopg2.connect(
+                host=config.host,
+                port=config.port,
+                user=config.user,
+                password=config.password.get_secret_value() if config.password else None,
+                dbname=database,
+                sslmode=config.sslmode,
+                sslrootcert=config.sslrootcert,
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                application_name=application_name[:63],
+                options=server_options,
+                **_LINK_OPTIONS,
+            )
+        except psycopg2.Error as error:
+            raise _connect_error(error, where=where, user=config.user) from error
+        connection.autocommit = True
+        return cls(connection, where=where)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection; a transaction that is open is rolled back by the server."""
+        self._connection.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is known to be gone."""
+        return bool(self._connection.closed)
+
+    def alive(self) -> bool:
+        """Ask the server, so that a connection kept warm is not trusted blindly."""
+        if self.closed:
+            return False
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except psycopg2.Error:
+            self.close()
+            return False
+        return True
+
+    def backend(self) -> tuple[int, datetime]:
+        """The server's pid and start of this session, in which no later one can be mistaken for it."""
+        row = self.row(sql.query("this_backend"))
+        if row is None:
+            raise TransientError(f"{self.where}: the session is not in pg_stat_activity")
+        return row["pid"], row["backend_start"]
+
+    @contextmanager
+    def transaction(self) -> Iterator[Cursor]:
+        """A cursor in a transaction that commits when the block ends well, and is rolled back otherwise."""
+        self._connection.autocommit = False
+        try:
+            with (
+                self._translated(),
+                self._connection,
+                self._connection.cursor(cursor_factory=RealDictCursor) as cursor,
+            ):
+                yield cursor
+        finally:
+            if not self.closed:
+                self._connection.autocommit = True
+
+    def rows(self, statement: sql.Query | Composable, **values: object) -> list[Row]:
+        """What a statement returns, outside any transaction."""
+        with self._translated(), self._connection.cursor(cursor_factory=RealDictCursor) as cursor:
+            return fetch(cursor, statement, **values)
+
+    def row(self, statement: sql.Query | Composable, **values: object) -> Row | None:
+        """The first row a statement returns, or None."""
+        return next(iter(self.rows(statement, **values)), None)
+
+    def run(self, statement: sql.Query | Composable, **values: object) -> int:
+        """Do it, and say how many rows it touched."""
+        with self._translated(), self._connection.cursor() as cursor:
+            cursor.execute(statement, values or None)
+            return cursor.rowcount
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg2.Error as error:
+            raise translate(error, where=self.where) from error
+
+
+def fetch(cursor: Cursor, statement: sql.Query | Composable, **values: object) -> list[Row]:
+    """What a statement returns inside the cursor's transaction."""
+    cursor.execute(statement, values or None)
+    return [dict(row) for row in cursor.fetchall()] if cursor.description else []
+
+
+def fetch_one(cursor: Cursor, statement: sql.Query | Composable, **values: object) -> Row | None:
+    """The first row a statement returns inside the cursor's transaction, or None."""
+    return next(iter(fetch(cursor, statement, **values)), None)
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+_TRANSIENT_STATES = {
+    "40001": "it conflicted with another transaction",
+    "40P01": "it was chosen to end a deadlock",
+    "53300": "the server has no connection left: lower parallel_threads or raise max_connections",
+    "55P03": "a lock was not granted in time: see who holds it in pg_stat_activity",
+    "57P01": "the server ended the connection",
+    "57P02": "the server crashed",
+    "57P03": "the server is starting or stopping",
+    "25006": "the server is read-only for now, as during a failover",
+}
+_CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
+    "42501": (AccessError, "GRANT the privilege to the user of the config's postgres section"),
+    "42P01": (DataError, "create the table, or mend its name in the config"),
+    "42703": (DataError, "the table was changed since the run was planned: start again with no_resume"),
+    "3F000": (ConfigError, "create the schema, or mend target_pg_schema"),
+    "23505": (DataError, "look for the duplicates in the source, or drop the unique index while loading"),
+    "23502": (DataError, "the source has NULL where the target forbids it"),
+    "23503": (DataError, "load the referenced table first, or drop the foreign key while loading"),
+    "23514": (DataError, "the source has rows that the target's CHECK forbids"),
+    "53100": (DataError, "the server's disk is full: make room, then start again and the run resumes"),
+    "57014": (TransientError, "the statement was cancelled or timed out"),
+}
+_CONNECT_CAUSES: tuple[tuple[str, type[SnowmeltError], str], ...] = (
+    (
+        "password authentication failed",
+        AccessError,
+        "check POSTGRES_USER and POSTGRES_PASSWORD or the config's postgres section",
+    ),
+    ("no password supplied", AccessError, "set postgres.password or POSTGRES_PASSWORD"),
+    (
+        "no pg_hba.conf entry",
+        AccessError,
+        "allow this host, user and database in pg_hba.conf, or mend postgres.sslmode",
+    ),
+    ("does not exist", AccessError, "create it, or mend target_pg_database or postgres.user"),
+    ("SSL", AccessError, "mend postgres.sslmode or postgres.sslrootcert"),
+    ("root certificate", AccessError, "set postgres.sslrootcert, or choose another postgres.sslmode"),
+    ("too many clients", TransientError, "lower parallel_threads or raise max_connections"),
+    ("remaining connection slots", TransientError, "lower parallel_threads or raise max_connections"),
+    ("starting up", TransientError, "the server is starting: try again"),
+    ("shutting down", TransientError, "the server is stopping: try again"),
+    ("could not translate host name", UnreachableError, "check POSTGRES_HOST or postgres.host"),
+    (
+        "",
+        UnreachableError,
+        "check host and port, that the server runs, and that the network (security group, VPC) lets this machine in",
+    ),
+)
+
+
+def translate(error: psycopg2.Error, *, where: str) -> SnowmeltError:
+    """What a driver's error means to the reader."""
+    state = error.pgcode or ""
+    text = _first_line(error)
+    context = f" ({_context(error)})" if _context(error) else ""
+    if state in _TRANSIENT_STATES:
+        return TransientError(f"{where}: {_TRANSIENT_STATES[state]}: {text}{context}")
+    if state in _CURES:
+        kind, cure = _CURES[state]
+        return kind(f"{where}: {text}{context}; {cure}")
+    if not state or state.startswith("08"):
+        return TransientError(f"{where}: the connection was lost: {text}")
+    return DataError(f"{where}: {text}{context} [SQLSTATE {state}]")
+
+
+def _connect_error(error: psycopg2.Error, *, where: str, user: str) -> SnowmeltError:
+    text = _first_line(error)
+    for sign, kind, cure in _CONNECT_CAUSES:
+        if sign in text:
+            return kind(f"{where}, user {user}: {text}; {cure}")
+    raise AssertionError("the last sign is in every text")
+
+
+def _first_line(error: psycopg2.Error) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].removeprefix("ERROR:  ").strip()
+
+
+def _context(error: psycopg2.Error) -> str:
+    """PostgreSQL's own word on the place: the key of a duplicate, the line of a COPY."""
+    parts = (error.diag.message_detail, error.diag.context) if error.pgcode else ()
+    return "; ".join(part.splitlines()[0] for part in parts if part)

@@ -1,0 +1,522 @@
+"""Runs, their drivers and their tables, as the status schema holds them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from snowmelt import sql
+from snowmelt.errors import AccessError, ConfigError, DataError, HeldError, SnowmeltError
+from snowmelt.models import RunPlan, ScanSlice, TableName, TablePlan
+from snowmelt.planning.resume import KnownRun
+from snowmelt.postgres import leases, tables
+from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
+
+SCHEMA_VERSION = 1
+ExecutionState = Callable[[str], Literal["running", "ended", "unknown"]]
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The execution that asks, and how long it may be silent before others take it for dead.
+
+    ``backend``: the driver is one process that keeps this session (pid and start) open, so its death shows at once.
+    """
+
+    execution_id: str
+    seconds: float
+    backend: tuple[int, datetime] | None = None
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run as it stands."""
+
+    run_id: str
+    source_name: str
+    status: str
+    config_hash: str
+    started_at: datetime
+    completed_at: datetime | None
+    rounds: int
+    waits: int
+    stalled_rounds: int
+    progress_mark: int
+    store: str
+    error_code: str | None
+    error_text: str | None
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A table of a run as it stands."""
+
+    table_id: int
+    source_table: str
+    target: TableName
+    status: str
+    load_epoch: int
+    query_id: str | None
+    source_rows: int | None
+    truncated_at: datetime | None
+    error_code: str | None
+    error_text: str | None
+
+
+@dataclass(frozen=True)
+class ChunkTally:
+    """How many chunks of a table there are, by status; ``moved`` grows with every step forward."""
+
+    pending: int = 0
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    rows_loaded: int = 0
+    moved: int = 0
+
+
+def install(session: Session) -> None:
+    """Put the status schema in place, or leave it as it is when it is there."""
+    if _installed_version(session) == SCHEMA_VERSION:
+        return
+    with session.transaction() as cursor:
+        fetch(cursor, sql.query("lock_install"))
+        cursor.execute(sql.text("status_schema.sql"))
+
+
+def _installed_version(session: Session) -> int | None:
+    there = session.row(sql.query("has_status_schema"))
+    if there is None or not there["installed"]:
+        return None
+    row = session.row(sql.query("installed_version"))
+    version = row["version"] if row else None
+    if version is not None and version > SCHEMA_VERSION:
+        raise ConfigError(
+            f"{session.where}: the status schema has version {version}, this Snowmelt knows {SCHEMA_VERSION}; "
+            "use the newer version of Snowmelt"
+        )
+    return None if version is None else int(version)
+
+
+def require_installed(session: Session) -> None:
+    """ConfigError when there is no status schema to read."""
+    if _installed_version(session) is None:
+        raise ConfigError(f"{session.where}: no status schema here; `snowmelt status install` puts it in place")
+
+
+# --- runs -----------------------------------------------------------------------------------------------------------
+
+
+def known_runs(
+    session: Session, source_name: str, run_id: str | None, execution_state: ExecutionState
+) -> tuple[KnownRun, ...]:
+    """The runs of a source, newest first, and the named one."""
+    rows = session.rows(sql.query("runs_of_source"), source_name=source_name, run_id=run_id)
+    return tuple(
+        KnownRun(
+            run_id=row["run_id"],
+            status=row["status"],
+            config_hash=row["config_hash"],
+            started_at=row["started_at"],
+            completed_at=row["completed_at"],
+            age=row["age"],
+            plan_format=row["plan_format"],
+            store=row["store"],
+            tables=tuple(row["tables"]),
+            driver=row["execution_id"],
+            driven=row["status"] == "running" and _is_driven(row, execution_state),
+            error_text=row["error_text"],
+        )
+        for row in rows
+    )
+
+
+def _is_driven(row: Row, execution_state: ExecutionState) -> bool:
+    """Whether a driver must be taken for alive: not ended, not expired, and not known to be gone."""
+    if not row["driver_unexpired"] or row["driver_backend_gone"]:
+        return False
+    return execution_state(row["execution_id"]) != "ended"
+
+
+def open_run(
+    session: Session,
+    plan: RunPlan,
+    table_plans: Sequence[TablePlan],
+    *,
+    driver: Driver,
+    snapshot_at: datetime,
+    store: str,
+    closes: Sequence[str],
+    execution_state: ExecutionState,
+) -> None:
+    """Record a new run and take hold of its targets, all or nothing.
+
+    HeldError names the run that holds a target and is alive. Runs that are dead let go, and nothing that their
+    workers may still be loading can commit.
+    """
+    targets = [t.target for t in table_plans]
+    with session.transaction() as cursor:
+        fetch(cursor, sql.query("lock_opening"))
+        dead = _dead_holders(cursor, targets, execution_state)
+        for run_id in dict.fromkeys((*closes, *dead)):
+            _abandon(cursor, run_id, f"closed by run {plan.run_id}, which loads the same tables")
+        cursor.execute(
+            sql.query("insert_run"),
+            {
+                "run_id": plan.run_id,
+                "source_name": plan.source_name,
+                "config_hash": plan.config_hash,
+                "snapshot_at": snapshot_at,
+                "snowmelt_version": plan.snowmelt_version,
+                "plan_format": plan.plan_format,
+                "store": store,
+            },
+        )
+        cursor.execute(
+            sql.query("insert_tables"),
+            {
+                "run_id": plan.run_id,
+                "table_ids": [t.table_id for t in table_plans],
+                "source_tables": [t.source for t in table_plans],
+                "schemas": [t.schema_name for t in targets],
+                "tables": [t.name for t in targets],
+                "strategies": [t.strategy for t in table_plans],
+            },
+        )
+        _start_driver(cursor, plan.run_id, driver)
+    # Only now that nothing of theirs can commit: end the sessions, so that their locks do not stand in our way.
+    for run_id in dict.fromkeys((*closes, *dead)):
+        close_workers(session, run_id)
+
+
+def _dead_holders(cursor: Cursor, targets: Sequence[TableName], execution_state: ExecutionState) -> tuple[str, ...]:
+    rows = fetch(
+        cursor,
+        sql.query("holders_of_targets"),
+        schemas=[t.schema_name for t in targets],
+        tables=[t.name for t in targets],
+    )
+    for row in rows:
+        # Also one that is to be closed: it may have found a driver since it was looked at.
+        if _is_driven(row, execution_state):
+            raise HeldError(
+                f"target table {row['target_schema']}.{row['target_table']} is being loaded by run {row['run_id']}, "
+                f"driven by {row['execution_id']} and {str(row['age']).split('.')[0]} old; "
+                "wait for its end, or stop that execution and start again"
+            )
+    return tuple(row["run_id"] for row in rows)
+
+
+def _abandon(cursor: Cursor, run_id: str, reason: str) -> None:
+    for name in ("abandon_tables", "abandon_run"):
+        cursor.execute(sql.query(name), {"run_id": run_id, "reason": reason})
+    cursor.execute(sql.query("end_drivers"), {"run_id": run_id})
+
+
+def close_workers(session: Session, run_id: str) -> None:
+    """End the workers of an abandoned run; what it had left to do is nobody's any more."""
+    rows = session.rows(sql.query("running_chunks"), run_id=run_id)
+    leases.end_sessions(session, [r for r in rows if r["backend_alive"]])
+    session.run(sql.query("supersede_unfinished"), run_id=run_id)
+
+
+def resume_run(session: Session, run: KnownRun, driver: Driver, execution_state: ExecutionState) -> None:
+    """Take a run over from its dead driver: what was begun under it cannot commit any more.
+
+    HeldError when another execution was quicker, or one of the targets is meanwhile another run's.
+    """
+    with session.transaction() as cursor:
+        fetch(cursor, sql.query("lock_opening"))
+        now = {r["run_id"]: r for r in fetch(cursor, sql.query("runs_of_source"), source_name="", run_id=run.run_id)}
+        row = now[run.run_id]
+        if (
+            row["status"] == "running"
+            and row["execution_id"] != driver.execution_id
+            and _is_driven(row, execution_state)
+        ):
+            raise HeldError(f"run {run.run_id} was just resumed by {row['execution_id']}; wait for its end")
+        if row["status"] not in ("running", "failed"):
+            raise HeldError(f"run {run.run_id} was just ended: it is {row['status']}")
+        _refuse_lost_targets(cursor, run.run_id)
+        cursor.execute(sql.query("fence_run"), {"run_id": run.run_id})
+        for name in ("reopen_tables", "reopen_chunks", "reopen_run", "end_drivers"):
+            cursor.execute(sql.query(name), {"run_id": run.run_id})
+        _start_driver(cursor, run.run_id, driver)
+    leases.free_all(session, run.run_id)
+
+
+def _refuse_lost_targets(cursor: Cursor, run_id: str) -> None:
+    lost = [t for t in _table_rows(fetch(cursor, sql.query("read_tables"), run_id=run_id)) if t.status == "abandoned"]
+    if lost:
+        raise HeldError(
+            f"run {run_id} has lost {', '.join(t.source_table for t in lost)}: {lost[0].error_text}; "
+            "start a new run with no_resume=true"
+        )
+
+
+def _start_driver(cursor: Cursor, run_id: str, driver: Driver) -> None:
+    cursor.execute(
+        sql.query("start_driver"),
+        {
+            "run_id": run_id,
+            "execution_id": driver.execution_id,
+            "seconds": driver.seconds,
+            "backend_pid": driver.backend[0] if driver.backend else None,
+            "backend_start": driver.backend[1] if driver.backend else None,
+        },
+    )
+
+
+def drive(session: Session, run_id: str, driver: Driver) -> RunRow:
+    """Renew this execution's hold of the run; HeldError when it is another's, DataError when there is no such run."""
+    run = read_run(session, run_id)
+    renewed = session.row(
+        sql.query("renew_driver"), run_id=run_id, execution_id=driver.execution_id, seconds=driver.seconds
+    )
+    if renewed is None and run.status == "running":
+        current = session.row(sql.query("current_driver"), run_id=run_id)
+        raise HeldError(
+            f"run {run_id} is no longer driven by {driver.execution_id}, but by "
+            f"{current['execution_id'] if current else 'nobody'}; start again to see what is left"
+        )
+    return run
+
+
+def touch_driver(session: Session, run_id: str, seconds: float) -> None:
+    """A worker vouches for the driver of its run."""
+    session.run(sql.query("renew_any_driver"), run_id=run_id, seconds=seconds)
+
+
+def read_run(session: Session, run_id: str) -> RunRow:
+    """A run; DataError when the status schema has none of that name."""
+    row = session.row(sql.query("read_run"), run_id=run_id)
+    if row is None:
+        raise DataError(f"{session.where}: there is no run {run_id}; `snowmelt status --all` lists the runs there are")
+    return RunRow(**{name: row[name] for name in RunRow.__dataclass_fields__})
+
+
+@contextmanager
+def only_planner(session: Session, run_id: str) -> Iterator[bool]:
+    """Whether this session is the only one that plans or finalizes the run while the block lasts."""
+    row = session.row(sql.query("try_run_lock"), run_id=run_id)
+    held = bool(row and row["held"])
+    try:
+        yield held
+    finally:
+        if held and not session.closed:
+            session.rows(sql.query("run_unlock"), run_id=run_id)
+
+
+def record_round(session: Session, run_id: str, *, waits: int, stalled_rounds: int, progress_mark: int) -> None:
+    """What this plan found, for the next one to compare."""
+    session.run(
+        sql.query("record_round"),
+        run_id=run_id,
+        waits=waits,
+        stalled_rounds=stalled_rounds,
+        progress_mark=progress_mark,
+    )
+
+
+def note_error(session: Session, run_id: str, error: SnowmeltError) -> None:
+    """Keep what a worker complained of, for the plan that finds the run stalled."""
+    session.run(sql.query("note_error"), run_id=run_id, error_code=error.code, error_text=error.message)
+
+
+def finish_run(session: Session, run_id: str, error: SnowmeltError | None) -> None:
+    """Write the verdict, and let the driver go."""
+    with session.transaction() as cursor:
+        cursor.execute(
+            sql.query("finish_run"),
+            {
+                "run_id": run_id,
+                "status": "failed" if error else "completed",
+                "error_code": error.code if error else None,
+                "error_text": error.message if error else None,
+            },
+        )
+        cursor.execute(sql.query("end_drivers"), {"run_id": run_id})
+
+
+# --- tables of a run ------------------------------------------------------------------------------------------------
+
+
+def read_tables(session: Session, run_id: str) -> tuple[TableRow, ...]:
+    """The run's tables, by ``table_id``."""
+    return tuple(_table_rows(session.rows(sql.query("read_tables"), run_id=run_id)))
+
+
+def _table_rows(rows: Sequence[Row]) -> Iterator[TableRow]:
+    for row in rows:
+        target = TableName(schema_name=row["target_schema"], name=row["target_table"])
+        values = {name: row[name] for name in TableRow.__dataclass_fields__ if name != "target"}
+        yield TableRow(target=target, **values)
+
+
+def record_scan(session: Session, run_id: str, table_id: int, query_id: str) -> bool:
+    """Remember the statement that Snowflake is running for the table; False when there is one already."""
+    row = session.row(sql.query("record_scan"), run_id=run_id, table_id=table_id, query_id=query_id)
+    return row is not None
+
+
+def forget_scan(session: Session, run_id: str, table_id: int, query_id: str) -> None:
+    """Let the next plan submit another statement for the table."""
+    session.run(sql.query("forget_scan"), run_id=run_id, table_id=table_id, query_id=query_id)
+
+
+def start_loading(
+    session: Session,
+    run_id: str,
+    plan: TablePlan,
+    *,
+    query_id: str,
+    source_rows: int,
+    chunks: Sequence[ScanSlice],
+) -> bool:
+    """Make the target ready and the chunks claimable, in one transaction; False when another planner was first.
+
+    The target is truncated here if the config says so, once per run and epoch. Otherwise it must be empty, or the
+    config must say that adding is meant: DataError.
+    """
+    key = {"run_id": run_id, "table_id": plan.table_id}
+    with session.transaction() as cursor:
+        row = fetch_one(cursor, sql.query("lock_scanned_table"), **key, query_id=query_id)
+        if row is None:
+            return False
+        if plan.truncate_onstart:
+            if fetch_one(cursor, sql.query("record_truncate"), **key, load_epoch=row["load_epoch"]):
+                tables.truncate(cursor, plan.target)
+        elif not plan.append and tables.is_filled(cursor, plan.target):
+            raise DataError(
+                f"table {plan.source}: the target {plan.target} was empty when the run began and now holds rows; "
+                "find out who wrote them, or set truncate_onstart or append"
+            )
+        _insert_chunks(cursor, run_id, plan, chunks, first_id=1)
+        fetch(cursor, sql.query("start_loading"), **key, source_rows=source_rows)
+    return True
+
+
+def split_chunk(session: Session, run_id: str, plan: TablePlan, chunk_id: int, parts: Sequence[ScanSlice]) -> bool:
+    """Put smaller chunks in the place of one that does not fit; False when someone has claimed it."""
+    key = {"run_id": run_id, "table_id": plan.table_id}
+    with session.transaction() as cursor:
+        if fetch_one(cursor, sql.query("supersede_chunk"), **key, chunk_id=chunk_id) is None:
+            return False
+        row = fetch_one(cursor, sql.query("next_chunk_id"), **key)
+        _insert_chunks(cursor, run_id, plan, parts, first_id=row["chunk_id"] if row else 1)
+    return True
+
+
+def _insert_chunks(cursor: Cursor, run_id: str, plan: TablePlan, chunks: Sequence[ScanSlice], *, first_id: int) -> None:
+    cursor.execute(
+        sql.query("insert_chunks"),
+        {
+            "run_id": run_id,
+            "table_id": plan.table_id,
+            "source_table": plan.source,
+            "chunk_ids": list(range(first_id, first_id + len(chunks))),
+            "reads": [c.model_dump_json() for c in chunks],
+            "estimated_rows": [c.rows for c in chunks],
+        },
+    )
+
+
+def fail_table(session: Session, run_id: str, table_id: int, error: SnowmeltError) -> None:
+    """Give the table up, with the reason; no load of it can commit any more."""
+    session.run(
+        sql.query("fail_table"),
+        run_id=run_id,
+        table_id=table_id,
+        error_code=error.code,
+        error_text=error.message,
+    )
+
+
+def start_finalizing(session: Session, run_id: str, table_id: int) -> bool:
+    """Close the table for loading; False unless every chunk is in."""
+    return session.row(sql.query("start_finalizing"), run_id=run_id, table_id=table_id) is not None
+
+
+def complete_table(session: Session, run_id: str, table_id: int) -> None:
+    """All of the table is in the target."""
+    session.run(sql.query("complete_table"), run_id=run_id, table_id=table_id)
+
+
+# --- what is left to do ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PendingRow:
+    """A chunk that can be claimed, and why its last attempt ended."""
+
+    table_id: int
+    source_table: str
+    chunk_id: int
+    reads: ScanSlice
+    error_code: str | None
+    spent_seconds: float | None
+
+
+def pending_chunks(session: Session, run_id: str) -> tuple[PendingRow, ...]:
+    """What can be claimed, sorted by table."""
+    return tuple(
+        PendingRow(
+            table_id=row["table_id"],
+            source_table=row["source_table"],
+            chunk_id=row["chunk_id"],
+            reads=ScanSlice.model_validate(row["reads"]),
+            error_code=row["error_code"],
+            spent_seconds=row["spent_seconds"],
+        )
+        for row in session.rows(sql.query("pending_chunks"), run_id=run_id)
+    )
+
+
+def slowest_chunks(session: Session, run_id: str) -> dict[int, float]:
+    """Seconds that the slowest completed chunk of each table took."""
+    return {row["table_id"]: row["seconds"] for row in session.rows(sql.query("slowest_chunks"), run_id=run_id)}
+
+
+def chunk_tallies(session: Session, run_id: str) -> dict[int, ChunkTally]:
+    """Chunks of each table by status."""
+    rows = session.rows(sql.query("chunk_tally"), run_id=run_id)
+    return {row.pop("table_id"): ChunkTally(**row) for row in rows}
+
+
+def first_chunk_errors(session: Session, run_id: str) -> tuple[str, ...]:
+    """Why chunks failed, a line for each reason, the most frequent first."""
+    return tuple(
+        f"{row['source_table']} chunk {row['chunk_id']}"
+        + (f" and {row['chunks'] - 1} more" if row["chunks"] > 1 else "")
+        + f": {row['error_text'] or row['error_code']}"
+        for row in session.rows(sql.query("first_chunk_errors"), run_id=run_id)
+    )
+
+
+def progress(session: Session, run_id: str) -> list[Row]:
+    """A row per table of the run: rows, chunks, bytes, seconds."""
+    return session.rows(sql.query("progress"), run_id=run_id)
+
+
+def list_runs(session: Session, run_id: str | None = None, limit: int = 20) -> list[Row]:
+    """The latest runs, or the named one."""
+    return session.rows(sql.query("list_runs"), run_id=run_id, limit=limit)
+
+
+def check_access(session: Session) -> Row:
+    """The server as this session sees it; AccessError when a run could not keep its status there."""
+    server = session.row(sql.query("server"))
+    if server is None:
+        raise AccessError(f"{session.where}: the server does not answer")
+    if server["version"] < 130_000:
+        raise AccessError(f"{session.where}: PostgreSQL 13 or newer is needed, this is {server['version'] // 10_000}")
+    if server["read_only"]:
+        raise AccessError(f"{session.where}: this server is read-only; name the writer's endpoint in postgres.host")
+    if not server["has_status_schema"] and not server["may_create_schema"]:
+        raise AccessError(
+            f"{session.where}: user {server['user']} may not create the schema migration_status; "
+            f'GRANT CREATE ON DATABASE "{server["database"]}" TO "{server["user"]}", '
+            "or let an administrator run `snowmelt status install`"
+        )
+    return server

@@ -1,0 +1,157 @@
+"""The state machine's loop on one machine: plan, load in threads, plan again, finalize."""
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_random_exponential,
+)
+
+from snowmelt import actions, manifest_store
+from snowmelt.deadline import Deadline
+from snowmelt.errors import SnowmeltError, TransientError
+from snowmelt.models import (
+    FinalizeResult,
+    Location,
+    PlanChunksResult,
+    ValidateConfigResult,
+)
+from snowmelt.wiring import Wiring
+
+logger = logging.getLogger(__name__)
+
+INVOCATION_SECONDS = 900.0
+"""What each action is given, as on AWS: a lease must end while someone is still there to see it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended on this machine."""
+
+    run_id: str
+    resumed: bool
+    message: str
+    warnings: tuple[str, ...]
+    status: str
+    rounds: int
+    report: Location | None
+
+
+def migrate(
+    start: Mapping[str, Any],
+    wiring: Wiring,
+    *,
+    execution_id: str,
+    on_run: Callable[[ValidateConfigResult], None] = lambda _: None,
+    invocation_seconds: float = INVOCATION_SECONDS,
+) -> Outcome:
+    """Take a run from its start to its verdict, with the same events the state machine sends.
+
+    ``start`` is what StartExecution would be given. ``on_run`` is told the run as soon as it is open. SnowmeltError
+    when the run cannot be opened or no longer moves.
+    """
+    config = wiring.config()
+    database = config.source(start.get("source_name")).postgres_database
+    loop = _Loop(wiring, execution_id, invocation_seconds)
+    with wiring.target(config, database, "snowmelt driver") as session:
+        wiring.bind_driver(session)
+        event = {**start, "action": "validate_config", **loop.driver}
+        run = ValidateConfigResult.model_validate(loop.invoke(event))
+        on_run(run)
+        plan = loop.until_loaded(run.run_id)
+        verdict = loop.until_final(run.run_id)
+    return Outcome(
+        run_id=run.run_id,
+        resumed=run.resumed,
+        message=verdict.message,
+        warnings=run.warnings,
+        status=verdict.status,
+        rounds=plan.round,
+        report=verdict.report,
+    )
+
+
+class _Loop:
+    def __init__(self, wiring: Wiring, execution_id: str, invocation_seconds: float) -> None:
+        self._wiring = wiring
+        self._seconds = invocation_seconds
+        self._stopped = threading.Event()
+        self.driver = {"execution_id": execution_id}
+
+    def until_loaded(self, run_id: str) -> PlanChunksResult:
+        number = 0
+        while True:
+            event = {"action": "plan_chunks", "run_id": run_id, "round": number, **self.driver}
+            plan = PlanChunksResult.model_validate(self.invoke(event))
+            number = plan.round
+            if plan.next == "finalize":
+                return plan
+            if plan.manifest is not None:
+                self._map(run_id, plan.manifest, plan.max_concurrency)
+            time.sleep(plan.wait_seconds)
+
+    def until_final(self, run_id: str) -> FinalizeResult:
+        while True:
+            event = {"action": "finalize", "run_id": run_id, **self.driver}
+            verdict = FinalizeResult.model_validate(self.invoke(event))
+            if verdict.next == "done":
+                return verdict
+            time.sleep(verdict.wait_seconds)
+
+    def invoke(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """The action's result, tried again as the state machine does when the failure is one that passes."""
+        for attempt in Retrying(
+            retry=retry_if_exception_type(TransientError),
+            wait=wait_random_exponential(multiplier=1, max=60),
+            stop=stop_after_attempt(6),
+            before_sleep=_log_retry,
+            reraise=True,
+        ):
+            with attempt:
+                return actions.run(event, self._wiring, Deadline.after(self._seconds, clock=self._clock))
+        raise AssertionError("Retrying returns or raises")
+
+    def _clock(self) -> float:
+        """Time as the workers see it: once the loop is stopped, every deadline has passed."""
+        return math.inf if self._stopped.is_set() else time.monotonic()
+
+    def _map(self, run_id: str, manifest: Location, workers: int) -> None:
+        """Process every item of the manifest; like the Map, tolerate whatever becomes of each."""
+        items = manifest_store.load_manifest(manifest, self._wiring.store)
+        with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="worker") as pool:
+            events = [{"action": "process_chunk", "run_id": run_id, "item": i.model_dump()} for i in items]
+            futures = [pool.submit(self._process, event) for event in events]
+            try:
+                _await_all(futures)
+            except BaseException:
+                # Ctrl-C, or a defect: workers hand back what they have begun, as they do when their time is over.
+                self._stopped.set()
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _process(self, event: Mapping[str, Any]) -> None:
+        try:
+            self.invoke(event)
+        except SnowmeltError as error:
+            logger.error(error.message, extra={"run_id": event["run_id"], "error_code": error.code})
+
+
+def _await_all(futures: Iterable[Future[None]]) -> None:
+    done, _ = wait(list(futures), return_when=FIRST_EXCEPTION)
+    for future in done:
+        future.result()
+
+
+def _log_retry(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    logger.warning("trying again: %s", error)

@@ -1,0 +1,145 @@
+"""The connector's errors, turned into ours; the one place that knows their numbers."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from snowflake.connector.errors import Error
+
+from snowmelt.errors import AccessError, DataError, SnowmeltError, TransientError
+
+_HTTP = 290_000
+"""The connector's numbers for HTTP answers: this plus the status."""
+
+_SESSION_GONE = frozenset({390_110, 390_111, 390_112, 390_113, 390_114, 390_115, 390_195})
+_NETWORK = frozenset({250_001, 250_002, 250_003, 250_005, 251_011, 251_012, 252_010, 252_013})
+_IN_PROGRESS = frozenset({333_333, 333_334})
+_RESULT_GONE = frozenset({707, 709, 710})
+_NOT_AUTHORISED = frozenset({2_003, 2_043, 3_001, 3_013, 3_030})
+
+
+class ResultGoneError(DataError):
+    """A result cannot be opened any more: it is older than a day, unknown, or another user's."""
+
+
+class NotRunningError(DataError):
+    """The statement to be ended is not at work."""
+
+
+@dataclass(frozen=True)
+class _Meaning:
+    numbers: frozenset[int]
+    kind: type[SnowmeltError]
+    what: str
+    cure: str
+
+
+_MEANINGS = (
+    _Meaning(_SESSION_GONE, TransientError, "the Snowflake session has ended", "try again, in a new session"),
+    _Meaning(_RESULT_GONE, ResultGoneError, "Snowflake no longer has this result", "scan the table again"),
+    _Meaning(
+        frozenset({606, 666}),
+        AccessError,
+        "Snowflake has no warehouse for this",
+        "set snowflake.warehouse, and grant the role USAGE on it",
+    ),
+    _Meaning(
+        _NOT_AUTHORISED,
+        AccessError,
+        "Snowflake refused",
+        "check the names, and what is granted to the role",
+    ),
+    _Meaning(
+        frozenset({604, 630}),
+        DataError,
+        "Snowflake ended the statement",
+        "if it ran out of time, raise snowflake.statement_timeout_seconds and the warehouse's own limit, "
+        "or take a larger warehouse",
+    ),
+    _Meaning(frozenset({605}), NotRunningError, "Snowflake has nothing to end", "see what became of it"),
+    _Meaning(frozenset({603, 625}), TransientError, "Snowflake failed internally", "try again"),
+)
+
+_NUMBER_PREFIX = re.compile(r"^(?:\d{6} \([0-9A-Z]{5}\): |\d{6}: )+")
+_URL_PARAMETERS = re.compile(r"(/[^\s?]*)\?\S+")
+
+
+@contextmanager
+def translated(*, statement: str | None = None, query_id: str | None = None) -> Iterator[None]:
+    """Turn whatever the connector raises inside into one of our errors."""
+    try:
+        yield
+    except (Error, OSError) as error:  # its HTTP client raises OSErrors
+        raise translate(error, statement=statement, query_id=query_id) from error
+
+
+def translate(error: Exception, *, statement: str | None = None, query_id: str | None = None) -> SnowmeltError:
+    """What an error of the connector means in a session that had signed in."""
+    subject = _subject(error, statement, query_id)
+    number = _number_of(error)
+    for meaning in _MEANINGS:
+        if number in meaning.numbers:
+            return meaning.kind(f"{meaning.what}: {text_of(error)}{subject}; {meaning.cure}")
+    if is_about_connection(error):
+        return TransientError(f"lost touch with Snowflake: {text_of(error)}{subject}; try again")
+    return DataError(f"Snowflake refused: {text_of(error)}{subject}")
+
+
+def sign_in_failure(error: Exception, *, who: str, where: str) -> SnowmeltError:
+    """What an error of the connector means before there was a session."""
+    number = _number_of(error)
+    text = text_of(error)
+    if type(error).__name__ == "ForbiddenError" or number in {_HTTP + 403, _HTTP + 404}:
+        return AccessError(f"Snowflake at {where} has no account for {who}: {text}; check snowflake.account")
+    if "certificate" in text.lower():
+        return AccessError(f"cannot trust the certificate of {where}: {text}; check snowflake.host and the proxy")
+    if is_about_connection(error):
+        return TransientError(f"Snowflake at {where} did not answer the sign-in of {who}: {text}; try again")
+    return AccessError(
+        f"Snowflake at {where} refused to sign in {who}: {text}; check the user, the credentials, "
+        "the roles granted to the user, and the account's network policy"
+    )
+
+
+def is_about_connection(error: Exception) -> bool:
+    """Whether an error says nothing about the statement, only that Snowflake could not be asked."""
+    number = _number_of(error)
+    return (
+        not isinstance(error, Error) or number in _SESSION_GONE or number in _NETWORK or _HTTP <= number < _HTTP + 1_000
+    )
+
+
+def is_result_gone(error: Exception) -> bool:
+    """Whether Snowflake does not have the result, or does not know the statement."""
+    return _number_of(error) in _RESULT_GONE
+
+
+def is_in_progress(error: Exception) -> bool:
+    """Whether the statement is still at work."""
+    return _number_of(error) in _IN_PROGRESS
+
+
+def is_not_authorised(error: Exception) -> bool:
+    """Whether something is missing or hidden: Snowflake does not say which."""
+    return _number_of(error) in _NOT_AUTHORISED
+
+
+def text_of(error: Exception) -> str:
+    """What the connector says, on one line, without its numbers and without the parameters of signed URLs."""
+    text = _NUMBER_PREFIX.sub("", " ".join(str(getattr(error, "msg", None) or error).split()))
+    return _URL_PARAMETERS.sub(r"\1", text)[:400].rstrip(" .;") or type(error).__name__
+
+
+def _number_of(error: Exception) -> int:
+    number = getattr(error, "errno", None)
+    return number if isinstance(error, Error) and isinstance(number, int) else -1
+
+
+def _subject(error: Exception, statement: str | None, query_id: str | None) -> str:
+    """Which query, and which statement, an error is about."""
+    query_id = query_id or getattr(error, "sfqid", None)
+    parts = [f"query {query_id}"] if query_id else []
+    if statement is not None:
+        parts.append(" ".join(statement.split())[:200])
+    return f" ({': '.join(parts)})" if parts else ""

@@ -1,0 +1,247 @@
+"""One scan: a statement that Snowflake runs once, whose immutable result is read by slices, from anywhere."""
+
+import inspect
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from snowflake.connector import SnowflakeConnection
+from snowflake.connector.errors import Error
+
+from snowmelt.errors import DataError, TransientError
+from snowmelt.models import ScanSlice
+from snowmelt.snowflake_source.failures import (
+    ResultGoneError,
+    is_about_connection,
+    is_in_progress,
+    is_result_gone,
+    translate,
+    translated,
+)
+
+_URLS_ARE_FRESH_SECONDS = 5 * 3600.0
+"""Snowflake signs the URLs of result batches for six hours."""
+
+
+@dataclass(frozen=True)
+class ScanRunning:
+    """The statement is queued or at work."""
+
+
+@dataclass(frozen=True)
+class ScanDone:
+    """The statement has a result: so many rows in each of its result batches."""
+
+    row_counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ScanFailed:
+    """The statement ended without a result."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class ScanGone:
+    """Snowflake does not know the statement, or no longer keeps its result."""
+
+    message: str
+
+
+ScanState = ScanRunning | ScanDone | ScanFailed | ScanGone
+
+
+@dataclass(frozen=True)
+class BatchPart:
+    """Consecutive rows of one result batch."""
+
+    batch: int
+    offset: int
+    rows: int
+
+
+def batch_parts(scan_slice: ScanSlice, row_counts: Sequence[int]) -> Iterator[BatchPart]:
+    """Yield the parts of result batches that make up a slice, in order; one that gives no row is left out.
+
+    Raises DataError where the slice begins outside its first batch or reaches beyond the last.
+    """
+    first, offset, missing = scan_slice.first_batch, scan_slice.offset, scan_slice.rows
+    for batch in range(first, len(row_counts)):
+        start = offset if batch == first else 0
+        rows = min(missing, row_counts[batch] - start)
+        if rows > 0:
+            yield BatchPart(batch=batch, offset=start, rows=rows)
+            missing -= rows
+    if missing:
+        raise DataError(
+            f"the result of query {scan_slice.query_id} lacks {missing} of the {scan_slice.rows} rows "
+            f"planned from row {offset} of result batch {first} on; plan the table again"
+        )
+
+
+class ScanResult:
+    """An opened result; it belongs to the thread of its connection.
+
+    Neither its order nor its cut into result batches ever changes, whoever opens it, so disjoint slices
+    give disjoint rows.
+    """
+
+    def __init__(self, connection: SnowflakeConnection, query_id: str) -> None:
+        self.query_id = query_id
+        self._connection = connection
+        self._batches = _opened(connection, query_id)
+        self._opened_at = time.monotonic()
+
+    @property
+    def row_counts(self) -> tuple[int, ...]:
+        """Rows in each result batch, as Snowflake announces them."""
+        return _row_counts(self._batches)
+
+    def read(self, scan_slice: ScanSlice, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """Yield exactly the rows of the slice, in the schema, with one result batch in memory at a time.
+
+        Columns are matched by position and cast without loss, but for fractions of a microsecond, which
+        are cut. Raises DataError when rows or values are not what was planned, and ResultGoneError when
+        Snowflake has dropped the result meanwhile; some batches may have been yielded before.
+        """
+        if scan_slice.query_id != self.query_id:
+            raise DataError(
+                f"the slice belongs to query {scan_slice.query_id}, and query {self.query_id} is open; "
+                "plan the table again"
+            )
+        for part in list(batch_parts(scan_slice, self.row_counts)):
+            yield from in_schema(self._rows(part), schema, self.query_id)
+
+    def _rows(self, part: BatchPart) -> pa.Table:
+        """Some rows of one result batch, with fresh URLs if need be."""
+        if time.monotonic() - self._opened_at > _URLS_ARE_FRESH_SECONDS:
+            self._reopen()
+        try:
+            return self._fetched(part)
+        except (Error, OSError, _WrongCountError):
+            # Each cloud answers an expired URL in its own way (403, 400), and a body that was cut off looks
+            # like a short one, so every failure gets one more try, on fresh URLs.
+            self._reopen()
+        try:
+            with translated(query_id=self.query_id):
+                return self._fetched(part)
+        except _WrongCountError as error:
+            raise DataError(f"result batch {part.batch} of query {self.query_id} {error}; try again") from error
+
+    def _fetched(self, part: BatchPart) -> pa.Table:
+        batch = self._batches[part.batch]
+        table = to_arrow(batch, self._connection)
+        if table.num_rows != batch.rowcount:
+            raise _WrongCountError(f"delivers {table.num_rows} rows where {batch.rowcount} were announced")
+        return table.slice(part.offset, part.rows)
+
+    def _reopen(self) -> None:
+        batches = _opened(self._connection, self.query_id)
+        if _row_counts(batches) != self.row_counts:
+            raise DataError(f"the result of query {self.query_id} is now cut into other batches; plan the table again")
+        self._batches, self._opened_at = batches, time.monotonic()
+
+
+def scan_state(connection: SnowflakeConnection, query_id: str) -> ScanState:
+    """How a statement stands that this user submitted in any session.
+
+    Its failure is a state and not an error; an error says that Snowflake could not be asked.
+    """
+    try:
+        if _is_at_work(connection, query_id):
+            return ScanRunning()
+        return ScanDone(_row_counts(_result_batches(connection, query_id)))
+    except _StillRunning:
+        return ScanRunning()
+    except (Error, OSError) as error:
+        verdict = translate(error, query_id=query_id)
+        if is_about_connection(error):
+            raise verdict from error
+        return ScanGone(verdict.message) if is_result_gone(error) else ScanFailed(verdict.message)
+    except ResultGoneError as error:
+        return ScanGone(error.message)
+
+
+def to_arrow(batch: Any, connection: SnowflakeConnection) -> pa.Table:
+    """A result batch with exact decimals, and in microseconds: nanoseconds wrap the years 0001 and 9999.
+
+    Connector 4 takes decimals from the connection, connector 5 from each call; the default of both is floats.
+    """
+    options = {"force_microsecond_precision": True}
+    if "number_to_decimal" in inspect.signature(batch.to_arrow).parameters:
+        options["number_to_decimal"] = True
+    table: pa.Table = batch.to_arrow(connection=connection, **options)
+    return table
+
+
+def in_schema(table: pa.Table, schema: pa.Schema, query_id: str) -> list[pa.RecordBatch]:
+    """The rows, their columns matched by position and cast without loss; DataError names a misfit."""
+    if table.num_columns != len(schema):
+        raise DataError(
+            f"query {query_id} has {table.num_columns} columns where {len(schema)} were planned; plan the table again"
+        )
+    columns = [_cast(column, wanted, query_id) for column, wanted in zip(table.columns, schema, strict=True)]
+    batches: list[pa.RecordBatch] = pa.Table.from_arrays(columns, schema=schema).to_batches()
+    return batches
+
+
+class _StillRunning(Exception):  # noqa: N818 - a state, not a failure
+    """The result was asked for while the statement was at work."""
+
+
+class _WrongCountError(Exception):
+    """A result batch does not hold the rows it announces."""
+
+
+def _row_counts(batches: Sequence[Any]) -> tuple[int, ...]:
+    return tuple(batch.rowcount for batch in batches)
+
+
+def _opened(connection: SnowflakeConnection, query_id: str) -> list[Any]:
+    try:
+        with translated(query_id=query_id):
+            return _result_batches(connection, query_id)
+    except _StillRunning as error:
+        raise TransientError(f"query {query_id} is still running; ask for its result again later") from error
+
+
+def _result_batches(connection: SnowflakeConnection, query_id: str) -> list[Any]:
+    try:
+        return list(connection.cursor().query_result(query_id).get_result_batches() or ())
+    except KeyError as error:  # connector 4 looks for rows in every success, also in "in progress"
+        raise _StillRunning from error
+    except TypeError as error:  # connector 4 looks for data in every answer, also in an error without any
+        connection.cursor().execute("select 1")  # raises if it is the session that is gone
+        raise ResultGoneError(f"Snowflake does not know query {query_id}; scan the table again") from error
+    except Error as error:
+        if is_in_progress(error):
+            raise _StillRunning from error
+        raise
+
+
+def _is_at_work(connection: SnowflakeConnection, query_id: str) -> bool:
+    """Whether Snowflake calls the statement queued or running; False leaves the verdict to the result itself.
+
+    NO_DATA, which the connector counts as running, is said of an unknown statement as of one just submitted.
+    """
+    try:
+        status = connection.get_query_status(query_id)
+    except (KeyError, TypeError):  # an answer without data, or a status newer than the connector
+        return False
+    return status.name != "NO_DATA" and connection.is_still_running(status)
+
+
+def _cast(column: "pa.ChunkedArray[Any]", wanted: "pa.Field[Any]", query_id: str) -> "pa.ChunkedArray[Any]":
+    try:
+        if pa.types.is_integer(column.type) and pa.types.is_decimal(wanted.type):
+            # Arrow asks for room for the integer type's widest value, not for the values that are there.
+            column = column.cast(pa.decimal256(76, wanted.type.scale))
+        return column.cast(wanted.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DataError(
+            f"column {wanted.name} of query {query_id} does not fit {wanted.type}: {error}; "
+            "widen the target column, or convert the values in the source"
+        ) from error

@@ -1,0 +1,271 @@
+"""A Snowflake session, and what is asked of it."""
+
+import json
+import logging
+import random
+import re
+import socket
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import snowflake.connector
+from snowflake.connector import SnowflakeConnection
+from snowflake.connector.constants import FIELD_ID_TO_NAME
+from snowflake.connector.errors import Error
+
+from snowmelt.config import SnowflakeConfig
+from snowmelt.errors import AccessError, DataError
+from snowmelt.models import SourceColumn
+from snowmelt.snowflake_source import scan
+from snowmelt.snowflake_source.failures import (
+    NotRunningError,
+    is_not_authorised,
+    sign_in_failure,
+    text_of,
+    translate,
+    translated,
+)
+from snowmelt.snowflake_source.sign_in import credentials
+
+_REACH_SECONDS = 10.0
+_LOGIN_SECONDS = 20
+_REQUEST_SECONDS = 120
+"""How long one request may be tried again; the connector's default is for ever."""
+_SILENCE_SECONDS = 50
+"""Snowflake answers a statement that takes longer after 45 seconds with "in progress"."""
+_RESULT_BATCH_MB = 16
+
+_first_conversion = threading.Lock()
+_converted = threading.Event()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who is signed in, as Snowflake names it, and what time it is there."""
+
+    user: str
+    role: str
+    warehouse: str
+    now: datetime
+
+
+class SnowflakeSource:
+    """One Snowflake session. One thread at a time: shared ones have been seen to mix up their results."""
+
+    def __init__(self, connection: SnowflakeConnection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def connect(cls, config: SnowflakeConfig, *, database: str, schema: str, run_id: str | None = None) -> Self:
+        """Sign in, with the database and the schema as the session's own.
+
+        A host that cannot be reached, a user that is refused: AccessError within half a minute.
+        The connector wants a writable home directory; where there is none, as in AWS Lambda, HOME must
+        be /tmp.
+        """
+        logging.getLogger("snowflake.connector").setLevel(logging.CRITICAL)  # it logs statements and signed URLs
+        host = config.host or _host_of(config.account)
+        where = f"{host}:{config.port}"
+        _require_reachable(host=host, port=config.port, protocol=config.protocol)
+        options = _options(config, host=host, run_id=run_id) | credentials(config)
+        try:
+            connection = snowflake.connector.connect(
+                database=_session_name(database), schema=_session_name(schema), **options
+            )
+            _convert_once(connection)
+        except (Error, OSError) as error:
+            who = f"user {config.user} of account {config.account} with its {config.sign_in}"
+            raise sign_in_failure(error, who=who, where=where) from error
+        connection.telemetry_enabled = False
+        return cls(connection)
+
+    def close(self) -> None:
+        """End the session on this side; scans that it submitted go on."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def identity(self) -> Identity:
+        """Who is signed in; AccessError where the session has no warehouse to work with."""
+        user, role, warehouse, now = self._row(
+            "select current_user(), current_role(), current_warehouse(), current_timestamp()"
+        )
+        if not warehouse:
+            raise AccessError(
+                f"user {user} has no warehouse in role {role}; set snowflake.warehouse, "
+                f"and run: GRANT USAGE ON WAREHOUSE <name> TO ROLE {role}"
+            )
+        return Identity(user=user, role=role, warehouse=warehouse, now=now)
+
+    def describe(self, statement: str) -> tuple[SourceColumn, ...]:
+        """The columns that a SELECT would give; it is compiled and not run."""
+        with translated(statement=statement):
+            described = self._connection.cursor().describe(statement)
+        return tuple(_column(each) for each in described or ())
+
+    def describe_table(self, database: str, schema: str, name: str) -> tuple[SourceColumn, ...]:
+        """The columns of a table or view, whose name parts are exact.
+
+        Raises AccessError, with the GRANTs that would help, where it does not exist or may not be read.
+        """
+        table = ".".join(quoted(part) for part in (database, schema, name))
+        statement = f"select * from {table}"  # noqa: S608 - every part is a quoted identifier
+        try:
+            described = self._connection.cursor().describe(statement)
+        except (Error, OSError) as error:
+            if not is_not_authorised(error):
+                raise translate(error, statement=statement) from error
+            role = self._connection.role or self._row("select current_role()")[0]
+            raise AccessError(
+                f"cannot read {database}.{schema}.{name} in role {role}: {text_of(error)}; check the name "
+                f"(case counts), or run: GRANT USAGE ON DATABASE {quoted(database)} TO ROLE {role}; "
+                f"GRANT USAGE ON SCHEMA {quoted(database)}.{quoted(schema)} TO ROLE {role}; "
+                f"GRANT SELECT ON TABLE {table} TO ROLE {role}"
+            ) from error
+        return tuple(_column(each) for each in described or ())
+
+    def submit(self, statement: str) -> str:
+        """Start a scan and come back at once with its query id; it goes on when this session ends."""
+        cursor = self._connection.cursor()
+        with translated(statement=statement):
+            cursor.execute_async(statement)
+        if not cursor.sfqid:
+            raise DataError(f"Snowflake gave no query id ({statement[:200]}); try again")
+        return cursor.sfqid
+
+    def scan_state(self, query_id: str) -> scan.ScanState:
+        """How a scan stands that this user submitted in any session; that it failed is no error here."""
+        return scan.scan_state(self._connection, query_id)
+
+    def open_result(self, query_id: str) -> scan.ScanResult:
+        """The result of a finished scan that this user submitted in any session.
+
+        Raises ResultGoneError where Snowflake does not have it, TransientError where it is not there yet.
+        """
+        return scan.ScanResult(self._connection, query_id)
+
+    def cancel(self, query_id: str) -> None:
+        """Have a scan ended, whichever session submitted it; one that is not at work stays as it is."""
+        with suppress(NotRunningError), translated(query_id=query_id):
+            self._connection.cursor().execute("select system$cancel_query(%s)", (query_id,))
+
+    def _row(self, statement: str) -> tuple[Any, ...]:
+        with translated(statement=statement):
+            cursor = self._connection.cursor()
+            cursor.execute(statement)
+            row = cursor.fetchone()
+        if row is None:
+            raise DataError(f"Snowflake gave no row ({statement}); try again")
+        return tuple(row)
+
+
+def quoted(name: str) -> str:
+    """A name, exact, as an identifier of Snowflake's SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _session_name(name: str) -> str:
+    """A name for the sign-in, where Snowflake turns what is not quoted into upper case."""
+    return name if re.fullmatch(r"[A-Z_][A-Z0-9_$]*", name) else quoted(name)
+
+
+def _host_of(account: str) -> str:
+    in_china = re.fullmatch(r"[^.]+\.cn-.+", account, re.IGNORECASE)
+    return f"{account}.snowflakecomputing.{'cn' if in_china else 'com'}"
+
+
+def _options(config: SnowflakeConfig, *, host: str, run_id: str | None) -> dict[str, Any]:
+    """The connector's parameters, but for database, schema and credentials."""
+    tag = {"app": "snowmelt"} | ({"run_id": run_id} if run_id else {})
+    named = {"role": config.role, "warehouse": config.warehouse}
+    return {key: value for key, value in named.items() if value is not None} | {
+        "account": config.account,
+        "user": config.user,
+        "host": host,
+        "port": config.port,
+        "protocol": config.protocol,
+        "application": "snowmelt",
+        "arrow_number_to_decimal": True,
+        "server_session_keep_alive": True,  # closing must not end the scans that were submitted
+        "login_timeout": _LOGIN_SECONDS,
+        "network_timeout": _REQUEST_SECONDS,
+        "socket_timeout": _SILENCE_SECONDS,
+        "backoff_policy": _pauses_seconds,
+        "platform_detection_timeout_seconds": 0.0,  # asks no metadata service
+        "log_imported_packages_in_telemetry": False,
+        "session_parameters": {
+            "QUERY_TAG": json.dumps(tag),
+            "TIMEZONE": "UTC",
+            "STATEMENT_TIMEOUT_IN_SECONDS": config.statement_timeout_seconds,
+            "ABORT_DETACHED_QUERY": False,
+            "CLIENT_RESULT_CHUNK_SIZE": _RESULT_BATCH_MB,
+            "CLIENT_TELEMETRY_ENABLED": False,
+        },
+    }
+
+
+def _pauses_seconds() -> Iterator[float]:
+    """Pauses between tries, about 20 seconds for the ten that the connector gives a download."""
+    longest = 0.5
+    while True:
+        yield random.uniform(longest / 2, longest)  # noqa: S311 - spreads load, guards nothing
+        longest = min(longest * 2, 4.0)
+
+
+def _require_reachable(*, host: str, port: int, protocol: str) -> None:
+    """Fail in seconds where nothing listens, if no proxy is in between; the connector would go on trying."""
+    proxies = urllib.request.getproxies()
+    if (protocol in proxies or "all" in proxies) and not urllib.request.proxy_bypass(host):
+        return
+    try:
+        socket.create_connection((host, port), timeout=_REACH_SECONDS).close()
+    except socket.gaierror as error:
+        raise AccessError(
+            f"cannot find Snowflake's host {host}: {error.strerror}; check snowflake.account and "
+            "snowflake.host, and that this machine may ask a name server"
+        ) from error
+    except OSError as error:
+        raise AccessError(
+            f"cannot reach Snowflake at {host}:{port}: {error.strerror or error}; check snowflake.host and "
+            "snowflake.port, and that routes, security groups and firewalls let this machine out"
+        ) from error
+
+
+def _convert_once(connection: SnowflakeConnection) -> None:
+    """Convert one Arrow result before any other: threads that race for a process's first one can deadlock."""
+    if _converted.is_set():
+        return
+    with _first_conversion:
+        if _converted.is_set():
+            return
+        cursor = connection.cursor()
+        cursor.execute("select 1")
+        for batch in cursor.get_result_batches() or ():
+            scan.to_arrow(batch, connection)
+        _converted.set()
+
+
+def _column(described: Any) -> SourceColumn:
+    name: str = FIELD_ID_TO_NAME[described.type_code]
+    if name == "FIXED" and described.precision is None:
+        name = "UNKNOWN"  # the connector takes every type it does not know for a FIXED
+    return SourceColumn(
+        name=described.name,
+        type=name,
+        precision=described.precision,
+        scale=described.scale,
+        length=described.internal_size,
+        nullable=described.is_nullable,
+    )

@@ -1,0 +1,39 @@
+"""SQL that never varies, by name: each block of a ``.sql`` file begins with ``-- name: …`` and says what it is for."""
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import NewType
+
+Query = NewType("Query", str)
+"""SQL text that came from one of these files, and from nowhere else."""
+
+_BLOCK = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+
+@cache
+def text(file: str) -> Query:
+    """A whole file, such as ``status_schema.sql``."""
+    return Query(files(__name__).joinpath(file).read_text(encoding="utf-8"))
+
+
+@cache
+def _blocks() -> dict[str, Query]:
+    blocks: dict[str, Query] = {}
+    for file in ("runs.sql", "leases.sql", "catalog.sql"):
+        parts = _BLOCK.split(text(file))[1:]
+        for name, body in zip(parts[::2], parts[1::2], strict=True):
+            if name in blocks:
+                raise ValueError(f"two queries are called {name}")
+            blocks[name] = Query(body.strip())
+    return blocks
+
+
+def query(name: str) -> Query:
+    """The query of that name; KeyError when there is none."""
+    return _blocks()[name]
+
+
+def names() -> tuple[str, ...]:
+    """Every query there is."""
+    return tuple(_blocks())

@@ -1,0 +1,144 @@
+-- Chunks, and who may complete them.
+
+-- name: insert_chunks
+-- The chunks of a table, all of them pending.
+INSERT INTO migration_status.migration_chunk_status (run_id, table_id, chunk_id, source_table, reads, estimated_rows)
+SELECT %(run_id)s, %(table_id)s, c.chunk_id, %(source_table)s, c.reads, c.estimated_rows
+FROM unnest(%(chunk_ids)s::integer[], %(reads)s::jsonb[], %(estimated_rows)s::bigint[]) AS c (chunk_id, reads, estimated_rows)
+
+-- name: claim_chunk
+-- A lease on a pending chunk, bound to this session; no row when there is nothing to claim.
+UPDATE migration_status.migration_chunk_status c
+SET status = 'running', attempts = attempts + 1, lease_token = gen_random_uuid(),
+    lease_until = clock_timestamp() + %(seconds)s * interval '1 second',
+    backend_pid = pg_backend_pid(),
+    backend_start = (SELECT a.backend_start FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()),
+    started_at = clock_timestamp(), spent_seconds = NULL, error_code = NULL, error_text = NULL
+FROM migration_status.migration_table_status t
+WHERE c.run_id = %(run_id)s AND c.table_id = %(table_id)s AND c.chunk_id = %(chunk_id)s AND c.status = 'pending'
+  AND t.run_id = c.run_id AND t.table_id = c.table_id AND t.status = 'loading'
+RETURNING c.lease_token::text AS lease_token, t.load_epoch, c.reads, c.attempts
+
+-- name: hold_table
+-- The table is still being loaded in the epoch the lease was given in, and stays so until this transaction ends.
+SELECT table_id FROM migration_status.migration_table_status
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND load_epoch = %(load_epoch)s AND status = 'loading'
+FOR SHARE
+
+-- name: complete_chunk
+-- The mark that the chunk's rows are in; commits with them. No row when the lease is no longer valid.
+UPDATE migration_status.migration_chunk_status
+SET status = 'completed', completed_at = clock_timestamp(), actual_rows = %(rows)s, size_bytes = %(size_bytes)s,
+    lease_token = NULL, lease_until = NULL
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
+  AND lease_token = %(lease_token)s::uuid AND status = 'running'
+RETURNING chunk_id
+
+-- name: release_chunk
+-- Hand a chunk back; the attempt is not counted.
+UPDATE migration_status.migration_chunk_status
+SET status = 'pending', attempts = attempts - 1, lease_token = NULL, lease_until = NULL,
+    spent_seconds = %(spent_seconds)s, error_code = %(error_code)s
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
+  AND lease_token = %(lease_token)s::uuid AND status = 'running'
+RETURNING chunk_id
+
+-- name: fail_attempt
+-- The attempt failed; the chunk is planned again until its attempts are used up.
+UPDATE migration_status.migration_chunk_status
+SET status = CASE WHEN attempts >= %(max_attempts)s THEN 'failed' ELSE 'pending' END,
+    lease_token = NULL, lease_until = NULL, error_code = %(error_code)s, error_text = %(error_text)s
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
+  AND lease_token = %(lease_token)s::uuid AND status = 'running'
+RETURNING status
+
+-- name: this_backend
+-- This session, in a way that no later one is mistaken for it.
+SELECT a.pid, a.backend_start FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()
+
+-- name: running_chunks
+-- Every lease that is out, and whether its session lives and its time is over, by the server's clock.
+SELECT c.table_id, c.chunk_id, c.lease_token::text AS lease_token, c.attempts, c.backend_pid, c.backend_start,
+       c.lease_until <= clock_timestamp() AS expired,
+       greatest(0, extract(epoch FROM c.lease_until - clock_timestamp()))::double precision AS seconds_left,
+       EXISTS (SELECT FROM pg_stat_activity a
+               WHERE a.pid = c.backend_pid AND coalesce(a.backend_start = c.backend_start, true)) AS backend_alive
+FROM migration_status.migration_chunk_status c
+WHERE c.run_id = %(run_id)s AND c.status = 'running'
+ORDER BY c.table_id, c.chunk_id
+
+-- name: terminate_backend
+-- End the session a lease is bound to, and no other that was given the same pid.
+SELECT pg_terminate_backend(a.pid) AS ended FROM pg_stat_activity a
+WHERE a.pid = %(backend_pid)s AND a.backend_start = %(backend_start)s AND a.pid <> pg_backend_pid()
+
+-- name: backends_alive
+-- How many of these sessions are still there.
+SELECT count(*) AS alive FROM pg_stat_activity a
+JOIN unnest(%(pids)s::integer[], %(starts)s::timestamptz[]) AS b (pid, backend_start) USING (pid, backend_start)
+WHERE a.pid <> pg_backend_pid()
+
+-- name: free_dead_lease
+-- The worker is gone: its chunk is pending again, or failed when it was the last attempt.
+UPDATE migration_status.migration_chunk_status
+SET status = CASE WHEN attempts >= %(max_attempts)s THEN 'failed' ELSE 'pending' END,
+    lease_token = NULL, lease_until = NULL, error_code = 'WorkerLost',
+    error_text = 'the worker ended without a word (killed, out of memory, or cut off); attempt ' || attempts
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
+  AND lease_token = %(lease_token)s::uuid AND status = 'running'
+RETURNING status
+
+-- name: supersede_chunk
+-- A pending chunk gives way to smaller ones; no row when someone has claimed it.
+UPDATE migration_status.migration_chunk_status SET status = 'superseded', completed_at = clock_timestamp()
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s AND status = 'pending'
+RETURNING chunk_id
+
+-- name: next_chunk_id
+-- The first number that no chunk of the table has.
+SELECT coalesce(max(chunk_id), 0) + 1 AS chunk_id
+FROM migration_status.migration_chunk_status WHERE run_id = %(run_id)s AND table_id = %(table_id)s
+
+-- name: supersede_unfinished
+-- What a closed run had left to do is nobody's any more.
+UPDATE migration_status.migration_chunk_status
+SET status = 'superseded', lease_token = NULL, lease_until = NULL
+WHERE run_id = %(run_id)s AND status IN ('pending', 'running', 'failed')
+
+-- name: pending_chunks
+-- What can be claimed, and what is known of how long a chunk of its table takes.
+SELECT c.table_id, t.source_table, c.chunk_id, c.estimated_rows, c.reads, c.error_code, c.spent_seconds
+FROM migration_status.migration_chunk_status c
+JOIN migration_status.migration_table_status t USING (run_id, table_id)
+WHERE c.run_id = %(run_id)s AND c.status = 'pending' AND t.status = 'loading'
+ORDER BY c.table_id, c.chunk_id
+
+-- name: slowest_chunks
+-- The longest a completed chunk of each table took.
+SELECT table_id, max(extract(epoch FROM completed_at - started_at))::double precision AS seconds
+FROM migration_status.migration_chunk_status
+WHERE run_id = %(run_id)s AND status = 'completed'
+GROUP BY table_id
+
+-- name: chunk_tally
+-- Chunks of each table by status, rows that are in, and a mark that grows with every step forward.
+SELECT t.table_id,
+       count(c.chunk_id) FILTER (WHERE c.status = 'pending')   AS pending,
+       count(c.chunk_id) FILTER (WHERE c.status = 'running')   AS running,
+       count(c.chunk_id) FILTER (WHERE c.status = 'completed') AS completed,
+       count(c.chunk_id) FILTER (WHERE c.status = 'failed')    AS failed,
+       coalesce(sum(c.actual_rows) FILTER (WHERE c.status = 'completed'), 0)::bigint AS rows_loaded,
+       coalesce(sum(c.attempts), 0)::bigint + count(c.chunk_id)
+         + count(c.chunk_id) FILTER (WHERE c.status IN ('completed', 'failed')) AS moved
+FROM migration_status.migration_table_status t
+LEFT JOIN migration_status.migration_chunk_status c USING (run_id, table_id)
+WHERE t.run_id = %(run_id)s
+GROUP BY t.table_id ORDER BY t.table_id
+
+-- name: first_chunk_errors
+-- Why chunks failed, a reason once, with how many share it.
+SELECT source_table, min(chunk_id) AS chunk_id, error_code, min(error_text) AS error_text, count(*) AS chunks
+FROM migration_status.migration_chunk_status
+WHERE run_id = %(run_id)s AND status = 'failed'
+GROUP BY source_table, error_code, left(error_text, 60)
+ORDER BY count(*) DESC LIMIT 5

@@ -1,0 +1,244 @@
+-- Runs, their drivers and their tables.
+
+-- name: has_status_schema
+-- Whether the status schema has ever been installed here.
+SELECT to_regclass('migration_status.schema_version') IS NOT NULL AS installed
+
+-- name: installed_version
+-- The version of the status schema.
+SELECT max(version) AS version FROM migration_status.schema_version
+
+-- name: lock_install
+-- One transaction at a time installs the status schema.
+SELECT pg_advisory_xact_lock(hashtextextended('snowmelt:install', 0))
+
+-- name: lock_opening
+-- One transaction at a time opens, resumes or closes runs of this database.
+SELECT pg_advisory_xact_lock(hashtextextended('snowmelt:open', 0))
+
+-- name: try_run_lock
+-- Whether this session is now the only one that plans or finalizes the run.
+SELECT pg_try_advisory_lock(hashtextextended('snowmelt:run:' || %(run_id)s, 0)) AS held
+
+-- name: run_unlock
+-- Give the run's lock back.
+SELECT pg_advisory_unlock(hashtextextended('snowmelt:run:' || %(run_id)s, 0))
+
+-- name: runs_of_source
+-- The latest runs of a source, newest first, each with its last driver and the targets it still holds.
+SELECT r.run_id, r.status, r.config_hash, r.started_at, r.completed_at, r.plan_format, r.store, r.error_text,
+       clock_timestamp() - r.started_at AS age,
+       e.execution_id, e.expires_at,
+       coalesce(e.ended_at IS NULL AND e.expires_at > clock_timestamp(), false) AS driver_unexpired,
+       e.backend_pid IS NOT NULL AND NOT EXISTS (
+           SELECT FROM pg_stat_activity a
+           WHERE a.pid = e.backend_pid AND coalesce(a.backend_start = e.backend_start, true)) AS driver_backend_gone,
+       ARRAY(SELECT t.source_table FROM migration_status.migration_table_status t
+             WHERE t.run_id = r.run_id ORDER BY t.table_id) AS tables
+FROM migration_status.migration_runs r
+LEFT JOIN LATERAL (
+    SELECT * FROM migration_status.run_executions x
+    WHERE x.run_id = r.run_id ORDER BY x.ended_at IS NULL DESC, x.renewed_at DESC LIMIT 1) e ON true
+WHERE r.source_name = %(source_name)s OR r.run_id = %(run_id)s
+ORDER BY r.started_at DESC, r.run_id DESC
+LIMIT 50
+
+-- name: holders_of_targets
+-- Open runs that hold any of the target tables, with their drivers.
+SELECT DISTINCT r.run_id, t.target_schema, t.target_table,
+       e.execution_id, e.expires_at, clock_timestamp() - r.started_at AS age,
+       coalesce(e.ended_at IS NULL AND e.expires_at > clock_timestamp(), false) AS driver_unexpired,
+       e.backend_pid IS NOT NULL AND NOT EXISTS (
+           SELECT FROM pg_stat_activity a
+           WHERE a.pid = e.backend_pid AND coalesce(a.backend_start = e.backend_start, true)) AS driver_backend_gone
+FROM migration_status.migration_table_status t
+JOIN migration_status.migration_runs r USING (run_id)
+LEFT JOIN migration_status.run_executions e ON e.run_id = r.run_id AND e.ended_at IS NULL
+WHERE (t.target_schema, t.target_table) IN (SELECT * FROM unnest(%(schemas)s::text[], %(tables)s::text[]))
+  AND t.status IN ('pending', 'scanning', 'loading', 'finalizing', 'failed')
+  AND r.status IN ('running', 'failed')
+ORDER BY r.run_id, t.target_schema, t.target_table
+
+-- name: insert_run
+-- A new run.
+INSERT INTO migration_status.migration_runs
+    (run_id, source_name, config_hash, snapshot_at, snowmelt_version, plan_format, store)
+VALUES (%(run_id)s, %(source_name)s, %(config_hash)s, %(snapshot_at)s, %(snowmelt_version)s, %(plan_format)s, %(store)s)
+
+-- name: insert_tables
+-- The run's tables, each of which now holds its target.
+INSERT INTO migration_status.migration_table_status
+    (run_id, table_id, source_table, target_schema, target_table, strategy)
+SELECT %(run_id)s, * FROM unnest(%(table_ids)s::integer[], %(source_tables)s::text[], %(schemas)s::text[],
+                                 %(tables)s::text[], %(strategies)s::text[])
+
+-- name: end_drivers
+-- Whoever drove the run does not any more.
+UPDATE migration_status.run_executions SET ended_at = clock_timestamp() WHERE run_id = %(run_id)s AND ended_at IS NULL
+
+-- name: start_driver
+-- This execution drives the run from now on.
+INSERT INTO migration_status.run_executions (run_id, execution_id, expires_at, backend_pid, backend_start)
+VALUES (%(run_id)s, %(execution_id)s, clock_timestamp() + %(seconds)s * interval '1 second',
+        %(backend_pid)s, %(backend_start)s)
+ON CONFLICT (run_id, execution_id) DO UPDATE
+SET ended_at = NULL, renewed_at = clock_timestamp(), expires_at = excluded.expires_at,
+    backend_pid = excluded.backend_pid, backend_start = excluded.backend_start
+
+-- name: renew_driver
+-- Tell others that the run is driven; no row when this execution is not its driver.
+UPDATE migration_status.run_executions
+SET renewed_at = clock_timestamp(),
+    expires_at = greatest(expires_at, clock_timestamp() + %(seconds)s * interval '1 second')
+WHERE run_id = %(run_id)s AND execution_id = %(execution_id)s AND ended_at IS NULL
+RETURNING execution_id
+
+-- name: renew_any_driver
+-- A worker is at work: whoever drives the run is alive at least as long as the worker.
+UPDATE migration_status.run_executions
+SET renewed_at = clock_timestamp(),
+    expires_at = greatest(expires_at, clock_timestamp() + %(seconds)s * interval '1 second')
+WHERE run_id = %(run_id)s AND ended_at IS NULL
+
+-- name: current_driver
+-- Who drives the run.
+SELECT execution_id FROM migration_status.run_executions WHERE run_id = %(run_id)s AND ended_at IS NULL
+
+-- name: fence_run
+-- From here on nothing that was begun before can commit into the run's unfinished tables.
+UPDATE migration_status.migration_table_status SET load_epoch = load_epoch + 1
+WHERE run_id = %(run_id)s AND status IN ('pending', 'scanning', 'loading', 'finalizing', 'failed')
+
+-- name: reopen_tables
+-- Tables of a resumed run go on from where they were: failed ones, and ones that were about to be finished.
+UPDATE migration_status.migration_table_status
+SET status = CASE WHEN source_rows IS NOT NULL THEN 'loading' WHEN query_id IS NOT NULL THEN 'scanning' ELSE 'pending' END,
+    error_code = NULL, error_text = NULL, completed_at = NULL
+WHERE run_id = %(run_id)s AND status IN ('failed', 'finalizing')
+
+-- name: reopen_chunks
+-- Failed chunks of a resumed run may be tried again, as often as any other.
+UPDATE migration_status.migration_chunk_status c SET status = 'pending', attempts = 0
+FROM migration_status.migration_table_status t
+WHERE t.run_id = c.run_id AND t.table_id = c.table_id AND t.status = 'loading'
+  AND c.run_id = %(run_id)s AND c.status = 'failed'
+
+-- name: reopen_run
+-- The run goes on.
+UPDATE migration_status.migration_runs
+SET status = 'running', completed_at = NULL, error_code = NULL, error_text = NULL, waits = 0, stalled_rounds = 0, progress_mark = 0
+WHERE run_id = %(run_id)s
+
+-- name: abandon_run
+-- The run is over and will never be resumed.
+UPDATE migration_status.migration_runs
+SET status = 'abandoned', completed_at = clock_timestamp(), error_code = 'Abandoned', error_text = %(reason)s
+WHERE run_id = %(run_id)s AND status IN ('running', 'failed')
+
+-- name: abandon_tables
+-- Its unfinished tables let go of their targets, and no load that is under way can commit.
+UPDATE migration_status.migration_table_status
+SET status = 'abandoned', load_epoch = load_epoch + 1, completed_at = clock_timestamp(),
+    error_code = 'Abandoned', error_text = %(reason)s
+WHERE run_id = %(run_id)s AND status IN ('pending', 'scanning', 'loading', 'finalizing', 'failed')
+
+-- name: read_run
+-- One run.
+SELECT run_id, source_name, status, config_hash, snapshot_at, started_at, completed_at, rounds, waits, stalled_rounds,
+       progress_mark, snowmelt_version, plan_format, store, error_code, error_text
+FROM migration_status.migration_runs WHERE run_id = %(run_id)s
+
+-- name: read_tables
+-- The tables of a run as they stand.
+SELECT table_id, source_table, target_schema, target_table, status, load_epoch, strategy, query_id, source_rows,
+       truncated_at, error_code, error_text
+FROM migration_status.migration_table_status WHERE run_id = %(run_id)s ORDER BY table_id
+
+-- name: record_scan
+-- The table's one scan is under way.
+UPDATE migration_status.migration_table_status
+SET status = 'scanning', query_id = %(query_id)s, started_at = coalesce(started_at, clock_timestamp())
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'pending'
+RETURNING load_epoch
+
+-- name: lock_scanned_table
+-- The table whose scan has ended, locked; no row when another planner was first.
+SELECT load_epoch, truncated_at FROM migration_status.migration_table_status
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'scanning' AND query_id = %(query_id)s
+FOR UPDATE
+
+-- name: record_truncate
+-- Once per run, table and epoch; no row when it has been done.
+UPDATE migration_status.migration_table_status SET truncated_at = clock_timestamp()
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND load_epoch = %(load_epoch)s AND truncated_at IS NULL
+RETURNING table_id
+
+-- name: start_loading
+-- The chunks are known; workers may claim them.
+UPDATE migration_status.migration_table_status SET status = 'loading', source_rows = %(source_rows)s
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'scanning'
+RETURNING table_id
+
+-- name: fail_table
+-- The table cannot be loaded; nothing more is claimed of it.
+UPDATE migration_status.migration_table_status
+SET status = 'failed', load_epoch = load_epoch + 1, completed_at = clock_timestamp(),
+    error_code = %(error_code)s, error_text = %(error_text)s
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status IN ('pending', 'scanning', 'loading', 'finalizing')
+
+-- name: forget_scan
+-- The scan never came to anything; the next plan may submit another.
+UPDATE migration_status.migration_table_status SET status = 'pending', query_id = NULL
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'scanning' AND query_id = %(query_id)s
+
+-- name: start_finalizing
+-- No load of the table can commit from here on; no row unless every chunk is in.
+UPDATE migration_status.migration_table_status t
+SET status = 'finalizing', load_epoch = load_epoch + 1
+WHERE t.run_id = %(run_id)s AND t.table_id = %(table_id)s AND t.status = 'loading'
+  AND NOT EXISTS (SELECT FROM migration_status.migration_chunk_status c
+                  WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status NOT IN ('completed', 'superseded'))
+RETURNING table_id
+
+-- name: complete_table
+-- All of the table is in the target.
+UPDATE migration_status.migration_table_status SET status = 'completed', completed_at = clock_timestamp()
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'finalizing'
+
+-- name: record_round
+-- What this plan found, for the next one to compare.
+UPDATE migration_status.migration_runs
+SET rounds = rounds + 1, waits = %(waits)s, stalled_rounds = %(stalled_rounds)s, progress_mark = %(progress_mark)s
+WHERE run_id = %(run_id)s
+
+-- name: note_error
+-- What a worker last complained of, while the run goes on.
+UPDATE migration_status.migration_runs SET error_code = %(error_code)s, error_text = %(error_text)s
+WHERE run_id = %(run_id)s AND status = 'running'
+
+-- name: finish_run
+-- The verdict.
+UPDATE migration_status.migration_runs
+SET status = %(status)s, completed_at = clock_timestamp(), error_code = %(error_code)s, error_text = %(error_text)s
+WHERE run_id = %(run_id)s AND status = 'running'
+
+-- name: progress
+-- Rows and chunks of every table of a run.
+SELECT table_id, source_table, target_schema, target_table, status, source_rows, rows_loaded, size_bytes, chunks,
+       chunks_completed, chunks_running, chunks_failed, seconds, started_at, error_code, error_text
+FROM migration_status.v_table_progress WHERE run_id = %(run_id)s ORDER BY table_id
+
+-- name: list_runs
+-- The latest runs, newest first.
+SELECT r.run_id, r.source_name, r.status, r.started_at, r.completed_at, r.rounds, r.error_code, r.error_text,
+       extract(epoch FROM coalesce(r.completed_at, clock_timestamp()) - r.started_at)::double precision AS seconds,
+       count(p.table_id) AS tables, count(p.table_id) FILTER (WHERE p.status = 'completed') AS tables_completed,
+       sum(p.source_rows)::bigint AS source_rows, sum(p.rows_loaded)::bigint AS rows_loaded,
+       sum(p.chunks)::bigint AS chunks, sum(p.chunks_completed)::bigint AS chunks_completed,
+       sum(p.chunks_failed)::bigint AS chunks_failed
+FROM migration_status.migration_runs r
+LEFT JOIN migration_status.v_table_progress p USING (run_id)
+WHERE %(run_id)s::text IS NULL OR r.run_id = %(run_id)s
+GROUP BY r.run_id
+ORDER BY r.started_at DESC, r.run_id DESC
+LIMIT %(limit)s

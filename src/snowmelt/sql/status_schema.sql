@@ -1,0 +1,202 @@
+-- The status schema of Snowmelt: what every run did, is doing, and has left to do.
+-- It is the only truth about what is done, and it is made to be read with plain SQL while a run is on.
+-- Running this file again changes nothing.
+
+CREATE SCHEMA IF NOT EXISTS migration_status;
+
+CREATE TABLE IF NOT EXISTS migration_status.schema_version (
+    version      integer     PRIMARY KEY,
+    installed_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- One row per migration of one source.
+CREATE TABLE IF NOT EXISTS migration_status.migration_runs (
+    run_id           text        PRIMARY KEY,
+    source_name      text        NOT NULL,
+    config_hash      text        NOT NULL,
+    status           text        NOT NULL DEFAULT 'running'
+                     CHECK (status IN ('running', 'completed', 'failed', 'abandoned')),
+    snapshot_at      timestamptz NOT NULL,              -- on Snowflake's clock
+    started_at       timestamptz NOT NULL DEFAULT now(),
+    completed_at     timestamptz,
+    rounds           integer     NOT NULL DEFAULT 0,    -- plans made, over all executions
+    waits            integer     NOT NULL DEFAULT 0,    -- plans in a row that could only wait
+    stalled_rounds   integer     NOT NULL DEFAULT 0,    -- rounds in a row that had work and moved nothing
+    progress_mark    bigint      NOT NULL DEFAULT 0,    -- grows whenever anything moved
+    snowmelt_version text        NOT NULL,
+    plan_format      integer     NOT NULL,
+    store            text        NOT NULL,              -- where the run's frozen plans are
+    error_code       text,
+    error_text       text
+);
+
+-- Who drives a run: a Step Functions execution, or a process on someone's machine. One at a time.
+CREATE TABLE IF NOT EXISTS migration_status.run_executions (
+    run_id        text        NOT NULL REFERENCES migration_status.migration_runs ON DELETE CASCADE,
+    execution_id  text        NOT NULL,
+    started_at    timestamptz NOT NULL DEFAULT now(),
+    renewed_at    timestamptz NOT NULL DEFAULT now(),
+    expires_at    timestamptz NOT NULL,
+    ended_at      timestamptz,
+    backend_pid   integer,                              -- set when the driver is one process with one session
+    backend_start timestamptz,
+    PRIMARY KEY (run_id, execution_id)
+);
+CREATE UNIQUE INDEX IF NOT EXISTS one_driver_per_run
+    ON migration_status.run_executions (run_id) WHERE ended_at IS NULL;
+
+CREATE TABLE IF NOT EXISTS migration_status.migration_table_status (
+    run_id        text        NOT NULL REFERENCES migration_status.migration_runs ON DELETE CASCADE,
+    table_id      integer     NOT NULL,
+    source_table  text        NOT NULL,
+    target_schema text        NOT NULL,
+    target_table  text        NOT NULL,
+    status        text        NOT NULL DEFAULT 'pending'
+                  CHECK (status IN ('pending', 'scanning', 'loading', 'finalizing', 'completed', 'failed', 'abandoned')),
+    load_epoch    integer     NOT NULL DEFAULT 1,       -- a load that began under an earlier epoch cannot commit
+    strategy      text        NOT NULL,
+    query_id      text,                                 -- the scan in Snowflake
+    source_rows   bigint,                               -- rows of that scan
+    truncated_at  timestamptz,                          -- set in the transaction that truncated the target
+    started_at    timestamptz,
+    completed_at  timestamptz,
+    error_code    text,
+    error_text    text,
+    PRIMARY KEY (run_id, table_id)
+);
+CREATE UNIQUE INDEX IF NOT EXISTS one_active_run_per_target
+    ON migration_status.migration_table_status (target_schema, target_table)
+    WHERE status IN ('pending', 'scanning', 'loading', 'finalizing');
+
+-- The unit of commit: a chunk is completed in the transaction that loads its rows, or not at all.
+CREATE TABLE IF NOT EXISTS migration_status.migration_chunk_status (
+    run_id         text        NOT NULL,
+    table_id       integer     NOT NULL,
+    chunk_id       integer     NOT NULL,
+    source_table   text        NOT NULL,
+    status         text        NOT NULL DEFAULT 'pending'
+                   CHECK (status IN ('pending', 'running', 'completed', 'failed', 'superseded')),
+    reads          jsonb       NOT NULL,                -- which rows of the source
+    estimated_rows bigint      NOT NULL,
+    actual_rows    bigint,
+    size_bytes     bigint,
+    rejected_rows  bigint      NOT NULL DEFAULT 0,
+    attempts       integer     NOT NULL DEFAULT 0,
+    lease_token    uuid,                                -- who may complete it
+    lease_until    timestamptz,
+    backend_pid    integer,
+    backend_start  timestamptz,
+    started_at     timestamptz,
+    completed_at   timestamptz,
+    spent_seconds  double precision,                    -- of an attempt that ran out of time
+    error_code     text,
+    error_text     text,
+    PRIMARY KEY (run_id, table_id, chunk_id),
+    FOREIGN KEY (run_id, table_id) REFERENCES migration_status.migration_table_status ON DELETE CASCADE
+);
+
+-- Definitions of indexes, saved in the transaction that drops them.
+CREATE TABLE IF NOT EXISTS migration_status.saved_indexes (
+    run_id        text        NOT NULL,
+    table_id      integer     NOT NULL,
+    index_schema  text        NOT NULL,
+    index_name    text        NOT NULL,
+    definition    text        NOT NULL,
+    saved_at      timestamptz NOT NULL DEFAULT now(),
+    restored_at   timestamptz,
+    PRIMARY KEY (run_id, table_id, index_schema, index_name),
+    FOREIGN KEY (run_id, table_id) REFERENCES migration_status.migration_table_status ON DELETE CASCADE
+);
+
+-- How far each target has been loaded; written only when a whole table succeeded.
+CREATE TABLE IF NOT EXISTS migration_status.watermarks (
+    source_name     text        NOT NULL,
+    target_schema   text        NOT NULL,
+    target_table    text        NOT NULL,
+    watermark       text        NOT NULL,               -- with nine digits of a second
+    watermark_type  text        NOT NULL,
+    run_id          text        NOT NULL,
+    written_at      timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (source_name, target_schema, target_table)
+);
+
+-- Rows PostgreSQL refused, kept with the reason. bytea holds what neither json nor text can.
+CREATE TABLE IF NOT EXISTS migration_status.rejected_rows (
+    run_id       text        NOT NULL,
+    table_id     integer     NOT NULL,
+    chunk_id     integer     NOT NULL,
+    row_number   bigint      NOT NULL,
+    column_name  text,
+    sqlstate     text,
+    reason       text        NOT NULL,
+    row_content  bytea       NOT NULL,
+    rejected_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (run_id, table_id, chunk_id, row_number),
+    FOREIGN KEY (run_id, table_id, chunk_id) REFERENCES migration_status.migration_chunk_status ON DELETE CASCADE
+);
+
+-- Each table of each run: rows and chunks, counted from the chunks themselves.
+CREATE OR REPLACE VIEW migration_status.v_table_progress AS
+SELECT t.run_id,
+       t.table_id,
+       t.source_table,
+       t.target_schema,
+       t.target_table,
+       t.status,
+       t.strategy,
+       t.source_rows,
+       coalesce(c.rows_loaded, 0)                                             AS rows_loaded,
+       coalesce(c.size_bytes, 0)                                              AS size_bytes,
+       coalesce(c.rejected_rows, 0)                                           AS rejected_rows,
+       coalesce(c.chunks, 0)                                                  AS chunks,
+       coalesce(c.completed, 0)                                               AS chunks_completed,
+       coalesce(c.running, 0)                                                 AS chunks_running,
+       coalesce(c.failed, 0)                                                  AS chunks_failed,
+       round(100.0 * coalesce(c.rows_loaded, 0) / nullif(t.source_rows, 0), 1) AS percent,
+       t.started_at,
+       coalesce(t.completed_at, c.last_completed_at)                          AS last_moved_at,
+       extract(epoch FROM coalesce(t.completed_at, clock_timestamp()) - t.started_at)::double precision AS seconds,
+       t.error_code,
+       t.error_text
+FROM migration_status.migration_table_status t
+LEFT JOIN LATERAL (
+    SELECT count(*)                                     AS chunks,
+           count(*) FILTER (WHERE status = 'completed') AS completed,
+           count(*) FILTER (WHERE status = 'running')   AS running,
+           count(*) FILTER (WHERE status = 'failed')    AS failed,
+           sum(actual_rows)::bigint                     AS rows_loaded,
+           sum(size_bytes)::bigint                      AS size_bytes,
+           sum(rejected_rows)::bigint                   AS rejected_rows,
+           max(completed_at)                            AS last_completed_at
+    FROM migration_status.migration_chunk_status
+    WHERE run_id = t.run_id AND table_id = t.table_id AND status <> 'superseded'
+) c ON true;
+
+-- Each run that is not over, with its driver and how far it is.
+CREATE OR REPLACE VIEW migration_status.v_active_migrations AS
+SELECT r.run_id,
+       r.source_name,
+       r.status,
+       r.started_at,
+       clock_timestamp() - r.started_at                       AS running_for,
+       e.execution_id,
+       e.renewed_at                                           AS driver_renewed_at,
+       e.expires_at                                           AS driver_expires_at,
+       count(p.table_id)                                      AS tables,
+       count(p.table_id) FILTER (WHERE p.status = 'completed') AS tables_completed,
+       sum(p.source_rows)::bigint                             AS source_rows,
+       sum(p.rows_loaded)::bigint                             AS rows_loaded,
+       sum(p.chunks)::bigint                                  AS chunks,
+       sum(p.chunks_completed)::bigint                        AS chunks_completed,
+       sum(p.chunks_running)::bigint                          AS chunks_running,
+       sum(p.chunks_failed)::bigint                           AS chunks_failed,
+       max(p.last_moved_at)                                   AS last_moved_at,
+       r.rounds,
+       r.stalled_rounds
+FROM migration_status.migration_runs r
+LEFT JOIN migration_status.run_executions e ON e.run_id = r.run_id AND e.ended_at IS NULL
+LEFT JOIN migration_status.v_table_progress p ON p.run_id = r.run_id
+WHERE r.status = 'running'
+GROUP BY r.run_id, e.execution_id, e.renewed_at, e.expires_at;
+
+INSERT INTO migration_status.schema_version (version) VALUES (1) ON CONFLICT DO NOTHING;

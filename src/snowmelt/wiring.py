@@ -1,0 +1,218 @@
+"""Build the clients an action needs, from the config and the environment; nothing else does."""
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from snowmelt import config as configs
+from snowmelt import executions, manifest_store
+from snowmelt.config import Config, SourceConfig
+from snowmelt.deadline import Deadline
+from snowmelt.errors import AccessError, ConfigError, TransientError
+from snowmelt.manifest_store import Store
+from snowmelt.models import RunPlan, TablePlan
+from snowmelt.postgres.session import Session, UnreachableError
+from snowmelt.postgres.status_store import Driver
+from snowmelt.settings import Settings
+from snowmelt.snowflake_source import SnowflakeSource
+
+DRIVER_SECONDS = 960.0
+"""How long a driver may be silent: longer than the longest invocation."""
+_REMEMBERED = 64
+
+
+class Wiring:
+    """What one process may build: config, store, sessions.
+
+    Each worker thread opens its own sessions; a connection is never shared.
+    """
+
+    def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._given_environment = environment
+        self._driver_backend: tuple[int, datetime] | None = None
+        self._runs: dict[str, RunPlan] = {}
+        self._tables: OrderedDict[tuple[str, int], TablePlan] = OrderedDict()
+
+    @cached_property
+    def environment(self) -> Mapping[str, str]:
+        """The environment, what it lacks filled in from the secret it names and, for a local config, ``.env``."""
+        environment = self._given_environment
+        if self._settings.secret_id:
+            environment = {**_secret(self._settings.secret_id), **environment}
+        if not self._settings.config.startswith("s3://"):
+            environment = configs.read_dotenv(Path(self._settings.config).parent / ".env", environment)
+        return environment
+
+    def config(self) -> Config:
+        """The config as it is now; ConfigError with every problem in it."""
+        where = self._settings.config
+        return configs.load(_config_text(where), self.environment, where=where)
+
+    @cached_property
+    def store(self) -> Store:
+        """Where plans and manifests are kept."""
+        return manifest_store.open_store(self._settings.store)
+
+    def driver(self, execution_id: str) -> Driver:
+        """The execution as the status schema records it."""
+        return Driver(execution_id, DRIVER_SECONDS, self._driver_backend)
+
+    def bind_driver(self, session: Session) -> None:
+        """This process drives runs as long as that session lives; when it dies, others see it at once."""
+        self._driver_backend = session.backend()
+
+    def execution_state(self, execution_id: str) -> Literal["running", "ended", "unknown"]:
+        """What AWS says of an execution."""
+        return executions.state(execution_id)
+
+    @contextmanager
+    def target(self, config: Config, database: str, application_name: str) -> Iterator[Session]:
+        """A session in the target database."""
+        with Session.connect(config.postgres, database=database, application_name=application_name) as session:
+            yield session
+
+    @contextmanager
+    def source(self, config: Config, source: SourceConfig, run_id: str | None) -> Iterator[SnowflakeSource]:
+        """A signed-in session in the source's database and schema."""
+        snowflake = SnowflakeSource.connect(
+            config.snowflake,
+            database=source.snowflake_database,
+            schema=source.snowflake_schema,
+            run_id=run_id,
+        )
+        with snowflake:
+            yield snowflake
+
+    def open_run(self, run_id: str) -> "RunResources":
+        """What the later actions of a run need; connects to nothing yet."""
+        return RunResources(self, run_id)
+
+    def run_plan(self, run_id: str) -> RunPlan:
+        """The frozen plan of the run, read once per process."""
+        if run_id not in self._runs:
+            self._runs[run_id] = manifest_store.load_run(self.store, run_id)
+        return self._runs[run_id]
+
+    def table_plan(self, run_id: str, table_id: int) -> TablePlan:
+        """The frozen plan of one table, read once per process."""
+        key = (run_id, table_id)
+        if key not in self._tables:
+            self._tables[key] = manifest_store.load_table(self.store, run_id, table_id)
+        while len(self._tables) > _REMEMBERED:
+            self._tables.popitem(last=False)
+        return self._tables[key]
+
+
+class RunResources:
+    """The clients of one invocation for one run: sessions are opened when asked for, and closed with the block."""
+
+    def __init__(self, wiring: Wiring, run_id: str) -> None:
+        self._wiring = wiring
+        self.run_id = run_id
+        self.store = wiring.store
+        self.plan = wiring.run_plan(run_id)
+
+    @cached_property
+    def config(self) -> Config:
+        """The config as it is now, for its connections; what moves is taken from the frozen plan alone."""
+        return self._wiring.config()
+
+    @contextmanager
+    def target(self) -> Iterator[Session]:
+        """A session in the run's target database.
+
+        A server that cannot be reached in the middle of a run may come back: TransientError.
+        """
+        try:
+            session = Session.connect(
+                self.config.postgres,
+                database=self.plan.target_database,
+                application_name=f"snowmelt {self.run_id}",
+            )
+        except UnreachableError as error:
+            raise TransientError(error.message) from error
+        with session:
+            yield session
+
+    @contextmanager
+    def source(self) -> Iterator[SnowflakeSource]:
+        """A session in Snowflake, signed in as the user and role the run began with.
+
+        Results can be read only by the user whose statement they are; another one is a ConfigError.
+        """
+        config = self.config.snowflake
+        if config.user.upper() != self.plan.snowflake_user.upper():
+            raise ConfigError(
+                f"run {self.run_id} was begun as Snowflake user {self.plan.snowflake_user}, whose results no one "
+                f"else can read; the config now names {config.user}: put it back, or start again with no_resume"
+            )
+        snowflake = SnowflakeSource.connect(
+            config.model_copy(update={"role": self.plan.snowflake_role}),
+            database=self.plan.snowflake_database,
+            schema=self.plan.snowflake_schema,
+            run_id=self.run_id,
+        )
+        with snowflake:
+            yield snowflake
+
+    def within_buffer(self, deadline: Deadline) -> Deadline:
+        """The deadline with the run's buffer kept back; ConfigError when that leaves nothing."""
+        return keep_back(deadline, self.plan.lambda_timeout_buffer_seconds)
+
+    def table(self, table_id: int) -> TablePlan:
+        """The frozen plan of one table."""
+        return self._wiring.table_plan(self.run_id, table_id)
+
+    def driver(self, execution_id: str) -> Driver:
+        """The execution as the status schema records it."""
+        return self._wiring.driver(execution_id)
+
+
+def keep_back(deadline: Deadline, buffer_seconds: float) -> Deadline:
+    """The deadline with a buffer for an orderly exit; ConfigError when that leaves no time to work."""
+    kept = deadline.with_buffer(buffer_seconds)
+    if not kept.allows(0):
+        raise ConfigError(
+            f"lambda_timeout_buffer_seconds is {buffer_seconds:g}, but the function's time-out leaves this invocation "
+            f"{deadline.lifetime_seconds():.0f} s; lower the buffer or raise the time-out"
+        )
+    return kept
+
+
+def _config_text(where: str) -> str:
+    if where.startswith("s3://"):
+        parts = urlsplit(where)
+        return manifest_store.read_s3(parts.netloc, parts.path.lstrip("/")).decode()
+    try:
+        return Path(where).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"config {where} is not there; pass --config, or set SNOWMELT_CONFIG") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"config {where} cannot be read: {error}") from error
+
+
+def _secret(secret_id: str) -> Mapping[str, str]:
+    try:
+        text = boto3.client("secretsmanager").get_secret_value(SecretId=secret_id)["SecretString"]
+        values = json.loads(text)
+    except (ClientError, BotoCoreError) as error:
+        raise AccessError(
+            f"secret {secret_id} cannot be read ({error}); check SNOWMELT_SECRET_ID and the role's permission"
+        ) from error
+    except (KeyError, ValueError):
+        values = None
+    if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
+        raise ConfigError(
+            f'secret {secret_id} must hold a JSON object of strings, such as {{"SNOWFLAKE_PRIVATE_KEY": "…"}}'
+        )
+    return values

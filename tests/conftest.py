@@ -1,0 +1,47 @@
+"""Servers that tests share: one of each per xdist worker, one database per test."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from snowmelt.local.postgres import Database, LocalPostgres
+
+if TYPE_CHECKING:
+    from snowmelt.local.snowflake import LocalSnowflake
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="also run the long enumerations, marked `full`")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        return
+    long_ones = [item for item in items if item.get_closest_marker("full")]
+    if long_ones:
+        config.hook.pytest_deselected(items=long_ones)
+        items[:] = [item for item in items if item not in long_ones]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[LocalPostgres]:
+    """A PostgreSQL server; tests that stop it, or change what all sessions see, start their own."""
+    with LocalPostgres(durable=False) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres: LocalPostgres) -> Iterator[Database]:
+    """An empty database of the shared server, gone after the test with every connection to it."""
+    with postgres.database() as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="session")
+def snowflake() -> "Iterator[LocalSnowflake]":
+    """A stand-in for Snowflake; tests use databases of their own in it."""
+    from snowmelt.local.snowflake import LocalSnowflake  # here: it takes a second, and most tests need none
+
+    with LocalSnowflake() as server:
+        yield server

@@ -1,0 +1,670 @@
+"""The Snowflake stand-in, seen by the real connector."""
+
+import base64
+import datetime as dt
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import snowflake.connector
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from snowflake.connector.constants import FIELD_ID_TO_NAME, QueryStatus
+from snowflake.connector.errors import DatabaseError, OperationalError, ProgrammingError
+
+from snowmelt.errors import ConfigError
+from snowmelt.local.snowflake import SANDBOX_USER, LocalSnowflake, User
+
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+OTHER_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+UNKNOWN_ID = "01b2c3d4-0000-4000-8000-000000000000"
+
+
+def private_der(key: rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def public_pem(key: rsa.RSAPrivateKey) -> str:
+    return (
+        key.public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode()
+    )
+
+
+USERS = (
+    SANDBOX_USER,
+    User(name="KEYED", rsa_public_key=public_pem(KEY)),
+    User(name="TOKENED", oauth_token="right-token"),
+    User(name="READER", password="reads", roles=("ANALYST",)),
+)
+
+
+@pytest.fixture(scope="module")
+def account() -> Iterator[LocalSnowflake]:
+    with LocalSnowflake(users=USERS, poll_seconds=1.0) as server:
+        server.create_schema("DB", "PUBLIC")
+        server.execute(
+            "create table DB.PUBLIC.MANY as select seq4() as id, 'row ' || seq4() as name "
+            "from table(generator(rowcount => 40000))"
+        )
+        yield server
+
+
+@pytest.fixture
+def connection(account: LocalSnowflake) -> Iterator[Any]:
+    with account.connect(database="DB", schema="PUBLIC") as opened:
+        yield opened
+
+
+@pytest.fixture
+def cursor(connection: Any) -> Iterator[Any]:
+    with connection.cursor() as opened:
+        yield opened
+
+
+def wait_for(connection: Any, query_id: str) -> QueryStatus:
+    while connection.is_still_running(status := connection.get_query_status(query_id)):
+        time.sleep(0.02)
+    return status
+
+
+def urls_of(cursor: Any) -> list[str]:
+    return [b._remote_chunk_info.url for b in cursor.get_result_batches()[1:]]
+
+
+def type_names(cursor: Any) -> list[str]:
+    return [FIELD_ID_TO_NAME[c.type_code] for c in cursor.description]
+
+
+# --- results --------------------------------------------------------------------------------------------------------
+
+
+def test_batches_grow_and_hold_every_row_once_in_order(cursor: Any) -> None:
+    cursor.execute("select * from many order by id")
+    batches = cursor.get_result_batches()
+    assert [b.rowcount for b in batches] == [500, 1000, 2000, 4000, 8000, 16000, 8500]
+    ids = [i for b in batches for i in b.to_arrow().column("ID").to_pylist()]
+    assert ids == list(range(40_000))
+
+
+def test_a_session_caps_its_batches_by_login_or_alter_session(account: LocalSnowflake) -> None:
+    account.execute(
+        "create or replace table DB.PUBLIC.WIDE as select seq4() as id, repeat('x', 4000) as filler "
+        "from table(generator(rowcount => 12000))"
+    )
+    by_login = {"CLIENT_RESULT_CHUNK_SIZE": 16}
+    with account.connect(session_parameters=by_login) as opened, opened.cursor() as cursor:
+        capped = [b.rowcount for b in cursor.execute("select * from DB.PUBLIC.WIDE").get_result_batches()]
+    with account.connect() as opened, opened.cursor() as cursor:
+        free = [b.rowcount for b in cursor.execute("select * from DB.PUBLIC.WIDE").get_result_batches()]
+        cursor.execute("alter session set CLIENT_RESULT_CHUNK_SIZE = 16")
+        altered = [b.rowcount for b in cursor.execute("select * from DB.PUBLIC.WIDE").get_result_batches()]
+    assert free == [500, 1000, 2000, 4000, 4500]
+    assert max(capped) * 4000 <= 16_000_000 < 4500 * 4000
+    assert altered == capped
+    assert sum(capped) == 12_000
+
+
+def test_any_finished_query_is_opened_again_by_its_id_from_another_connection(account: LocalSnowflake) -> None:
+    with account.connect(database="DB", schema="PUBLIC") as opened, opened.cursor() as cursor:
+        cursor.execute("select * from many where id < 3000")
+        at_once, first_urls = cursor.sfqid, urls_of(cursor)
+        cursor.execute_async("select * from many where id < 3000")
+        later = cursor.sfqid
+        assert wait_for(opened, later) is QueryStatus.SUCCESS
+    with account.connect() as opened, opened.cursor() as cursor:
+        for query_id in (at_once, later):
+            cursor.query_result(query_id)
+            assert [b.rowcount for b in cursor.get_result_batches()] == [500, 1000, 1500]
+            assert sum(b.to_arrow().num_rows for b in cursor.get_result_batches()) == 3000
+            assert set(urls_of(cursor)).isdisjoint(first_urls)
+
+
+def test_a_result_does_not_change_when_its_table_does(account: LocalSnowflake, cursor: Any) -> None:
+    cursor.execute("create or replace table shifting as select seq4() as id from table(generator(rowcount => 2000))")
+    cursor.execute("select * from shifting")
+    query_id = cursor.sfqid
+    cursor.execute("delete from shifting")
+    cursor.query_result(query_id)
+    assert sum(b.to_arrow().num_rows for b in cursor.get_result_batches()) == 2000
+
+
+def test_an_unknown_query_id_is_an_sql_error(cursor: Any) -> None:
+    with pytest.raises(ProgrammingError) as caught:
+        cursor.query_result(UNKNOWN_ID)
+    assert caught.value.errno == 709
+    assert f"Statement {UNKNOWN_ID} not found" in str(caught.value)
+
+
+def test_a_query_of_another_user_is_not_found(account: LocalSnowflake, cursor: Any) -> None:
+    cursor.execute("select 1")
+    with account.connect(user="READER", password="reads", role="ANALYST") as other, other.cursor() as reader:
+        with pytest.raises(ProgrammingError) as caught:
+            reader.query_result(cursor.sfqid)
+    assert caught.value.errno == 709
+
+
+def test_an_expired_result_is_an_sql_error_and_its_urls_are_refused(account: LocalSnowflake, cursor: Any) -> None:
+    cursor.execute("select * from many")
+    query_id, url = cursor.sfqid, urls_of(cursor)[0]
+    assert account.expire_results(query_id) == 1
+    with pytest.raises(ProgrammingError) as caught:
+        cursor.query_result(query_id)
+    assert caught.value.errno == 710
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(url)
+
+
+def test_expired_urls_are_refused_and_fresh_ones_work(account: LocalSnowflake, cursor: Any) -> None:
+    cursor.execute("select * from many")
+    query_id, url = cursor.sfqid, urls_of(cursor)[0]
+    account.expire_urls(query_id)
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(url)
+    cursor.query_result(query_id)
+    assert cursor.get_result_batches()[1].to_arrow().num_rows == 1000
+
+
+def test_a_result_without_rows_still_has_its_columns(cursor: Any) -> None:
+    cursor.execute("select * from many where id < 0")
+    assert cursor.fetch_arrow_all(force_return_table=True).column_names == ["ID", "NAME"]
+
+
+def test_result_scan_gives_an_earlier_result(connection: Any, cursor: Any) -> None:
+    cursor.execute("select * from many where id < 700 order by id")
+    query_id = cursor.sfqid
+    cursor.execute(f"select * from table(result_scan('{query_id}'))")
+    assert [row[0] for row in cursor.fetchall()] == list(range(700))
+    cursor.execute_async("select count(*) from many")
+    cursor.get_results_from_sfqid(cursor.sfqid)
+    assert cursor.fetchall() == [(40_000,)]
+
+
+# --- running --------------------------------------------------------------------------------------------------------
+
+
+def test_a_slow_query_is_polled_and_its_status_seen(account: LocalSnowflake, connection: Any, cursor: Any) -> None:
+    account.set_delays(query_seconds=1.3, containing="slowly")
+    cursor.execute_async("select count(*) from many /* slowly */")
+    query_id = cursor.sfqid
+    assert connection.get_query_status(query_id) is QueryStatus.RUNNING
+    started = time.monotonic()
+    cursor.execute("select max(id) from many /* slowly */")  # longer than one request waits
+    assert cursor.fetchall() == [(39_999,)]
+    assert time.monotonic() - started > 1.2
+    assert wait_for(connection, query_id) is QueryStatus.SUCCESS
+    cursor.query_result(query_id)
+    assert cursor.fetchall() == [(40_000,)]
+
+
+def test_a_running_query_is_cancelled(account: LocalSnowflake, connection: Any, cursor: Any) -> None:
+    account.set_delays(query_seconds=60, containing="endless")
+    cursor.execute_async("select * from many /* endless */")
+    query_id = cursor.sfqid
+    cursor.execute(f"select system$cancel_query('{query_id}')")
+    assert wait_for(connection, query_id) is QueryStatus.ABORTED
+    with pytest.raises(ProgrammingError, match="000604"):
+        cursor.query_result(query_id)
+
+
+def test_a_query_that_runs_in_the_engine_is_interrupted_by_its_time_out(cursor: Any) -> None:
+    cursor.execute("alter session set STATEMENT_TIMEOUT_IN_SECONDS = 1")
+    started = time.monotonic()
+    with pytest.raises(ProgrammingError) as caught:
+        cursor.execute("select count(*) from many a, many b, many c where a.id + b.id + c.id = -1")
+    assert caught.value.errno == 630
+    assert time.monotonic() - started < 10
+
+
+def test_the_client_time_out_aborts_the_query(account: LocalSnowflake, connection: Any) -> None:
+    account.set_delays(query_seconds=60, containing="aborted")
+    with connection.cursor() as cursor, pytest.raises((ProgrammingError, OperationalError)):
+        cursor.execute("select * from many /* aborted */", timeout=1)
+    deadline = time.monotonic() + 5
+    while (state := account.queries(containing="/* aborted */")[-1]["state"]) == "RUNNING":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert state == "ABORTED"
+
+
+def test_a_failed_asynchronous_query_says_why(connection: Any, cursor: Any) -> None:
+    cursor.execute_async("select * from no_such_table")
+    query_id = cursor.sfqid
+    assert wait_for(connection, query_id) is QueryStatus.FAILED_WITH_ERROR
+    with pytest.raises(ProgrammingError, match="does not exist or not authorized"):
+        connection.get_query_status_throw_if_error(query_id)
+    with pytest.raises(ProgrammingError, match="NO_SUCH_TABLE"):
+        cursor.query_result(query_id)
+
+
+def test_downloads_can_be_slowed(account: LocalSnowflake, cursor: Any) -> None:
+    cursor.execute("select * from many where id < 2000")
+    account.set_delays(batch_seconds=0.3)
+    try:
+        started = time.monotonic()
+        cursor.get_result_batches()[1].to_arrow()
+        assert time.monotonic() - started >= 0.3
+    finally:
+        account.set_delays()
+
+
+def test_closing_a_session_cancels_what_it_still_runs(account: LocalSnowflake) -> None:
+    account.set_delays(query_seconds=60, containing="orphan")
+    opened = account.connect(database="DB", schema="PUBLIC")
+    opened.cursor().execute_async("select * from many /* orphan */")
+    opened._async_sfqids.clear()  # or the connector keeps the session open
+    opened.close()
+    deadline = time.monotonic() + 5
+    while account.queries(containing="orphan")[-1]["state"] == "RUNNING" and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert account.queries(containing="orphan")[-1]["state"] == "ABORTED"
+
+
+def test_threads_with_their_own_connections_read_at_once(account: LocalSnowflake) -> None:
+    counts: list[int] = []
+
+    def read(low: int) -> None:
+        with account.connect(database="DB", schema="PUBLIC") as opened, opened.cursor() as cursor:
+            counts.append(len(cursor.execute(f"select * from many where id >= {low}").fetchall()))
+
+    threads = [threading.Thread(target=read, args=(low,)) for low in (0, 10_000, 20_000, 30_000)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(counts) == [10_000, 20_000, 30_000, 40_000]
+
+
+# --- the log --------------------------------------------------------------------------------------------------------
+
+
+def test_the_log_counts_statements_tags_and_downloads(account: LocalSnowflake) -> None:
+    tagged = {"QUERY_TAG": '{"run": "log-test"}'}
+    with account.connect(database="DB", schema="PUBLIC", session_parameters=tagged) as opened:
+        with opened.cursor() as cursor:
+            cursor.describe("select * from many /* logged */")
+            cursor.execute("select * from many /* logged */")
+            cursor.get_result_batches()[2].to_arrow()
+            cursor.get_result_batches()[2].to_arrow()
+            query_id = cursor.sfqid
+    (scan,) = account.queries(containing="/* logged */")
+    assert (scan["query_id"], scan["query_tag"], scan["user"]) == (query_id, '{"run": "log-test"}', "SANDBOX")
+    assert (scan["state"], scan["rows"], scan["batches"]) == ("SUCCESS", 40_000, 7)
+    assert account.downloads(query_id) == {2: 2}
+    assert len(account.queries(containing="/* logged */", include_describe=True)) == 2
+
+
+# --- time travel ----------------------------------------------------------------------------------------------------
+
+
+def now(cursor: Any) -> str:
+    (moment,) = cursor.execute("select to_char(current_timestamp()::timestamp_ntz)").fetchone()
+    return f"{moment} +00:00"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "insert into moving values (3, 'c')",
+        "update moving set name = 'z'",
+        "delete from moving where id = 1",
+        "truncate table moving",
+        "merge into moving using (select 1 as id) s on moving.id = s.id when matched then delete",
+        "alter table moving add column extra int",
+    ],
+)
+def test_at_shows_the_rows_from_before_a_change(cursor: Any, change: str) -> None:
+    cursor.execute("create or replace table moving (id int, name varchar(10))")
+    cursor.execute("insert into moving values (1, 'a'), (2, 'b')")
+    moment = now(cursor)
+    cursor.execute(change)
+    before = f"select * from moving at(timestamp => '{moment}'::timestamp_ltz) order by id"
+    assert cursor.execute(before).fetchall() == [(1, "a"), (2, "b")]
+    assert cursor.execute("select * from moving order by id").fetchall() != [(1, "a"), (2, "b")]
+
+
+def test_each_moment_has_its_own_rows(cursor: Any) -> None:
+    cursor.execute("create or replace table counted (id int)")
+    moments = []
+    for i in range(4):
+        cursor.execute(f"insert into counted values ({i})")
+        moments.append(now(cursor))
+    seen = [
+        cursor.execute(f"select count(*) from counted at(timestamp => '{m}'::timestamp_ltz) c").fetchone()[0]
+        for m in moments
+    ]
+    assert seen == [1, 2, 3, 4]
+
+
+def test_a_statement_can_be_the_moment(cursor: Any) -> None:
+    cursor.execute("create or replace table stated (id int)")
+    cursor.execute("insert into stated values (1)")
+    cursor.execute("insert into stated values (2)")
+    second = cursor.sfqid
+    cursor.execute("insert into stated values (3)")
+    assert cursor.execute(f"select * from stated before(statement => '{second}')").fetchall() == [(1,)]
+    assert cursor.execute(f"select max(id) from stated at(statement => '{second}')").fetchall() == [(2,)]
+    assert cursor.execute("select max(id) from stated at(offset => -0.0)").fetchall() == [(3,)]
+
+
+def test_a_moment_before_the_table_is_an_sql_error(cursor: Any) -> None:
+    moment = now(cursor)
+    cursor.execute("create or replace table young as select 1 as id")
+    with pytest.raises(ProgrammingError, match="Time travel data is not available for table YOUNG") as caught:
+        cursor.execute(f"select * from young at(timestamp => '{moment}'::timestamp_ltz)")
+    assert caught.value.errno == 707
+
+
+def test_copies_can_be_left_out_for_a_bulk_load(account: LocalSnowflake, cursor: Any) -> None:
+    account.set_time_travel(enabled=False)
+    try:
+        cursor.execute("create or replace table bulk (id int)")
+        moment = now(cursor)
+        cursor.execute("insert into bulk values (1)")
+    finally:
+        account.set_time_travel(enabled=True)
+    assert cursor.execute(f"select * from bulk at(timestamp => '{moment}'::timestamp_ltz)").fetchall() == [(1,)]
+
+
+# --- sign-in --------------------------------------------------------------------------------------------------------
+
+
+def keyed(account: LocalSnowflake, key: rsa.RSAPrivateKey, **changes: Any) -> Any:
+    return account.connect(
+        **({"user": "KEYED", "password": None, "private_key": private_der(key), "role": None} | changes)
+    )
+
+
+def test_a_key_pair_signs_in(account: LocalSnowflake) -> None:
+    with keyed(account, KEY) as opened, opened.cursor() as cursor:
+        assert cursor.execute("select current_user()").fetchone() == ("KEYED",)
+    text = base64.b64encode(private_der(KEY)).decode()
+    with keyed(account, KEY, private_key=text) as opened, opened.cursor() as cursor:
+        assert cursor.execute("select 1").fetchone() == (1,)
+
+
+def test_an_oauth_token_signs_in(account: LocalSnowflake) -> None:
+    with account.connect(user="TOKENED", password=None, authenticator="oauth", token="right-token") as opened:
+        assert opened.cursor().execute("select current_user()").fetchone() == ("TOKENED",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"password": "wrong"}, "Incorrect username or password"),
+        ({"user": "NOBODY"}, "Incorrect username or password"),
+        ({"user": "KEYED", "password": None, "private_key": private_der(OTHER_KEY)}, "JWT token is invalid"),
+        ({"user": "SANDBOX", "password": None, "private_key": private_der(KEY)}, "JWT token is invalid"),
+        (
+            {"account": "elsewhere", "user": "KEYED", "password": None, "private_key": private_der(KEY)},
+            "JWT token is invalid",
+        ),
+        (
+            {"user": "TOKENED", "password": None, "authenticator": "oauth", "token": "wrong"},
+            "Invalid OAuth access token",
+        ),
+        ({"user": "READER", "password": "reads", "role": "ADMIN"}, "Role 'ADMIN' specified in the connect string"),
+    ],
+)
+def test_a_wrong_sign_in_is_refused_in_snowflakes_words(
+    account: LocalSnowflake, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DatabaseError, match=message):
+        account.connect(**changes)
+
+
+def test_a_user_added_later_signs_in(account: LocalSnowflake) -> None:
+    account.put_user(User(name="LATE", password="comes"))
+    with account.connect(user="late", password="comes") as opened:
+        assert opened.cursor().execute("select current_role()").fetchone() == ("SYSADMIN",)
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sql", "errno", "sqlstate", "message"),
+    [
+        ("select * from missing", 2003, "42S02", "Object 'MISSING' does not exist or not authorized"),
+        ("select * from nowhere.missing", 2003, "02000", "Schema 'NOWHERE' does not exist or not authorized"),
+        ("select * from other.nowhere.missing", 2003, "02000", "does not exist or not authorized"),
+        ("select absent from many", 904, "42000", "invalid identifier 'ABSENT'"),
+        ("select many.absent from many", 904, "42000", "invalid identifier 'ABSENT'"),
+        ('select "id" from many', 904, "42000", "invalid identifier"),
+        ('select * from "many"', 2003, "42S02", "does not exist or not authorized"),
+        ("selec 1", 1003, "42000", "SQL compilation error"),
+        ("select from where", 1003, "42000", "SQL compilation error"),
+        ("select no_such_function(1)", 2140, "42601", "Unknown function NO_SUCH_FUNCTION"),
+        ("select 'abc'::int", 100038, "22018", "abc"),
+        ("create table many (id int)", 2002, "42710", "already exists"),
+        ("desc table missing", 2003, "42S02", "does not exist or not authorized"),
+    ],
+)
+def test_an_error_of_the_engine_is_an_sql_error(
+    cursor: Any, sql: str, errno: int, sqlstate: str, message: str
+) -> None:
+    with pytest.raises(ProgrammingError) as caught:
+        cursor.execute(sql)
+    assert (caught.value.errno, caught.value.sqlstate) == (errno, sqlstate)
+    assert message in str(caught.value)
+
+
+def test_a_withheld_table_looks_like_a_missing_one(account: LocalSnowflake, cursor: Any) -> None:
+    account.deny(["DB.PUBLIC.MANY"], user="READER")
+    with account.connect(
+        user="READER", password="reads", role="ANALYST", database="DB", schema="PUBLIC"
+    ) as opened, opened.cursor() as reader:
+        for sql in ("select * from many", "select count(*) from DB.PUBLIC.MANY", "desc table many"):
+            with pytest.raises(ProgrammingError, match="does not exist or not authorized") as caught:
+                reader.execute(sql)
+            assert caught.value.errno == 2003
+        with pytest.raises(ProgrammingError, match="does not exist or not authorized"):
+            reader.describe("select * from many")
+        account.deny([], user="READER")
+        assert reader.execute("select count(*) from many").fetchone() == (40_000,)
+
+
+def test_signing_in_makes_no_database(account: LocalSnowflake) -> None:
+    with account.connect(database="MISSPELT", schema="PUBLIC") as opened, opened.cursor() as cursor:
+        with pytest.raises(ProgrammingError, match="does not have a current database"):
+            cursor.execute("select * from many")
+
+
+# --- types ----------------------------------------------------------------------------------------------------------
+
+TYPED = """
+create or replace table typed (
+    n38 number(38, 0), money number(18, 4), tiny number(3, 0), i int, f float, t varchar(7), txt text, b boolean,
+    d date, ntz timestamp_ntz, ntz3 timestamp_ntz(3), ltz timestamp_ltz, tz timestamp_tz, t0 time(0), t9 time,
+    bin binary, v variant, o object, a array, required int not null
+)
+"""
+
+
+def test_values_arrive_as_they_were_stored(cursor: Any) -> None:
+    cursor.execute(TYPED)
+    cursor.execute(
+        "insert into typed select 12345678901234567890123456789012345678, 12345678901234.5678, -128, 9007199254740993, "
+        "1.5, 'abc', '', true, '0001-01-01', '9999-12-31 23:59:59.999999', '1969-12-31 23:59:59.123', "
+        "'2024-02-29 12:00:00.000001+02:00', '2024-02-29 12:00:00+02:00', '23:59:59', '23:59:59.123456', "
+        "x'00ff', parse_json('{\"k\": [1, null]}'), object_construct('k', 1), array_construct(1, 'x'), 1"
+    )
+    cursor.execute("insert into typed (f, required) values ('NaN', 2), ('-inf', 3)")
+    cursor.execute("select * from typed order by required")
+    table = cursor.fetch_arrow_all(force_microsecond_precision=True)
+    row = table.slice(0, 1).to_pylist()[0]
+    assert row["N38"] == 12345678901234567890123456789012345678
+    assert row["MONEY"] == Decimal("12345678901234.5678")
+    assert (row["TINY"], row["I"], row["F"], row["T"], row["TXT"], row["B"]) == (-128, 2**53 + 1, 1.5, "abc", "", True)
+    assert row["D"] == dt.date(1, 1, 1)
+    assert row["NTZ"] == dt.datetime(9999, 12, 31, 23, 59, 59, 999999)
+    assert row["NTZ3"] == dt.datetime(1969, 12, 31, 23, 59, 59, 123000)
+    assert row["LTZ"] == dt.datetime(2024, 2, 29, 10, 0, 0, 1, tzinfo=dt.UTC)
+    assert row["TZ"] == dt.datetime(2024, 2, 29, 10, tzinfo=dt.UTC)
+    assert (row["T0"], row["T9"]) == (dt.time(23, 59, 59), dt.time(23, 59, 59, 123456))
+    assert (row["BIN"], row["V"], row["O"], row["A"]) == (b"\x00\xff", '{"k": [1, null]}', '{"k":1}', '[1,"x"]')
+    nan, infinite = table.column("F").to_pylist()[1:]
+    assert nan != nan
+    assert infinite == float("-inf")
+
+
+def test_nulls_stay_null_in_every_type(cursor: Any) -> None:
+    cursor.execute(TYPED)
+    cursor.execute("insert into typed (required) values (1)")
+    (row,) = cursor.execute("select * exclude (required) from typed").fetchall()
+    assert set(row) == {None}
+    cursor.execute("select * exclude (required) from typed")
+    assert set(cursor.fetch_arrow_all().to_pylist()[0].values()) == {None}
+
+
+def test_columns_are_described_with_their_declared_types(cursor: Any) -> None:
+    cursor.execute(TYPED)
+    for statement in ("select * from typed", "with c as (select * from typed) select q.* from c q"):
+        cursor.execute(statement)
+        assert type_names(cursor) == [
+            "FIXED", "FIXED", "FIXED", "FIXED", "REAL", "TEXT", "TEXT", "BOOLEAN", "DATE", "TIMESTAMP_NTZ",
+            "TIMESTAMP_NTZ", "TIMESTAMP_LTZ", "TIMESTAMP_TZ", "TIME", "TIME", "BINARY", "VARIANT", "OBJECT",
+            "ARRAY", "FIXED",
+        ]  # fmt: skip
+        by_name = {c.name: c for c in cursor.description}
+        assert [(by_name[n].precision, by_name[n].scale) for n in ("N38", "MONEY", "TINY", "I")] == [
+            (38, 0), (18, 4), (3, 0), (38, 0),
+        ]  # fmt: skip
+        assert (by_name["T"].internal_size, by_name["TXT"].internal_size) == (7, 16_777_216)
+        assert (by_name["NTZ3"].scale, by_name["T0"].scale, by_name["T9"].scale) == (3, 0, 9)
+        assert [c.name for c in cursor.description if not c.is_nullable] == ["REQUIRED"]
+    described = {r[0]: (r[1], r[3]) for r in cursor.execute("describe table typed").fetchall()}
+    assert described["N38"] == ("NUMBER(38,0)", "Y")
+    assert described["LTZ"] == ("TIMESTAMP_LTZ(9)", "Y")
+    assert described["T"] == ("VARCHAR(7)", "Y")
+    assert described["REQUIRED"] == ("NUMBER(38,0)", "N")
+
+
+def test_describing_a_query_runs_nothing(cursor: Any) -> None:
+    cursor.execute(TYPED)
+    described = cursor.describe('select ltz as "When", money, o from typed')
+    assert [(c.name, FIELD_ID_TO_NAME[c.type_code]) for c in described] == [
+        ("When", "TIMESTAMP_LTZ"), ("MONEY", "FIXED"), ("O", "OBJECT"),
+    ]  # fmt: skip
+
+
+def test_declared_types_follow_copies_clones_views_and_alterations(cursor: Any) -> None:
+    cursor.execute("create or replace table origin (w timestamp_ltz(3), o object, t varchar(5))")
+    cursor.execute("create or replace table copied as select w, o, t as text from origin")
+    cursor.execute("create or replace table cloned clone origin")
+    cursor.execute("create or replace view seen as select o, w from origin")
+    cursor.execute("alter table cloned add column x time(3)")
+    cursor.execute("alter table cloned rename column t to tt")
+    assert type_names(cursor.execute("select * from copied")) == ["TIMESTAMP_LTZ", "OBJECT", "TEXT"]
+    assert cursor.description[2].internal_size == 5
+    assert type_names(cursor.execute("select * from seen")) == ["OBJECT", "TIMESTAMP_LTZ"]
+    assert type_names(cursor.execute("select * from cloned")) == ["TIMESTAMP_LTZ", "OBJECT", "TEXT", "TIME"]
+    assert (cursor.description[2].name, cursor.description[2].internal_size, cursor.description[3].scale) == ("TT", 5, 3)
+
+
+def test_sums_are_exact(cursor: Any) -> None:
+    cursor.execute("create or replace table summed (n number(38, 0), m number(18, 4))")
+    cursor.execute("insert into summed values (9007199254740993, 0.1), (1, 0.2), (90071992547409930000000, null)")
+    cursor.execute("select sum(n), sum(m) from summed")
+    assert [c.name for c in cursor.description] == ["SUM(N)", "SUM(M)"]
+    assert cursor.fetchone() == (90081000000000000000000 - 0 - 9007452590070000 + 9007199254740994 + 253335329006, Decimal("0.3"))
+
+
+def test_quoted_names_are_kept_and_case_matters(account: LocalSnowflake, cursor: Any) -> None:
+    cursor.execute('create or replace table "Big Flights" ("Tail Number" varchar(6), "Dep Time" int, plain int)')
+    cursor.execute("insert into \"Big Flights\" values ('N1', 1, 2)")
+    cursor.execute('select * from "Big Flights"')
+    assert [c.name for c in cursor.description] == ["Tail Number", "Dep Time", "PLAIN"]
+    assert cursor.execute('select "Tail Number" from DB.PUBLIC."Big Flights"').fetchall() == [("N1",)]
+    assert [r[0] for r in cursor.execute('describe table "Big Flights"').fetchall()] == [
+        "Tail Number", "Dep Time", "PLAIN",
+    ]  # fmt: skip
+    for wrong in ('select "tail number" from "Big Flights"', 'select * from "BIG FLIGHTS"'):
+        with pytest.raises(ProgrammingError):
+            cursor.execute(wrong)
+
+
+def test_hashes_of_rows_can_be_summed(cursor: Any) -> None:
+    cursor.execute("select md5_number_lower64('abc'), to_number('ff', 'XX'), to_number(substr(md5('abc'), 1, 8), 'XXXXXXXX')")
+    assert cursor.fetchone() == (int("d6963f7d28e17f72", 16), 255, int("90015098", 16))
+
+
+def test_bindings_reach_the_statement(account: LocalSnowflake) -> None:
+    with account.connect(database="DB", schema="PUBLIC", paramstyle="qmark") as opened, opened.cursor() as cursor:
+        assert cursor.execute("select count(*) from many where id < ?", (7,)).fetchone() == (7,)
+
+
+# --- data -----------------------------------------------------------------------------------------------------------
+
+
+def test_an_arrow_table_is_loaded_under_its_exact_name(account: LocalSnowflake, cursor: Any) -> None:
+    rows = pa.table(
+        {
+            "Flight No": pa.array([1, None], pa.int32()),
+            "ratio": pa.array([0.5, None], pa.float32()),
+            "Left At": pa.array([dt.datetime(2013, 1, 1, 5), None], pa.timestamp("us")),
+            "carrier": ["UA", None],
+            "when": pa.array([dt.datetime(2013, 1, 1, 5, tzinfo=dt.UTC), None], pa.timestamp("us", "UTC")),
+        }
+    )
+    assert account.load_table("DB", "LOADED", "Some Flights", rows, types={"carrier": "VARCHAR(2)"}) == 2
+    cursor.execute('select * from DB.LOADED."Some Flights"')
+    assert [c.name for c in cursor.description] == rows.column_names
+    assert type_names(cursor) == ["FIXED", "REAL", "TIMESTAMP_NTZ", "TEXT", "TIMESTAMP_TZ"]
+    assert (cursor.description[0].precision, cursor.description[3].internal_size) == (38, 2)
+    assert cursor.fetch_arrow_all(force_microsecond_precision=True).column("Left At").to_pylist() == [
+        dt.datetime(2013, 1, 1, 5), None,
+    ]  # fmt: skip
+
+
+def test_a_folder_becomes_a_schema(account: LocalSnowflake, cursor: Any, tmp_path: Path) -> None:
+    (tmp_path / "Air Ports.csv").write_text("Code,Height,Opened\nJFK,13,1948-07-01\nLGA,,1939-10-15\n")
+    pa.parquet.write_table(pa.table({"n": [1, 2, 3]}), tmp_path / "NUMBERS.parquet")
+    assert account.load_folder(tmp_path, "FOLDER_DB", "RAW") == {"Air Ports": 2, "NUMBERS": 3}
+    cursor.execute('select * from FOLDER_DB.RAW."Air Ports" order by "Code"')
+    assert type_names(cursor) == ["TEXT", "FIXED", "DATE"]
+    assert cursor.fetchall() == [("JFK", 13, dt.date(1948, 7, 1)), ("LGA", None, dt.date(1939, 10, 15))]
+    with pytest.raises(ConfigError, match="holds no file to load"):
+        account.load_folder(tmp_path.parent / "nothing", "X", "Y") if (tmp_path.parent / "nothing").mkdir() else None
+
+
+def test_data_types_results_and_copies_survive_a_restart(tmp_path: Path) -> None:
+    with LocalSnowflake(directory=tmp_path / "kept") as first:
+        first.create_schema("KEEP", "S")
+        first.execute('create table KEEP.S."Mixed Case" (id int, w timestamp_ltz(3))')
+        first.execute('insert into KEEP.S."Mixed Case" values (1, null)')
+        with first.connect() as opened, opened.cursor() as cursor:
+            moment = now(cursor)
+            cursor.execute('insert into KEEP.S."Mixed Case" values (2, null)')
+            cursor.execute('select * from KEEP.S."Mixed Case"')
+            query_id = cursor.sfqid
+    assert not first.is_running()
+    with LocalSnowflake(directory=tmp_path / "kept") as second, second.connect() as opened:
+        cursor = opened.cursor()
+        cursor.execute('select * from KEEP.S."Mixed Case"')
+        assert type_names(cursor) == ["FIXED", "TIMESTAMP_LTZ"]
+        assert cursor.fetchall() == [(1, None), (2, None)]
+        cursor.query_result(query_id)
+        assert cursor.fetchall() == [(1, None), (2, None)]
+        cursor.execute(f"select id from KEEP.S.\"Mixed Case\" at(timestamp => '{moment}'::timestamp_ltz)")
+        assert cursor.fetchall() == [(1,)]
+
+
+def test_the_environment_is_enough_to_connect(account: LocalSnowflake) -> None:
+    variables = account.environment()
+    assert set(variables) == {
+        f"SNOWFLAKE_{n}" for n in ("ACCOUNT", "USER", "PASSWORD", "ROLE", "WAREHOUSE", "HOST", "PORT", "PROTOCOL")
+    }
+    parameters = {n.removeprefix("SNOWFLAKE_").lower(): v for n, v in variables.items()}
+    with snowflake.connector.connect(**parameters) as opened:
+        assert opened.cursor().execute("select current_warehouse()").fetchone() == ("COMPUTE_WH",)

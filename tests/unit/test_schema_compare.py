@@ -1,0 +1,163 @@
+"""How columns of a source and a target find each other, and what is said about those that do not."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from snowmelt.models import SourceColumn, TargetColumn
+from snowmelt.schema_compare import Comparison, compare
+
+
+def source(*names: str, **options: Any) -> list[SourceColumn]:
+    return [SourceColumn(name=name, **{"type": "TEXT", "nullable": False, **options}) for name in names]
+
+
+def target(*names: str, **options: Any) -> list[TargetColumn]:
+    return [TargetColumn(name=name, **{"type": "text", **options}) for name in names]
+
+
+def compared(of: Sequence[SourceColumn], to: Sequence[TargetColumn]) -> Comparison:
+    return compare("FLIGHTS", of, to)
+
+
+def pairs(comparison: Comparison) -> list[tuple[str, str]]:
+    return [(column.source.name, column.target.name) for column in comparison.columns]
+
+
+def test_columns_travel_in_the_targets_order() -> None:
+    comparison = compared(source("A", "B", "C"), target("C", "A", "B"))
+
+    assert pairs(comparison) == [("C", "C"), ("A", "A"), ("B", "B")]
+    assert comparison.warnings == ()
+    assert comparison.problems == ()
+
+
+def test_names_hold_blanks_and_quotes() -> None:
+    assert pairs(compared(source("Payer Id", 'the "x"'), target("Payer Id", 'the "x"'))) == [
+        ("Payer Id", "Payer Id"),
+        ('the "x"', 'the "x"'),
+    ]
+
+
+def test_names_that_differ_in_case_only_go_together() -> None:
+    comparison = compared(source("PAYER ID", "YEAR"), target("year", "Payer Id"))
+
+    assert pairs(comparison) == [("YEAR", "year"), ("PAYER ID", "Payer Id")]
+    assert comparison.problems == ()
+
+
+def test_the_exact_name_wins_over_one_that_differs_in_case() -> None:
+    comparison = compared(source("ID", "id"), target("id"))
+
+    assert pairs(comparison) == [("id", "id")]
+    assert comparison.problems == ()
+    assert [warning for warning in comparison.warnings if 'source column "ID" is left out' in warning]
+
+
+def test_what_the_exact_names_leave_goes_together_by_case() -> None:
+    assert pairs(compared(source("ID", "Id"), target("id", "Id"))) == [("ID", "id"), ("Id", "Id")]
+
+
+def test_two_source_columns_for_one_target_are_a_problem_that_names_both() -> None:
+    comparison = compared(source("ID", "Id", "X"), target("id", "x"))
+
+    assert pairs(comparison) == [("X", "x")]
+    (problem,) = comparison.problems
+    assert problem.startswith('FLIGHTS: source "ID", "Id" and target "id" differ in case only')
+    assert "rename" in problem
+
+
+def test_two_target_columns_for_one_source_are_a_problem_that_names_both() -> None:
+    comparison = compared(source("ID", "X"), target("Id", "id", "x", nullable=False))
+
+    (ambiguous,) = [problem for problem in comparison.problems if "differ in case" in problem]
+    assert 'source "ID" and target "Id", "id"' in ambiguous
+
+
+def test_source_columns_the_target_lacks_are_left_out_with_a_warning() -> None:
+    comparison = compared(source("A", "EXTRA"), target("a"))
+
+    assert pairs(comparison) == [("A", "a")]
+    (warning,) = comparison.warnings
+    assert warning.startswith('FLIGHTS: source column "EXTRA" is left out')
+    assert "VARCHAR" in warning
+
+
+def test_a_target_column_that_must_be_given_a_value_and_has_no_source_is_a_problem() -> None:
+    (problem,) = compared(source("A"), target("a") + target("b", nullable=False)).problems
+
+    assert problem.startswith('FLIGHTS: target column "b" is NOT NULL without a default and has no source column')
+
+
+def test_target_columns_that_get_their_value_elsewhere_need_no_source() -> None:
+    elsewhere: list[dict[str, Any]] = [
+        {"nullable": True},
+        {"has_default": True},
+        {"generated": True},
+        {"identity": "always"},
+        {"identity": "by default"},
+    ]
+
+    for options in elsewhere:
+        assert compared(source("A"), target("a") + target("b", **{"nullable": False, **options})).problems == ()
+
+
+def test_generated_columns_and_fixed_identities_are_never_loaded() -> None:
+    comparison = compared(
+        source("A", "SUM", "ID"),
+        target("a") + target("sum", generated=True) + target("id", identity="always", nullable=False),
+    )
+
+    assert pairs(comparison) == [("A", "a")]
+    assert comparison.problems == ()
+    assert ["is generated;" in warning for warning in comparison.warnings] == [True, False]
+    assert ["always generated;" in warning for warning in comparison.warnings] == [False, True]
+
+
+def test_an_identity_that_only_fills_in_is_loaded() -> None:
+    assert pairs(compared(source("ID"), target("id", identity="by default", nullable=False))) == [("ID", "id")]
+
+
+def test_nulls_that_may_meet_not_null_are_a_warning() -> None:
+    (warning,) = compared(source("A", nullable=True), target("a", nullable=False)).warnings
+
+    assert 'source column "A" may hold NULL, target column "a" is NOT NULL' in warning
+
+
+def test_tables_without_a_common_column_are_a_problem() -> None:
+    assert "no column in common" in compared(source("A"), target("b")).problems[0]
+    assert "no column in common" in compared(source("A"), target("a", generated=True)).problems[0]
+    assert "no column in common" in compared((), ()).problems[0]
+
+
+def test_a_pair_of_types_that_is_refused_is_a_problem_that_names_the_column() -> None:
+    comparison = compared(source("A", "N"), target("a") + target("n", type="int4"))
+
+    assert pairs(comparison) == [("A", "a")]
+    (problem,) = comparison.problems
+    assert problem.startswith('FLIGHTS: column "n": VARCHAR does not go into int4; make the target column text')
+
+
+def test_a_pair_of_types_that_loses_something_is_a_warning_that_says_what() -> None:
+    (warning,) = compared(source("T", type="TIMESTAMP_NTZ", scale=9), target("t", type="timestamp")).warnings
+
+    assert warning.startswith('FLIGHTS: column "t", TIMESTAMP_NTZ(9) into timestamp: digits of a second below')
+
+
+names = st.lists(st.sampled_from(["a", "A", "b", "B", "ab", "Ab", "aB", "AB", "ß", "SS"]), unique=True)
+
+
+@given(names, names)
+def test_every_source_column_travels_or_is_named(of: list[str], to: list[str]) -> None:
+    comparison = compared(source(*of), target(*to, nullable=False))
+    said = " ".join((*comparison.warnings, *comparison.problems))
+    travelling = pairs(comparison)
+
+    for name in of:
+        assert [name for pair in travelling if pair[0] == name] == [name] or f'"{name}"' in said
+    for name in to:
+        assert [name for pair in travelling if pair[1] == name] == [name] or f'"{name}"' in said
+    assert [pair for pair in travelling if pair[0].casefold() != pair[1].casefold()] == []
+    assert {name for name in of if name in to} <= {of for of, to in travelling if of == to}

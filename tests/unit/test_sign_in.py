@@ -1,0 +1,191 @@
+"""Every spelling of a key pair gives the same key, and what is no key is explained without showing it."""
+
+import base64
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from pydantic import SecretStr
+
+from snowmelt.config import SnowflakeConfig
+from snowmelt.errors import ConfigError
+from snowmelt.snowflake_source import private_key_der
+from snowmelt.snowflake_source.sign_in import credentials
+
+PASSPHRASE = "correct horse"
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+EXPECTED = KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+FORMATS = {
+    "PKCS#8": (PrivateFormat.PKCS8, NoEncryption()),
+    "PKCS#1": (PrivateFormat.TraditionalOpenSSL, NoEncryption()),
+    "PKCS#8 with a passphrase": (PrivateFormat.PKCS8, BestAvailableEncryption(PASSPHRASE.encode())),
+    "PKCS#1 with a passphrase": (
+        PrivateFormat.TraditionalOpenSSL,
+        BestAvailableEncryption(PASSPHRASE.encode()),
+    ),
+}
+
+
+def as_it_is(pem: str) -> str:
+    return pem
+
+
+def with_written_out_newlines(pem: str) -> str:
+    return pem.replace("\n", "\\n")
+
+
+def with_windows_newlines(pem: str) -> str:
+    return pem.replace("\n", "\r\n")
+
+
+def with_written_out_windows_newlines(pem: str) -> str:
+    return pem.replace("\n", "\\r\\n")
+
+
+def on_one_line_with_blanks(pem: str) -> str:
+    return " ".join(pem.split())
+
+
+def in_quotes(pem: str) -> str:
+    return f'"{pem.strip()}"'
+
+
+def indented(pem: str) -> str:
+    return textwrap.indent(pem, "    ")
+
+
+def base64_of_the_file(pem: str) -> str:
+    return base64.b64encode(pem.encode()).decode()
+
+
+SPELLINGS = [
+    as_it_is,
+    with_written_out_newlines,
+    with_windows_newlines,
+    with_written_out_windows_newlines,
+    on_one_line_with_blanks,
+    in_quotes,
+    indented,
+    base64_of_the_file,
+]
+
+
+def config(**keys: Any) -> SnowflakeConfig:
+    return SnowflakeConfig.model_validate({"account": "myorg-myaccount", "user": "loader"} | keys)
+
+
+def pem_of(format_: PrivateFormat, encryption: KeySerializationEncryption) -> str:
+    return KEY.private_bytes(Encoding.PEM, format_, encryption).decode()
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS, ids=lambda spelling: spelling.__name__)
+@pytest.mark.parametrize("kind", FORMATS)
+def test_pem_text_is_read_however_it_was_passed_on(kind: str, spelling: Any) -> None:
+    text = spelling(pem_of(*FORMATS[kind]))
+    assert private_key_der(config(private_key=text, private_key_passphrase=PASSPHRASE)) == EXPECTED
+
+
+def test_pkcs8_without_any_blank_between_its_lines_is_read() -> None:
+    text = pem_of(*FORMATS["PKCS#8"]).replace("\n", "")
+    assert private_key_der(config(private_key=text)) == EXPECTED
+
+
+@pytest.mark.parametrize("kind", ["PKCS#8", "PKCS#1", "PKCS#8 with a passphrase"])
+def test_base64_of_der_is_read(kind: str) -> None:
+    der = KEY.private_bytes(Encoding.DER, *FORMATS[kind])
+    wrapped = "\n".join(textwrap.wrap(base64.b64encode(der).decode(), 76))
+    assert private_key_der(config(private_key=wrapped, private_key_passphrase=PASSPHRASE)) == EXPECTED
+
+
+@pytest.mark.parametrize("encoding", [Encoding.PEM, Encoding.DER])
+@pytest.mark.parametrize("kind", ["PKCS#8", "PKCS#1", "PKCS#8 with a passphrase"])
+def test_a_file_is_read_as_pem_or_der(tmp_path: Path, kind: str, encoding: Encoding) -> None:
+    file = tmp_path / "rsa_key.p8"
+    file.write_bytes(KEY.private_bytes(encoding, *FORMATS[kind]))
+    assert private_key_der(config(private_key_path=str(file), private_key_passphrase=PASSPHRASE)) == EXPECTED
+
+
+def test_a_passphrase_that_the_key_does_not_need_does_no_harm() -> None:
+    text = pem_of(*FORMATS["PKCS#8"])
+    assert private_key_der(config(private_key=text, private_key_passphrase="superfluous")) == EXPECTED
+
+
+def test_a_config_with_a_password_has_no_key() -> None:
+    assert private_key_der(config(password="hunter2")) is None
+
+
+def test_a_key_pair_comes_before_a_token_and_a_token_before_a_password() -> None:
+    text = pem_of(*FORMATS["PKCS#8"])
+    both = {"token": "t0ken", "password": "hunter2"}
+    assert credentials(config(private_key=text, **both)) == {
+        "authenticator": "SNOWFLAKE_JWT",
+        "private_key": EXPECTED,
+    }
+    assert credentials(config(**both)) == {"authenticator": "oauth", "token": "t0ken"}
+    assert credentials(config(password="hunter2")) == {"password": "hunter2"}
+
+
+def explanation(**keys: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        private_key_der(config(**keys))
+    for value in keys.values():
+        assert str(value) not in caught.value.message.replace(str(keys.get("private_key_path")), "")
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+@pytest.mark.parametrize("kind", ["PKCS#8 with a passphrase", "PKCS#1 with a passphrase"])
+def test_an_encrypted_key_asks_for_its_passphrase(kind: str) -> None:
+    assert "is encrypted; set private_key_passphrase" in explanation(private_key=pem_of(*FORMATS[kind]))
+
+
+@pytest.mark.parametrize("kind", ["PKCS#8 with a passphrase", "PKCS#1 with a passphrase"])
+def test_a_wrong_passphrase_is_named_as_the_suspect(kind: str) -> None:
+    said = explanation(private_key=pem_of(*FORMATS[kind]), private_key_passphrase="wrong battery")
+    assert "check private_key_passphrase" in said
+
+
+@pytest.mark.parametrize("rubbish", ["not a key at all", "AAAA", "-----BEGIN PRIVATE KEY-----", "schlüssel"])
+def test_what_is_no_key_is_refused(rubbish: str) -> None:
+    assert "snowflake.private_key: cannot read the private key" in explanation(private_key=rubbish)
+
+
+def test_a_damaged_key_is_refused() -> None:
+    assert "cannot read the private key" in explanation(private_key=pem_of(*FORMATS["PKCS#8"])[:-200])
+
+
+def test_a_key_of_another_kind_is_refused() -> None:
+    pem = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    assert "not an RSA key; make one with: openssl" in explanation(private_key=pem.decode())
+
+
+def test_a_public_key_is_refused() -> None:
+    pem = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    assert "cannot read the private key" in explanation(private_key=pem)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "absent.p8")
+    said = explanation(private_key_path=path)
+    assert f"cannot read {path}: No such file or directory" in said
+
+
+def test_a_folder_is_not_a_key_file(tmp_path: Path) -> None:
+    assert "Is a directory" in explanation(private_key_path=str(tmp_path))
+
+
+def test_secrets_do_not_show_in_the_config() -> None:
+    shown = repr(config(private_key=pem_of(*FORMATS["PKCS#8"]), password=SecretStr("hunter2")))
+    assert "hunter2" not in shown
+    assert "MII" not in shown
