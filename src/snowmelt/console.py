@@ -19,8 +19,19 @@ from snowmelt.monitor import Monitor, RunProgress, TableProgress
 REFRESH_SECONDS = 0.5
 _STANDARD_KEYS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+_PIPE_WIDTH = 200
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """A console that fits its terminal, and cuts nothing off where there is none."""
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return (
+        console if console.is_terminal else Console(stderr=stderr, highlight=False, soft_wrap=True, width=_PIPE_WIDTH)
+    )
+
+
+out = _console()
+err = _console(stderr=True)
 
 
 class LineFormatter(logging.Formatter):

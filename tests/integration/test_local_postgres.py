@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +24,15 @@ def own() -> Iterator[LocalPostgres]:
     """A server that the test may break."""
     with LocalPostgres(durable=False) as server:
         yield server
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter, as pytest's own may not."""
+    folder = Path(tempfile.mkdtemp(prefix="snowmelt-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
 
 
 def test_each_test_has_a_database_of_its_own(database: Database) -> None:
@@ -103,10 +112,8 @@ def test_what_was_committed_survives_an_immediate_restart_on_the_same_port(own: 
     assert own.rows("SELECT count(*) FROM t") == [(1000,)]
 
 
-def test_a_directory_keeps_the_data_and_no_directory_leaves_nothing(tmp_path: Path) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    kept = tmp_path / "cluster"
+def test_a_directory_keeps_the_data_and_no_directory_leaves_nothing(open_folder: Path) -> None:
+    kept = open_folder / "cluster"
     with LocalPostgres(directory=kept, durable=False) as server:
         server.execute("CREATE TABLE t AS SELECT 7 AS n")
     with LocalPostgres(directory=kept, durable=False) as server:
@@ -146,26 +153,40 @@ def test_it_runs_from_a_folder_that_only_the_owner_may_enter(tmp_path: Path, mon
         assert server.rows("SELECT 1") == [(1,)]
 
 
-def test_the_server_dies_with_its_owner_even_by_sigkill() -> None:
+def test_the_server_dies_with_its_owner_even_by_sigkill_and_the_next_finds_what_was_committed(
+    open_folder: Path,
+) -> None:
     program = (
-        "import threading, time; from snowmelt.local.postgres import LocalPostgres\n"
-        "servers = []\n"
-        "starter = threading.Thread(target=lambda: servers.append(LocalPostgres(durable=False).start()))\n"
+        "import pathlib, sys, threading, time; from snowmelt.local.postgres import LocalPostgres\n"
+        "server = LocalPostgres(directory=pathlib.Path(sys.argv[1]), durable=False)\n"
+        "starter = threading.Thread(target=server.start)\n"
         "starter.start(); starter.join(); time.sleep(0.2)\n"  # the thread is gone, the server is not
-        "print(servers[0].pid, servers[0].rows('SELECT 1'), servers[0].log_file.parent, flush=True)\n"
+        "server.execute('CREATE TABLE t AS SELECT 1 AS n')\n"
+        "print(server.pid, flush=True)\n"
         "time.sleep(60)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as owner:
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(open_folder / "cluster")], stdout=subprocess.PIPE, text=True
+    ) as owner:
         assert owner.stdout is not None
-        pid, rows, folder = owner.stdout.readline().split()
-        assert rows == "[(1,)]"
-        owner.send_signal(signal.SIGKILL)
+        pid = int(owner.stdout.readline())
+        owner.kill()
 
-    until = time.monotonic() + 10
-    while _exists(int(pid)) and time.monotonic() < until:
-        time.sleep(0.02)
-    assert not _exists(int(pid))
-    shutil.rmtree(folder)
+    with LocalPostgres(directory=open_folder / "cluster", durable=False) as server:  # at once
+        assert server.rows("SELECT n FROM t") == [(1,)]
+        assert not _exists(pid)
+
+
+def test_a_folder_that_the_servers_user_cannot_reach_is_refused_or_works(tmp_path: Path) -> None:
+    """Who is root must choose another folder; who is not runs the server under their own name."""
+    tmp_path.chmod(0o700)
+    server = LocalPostgres(directory=tmp_path / "cluster", durable=False)
+    if os.geteuid() == 0:
+        with pytest.raises(ConfigError, match="runs as user nobody, who cannot reach"):
+            server.start()
+    else:
+        with server:
+            assert server.rows("SELECT 1") == [(1,)]
 
 
 def _exists(pid: int) -> bool:

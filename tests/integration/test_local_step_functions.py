@@ -50,14 +50,14 @@ ONE_TASK = {"StartAt": "Task", "States": {"Task": {**INVOKE, "End": True}}}
 
 
 def mapped(**tolerance: float) -> dict[str, Any]:
-    """Return a machine that plans items into the bucket and maps over them, five at a time."""
+    """Return a machine that plans items into the bucket and maps over them, three at a time."""
     return {
         "StartAt": "Plan",
         "States": {
             "Plan": {**INVOKE, "Next": "Map"},
             "Map": {
                 "Type": "Map",
-                "MaxConcurrency": 5,
+                "MaxConcurrency": 3,
                 **tolerance,
                 "ItemReader": {
                     "Resource": "arn:aws:states:::s3:getObject",
@@ -102,7 +102,7 @@ def test_a_map_runs_every_item_of_the_manifest_in_the_bucket_and_no_more_at_once
         assert map_run["itemCounts"]["succeeded"] == 30
         counted = aws.functions.statistics()
         assert counted.invocations == 31
-        assert counted.most_concurrent <= 5
+        assert counted.most_concurrent <= 3
         assert counted.throttles == 0
 
 
@@ -125,7 +125,7 @@ def test_a_map_fails_when_more_items_fail_than_it_tolerates(
     machine["States"]["Map"]["ItemsPath"] = "$.items"
     del machine["States"]["Plan"], machine["States"]["Map"]["ItemReader"]
     items = [{"action": "tolerate", "n": n, "bad": n in (3, 7)} for n in range(10)]
-    with running(tmp_path, machine, concurrency=5) as aws:
+    with running(tmp_path, machine, concurrency=3) as aws:
         execution = aws.step_functions.run({"items": items})
 
         assert execution.status == status
@@ -147,13 +147,13 @@ def test_the_error_of_a_handler_reaches_the_execution_by_its_name(tmp_path: Path
 
 
 def test_a_time_out_is_retried_by_the_name_that_aws_gives_it(tmp_path: Path) -> None:
-    retried = {**INVOKE, "Retry": [{"ErrorEquals": ["Sandbox.Timedout"], "IntervalSeconds": 60, "MaxAttempts": 2}]}
+    retried = {**INVOKE, "Retry": [{"ErrorEquals": ["Sandbox.Timedout"], "IntervalSeconds": 60, "MaxAttempts": 1}]}
     machine = {"StartAt": "Task", "States": {"Task": {**retried, "End": True}}}
     with running(tmp_path, machine, timeout_seconds=1, time_scale=0.001) as aws:
         execution = aws.step_functions.run({"action": "sleep", "seconds": 30})
 
         assert (execution.status, execution.error) == ("FAILED", "Sandbox.Timedout")
-        assert aws.functions.statistics().time_outs == 3
+        assert aws.functions.statistics().time_outs == 2
 
 
 def test_throttled_tasks_are_retried_until_there_is_room(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_loop_leaves_its_whole_history(tmp_path: Path) -> None:
             "Add": {"Type": "Pass", "Parameters": {"n.$": "States.MathAdd($.n, 1)"}, "Next": "Enough?"},
             "Enough?": {
                 "Type": "Choice",
-                "Choices": [{"Variable": "$.n", "NumericGreaterThanEquals": 300, "Next": "End"}],
+                "Choices": [{"Variable": "$.n", "NumericGreaterThanEquals": 120, "Next": "End"}],
                 "Default": "Add",
             },
             "End": {"Type": "Succeed"},
@@ -197,8 +197,8 @@ def test_a_loop_leaves_its_whole_history(tmp_path: Path) -> None:
         execution = aws.step_functions.run({"n": 0})
 
         events = aws.step_functions.history(execution.arn)
-        assert execution.output == {"n": 300}
-        assert len(events) == 2 + 2 * 600 + 2
+        assert execution.output == {"n": 120}
+        assert len(events) == 2 + 2 * 240 + 2
         assert [event["id"] for event in events] == list(range(1, len(events) + 1))
 
 

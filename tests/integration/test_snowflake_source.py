@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snowmelt.config import SnowflakeConfig
-from snowmelt.errors import AccessError, DataError
+from snowmelt.errors import AccessError, DataError, TransientError
 from snowmelt.local.snowflake import LocalSnowflake, User
 from snowmelt.models import ScanSlice
 from snowmelt.snowflake_source import (
@@ -234,6 +234,29 @@ def test_the_connector_logs_nothing(account: LocalSnowflake, caplog: pytest.LogC
     with connect(config_of(account)) as source, pytest.raises(DataError):
         source.describe("select from where")
     assert not [record for record in caplog.records if record.name.startswith("snowflake")]
+
+
+def test_a_session_without_a_warehouse_says_how_to_get_one(account: LocalSnowflake) -> None:
+    with connect(config_of(account)) as source:
+        source._connection.cursor().execute('use warehouse ""')
+        with pytest.raises(AccessError, match=r"has no warehouse in role .*; set snowflake\.warehouse"):
+            source.identity()
+
+
+def test_a_session_that_has_ended_is_worth_another_try(account: LocalSnowflake, flights: ScanResult) -> None:
+    source = connect(config_of(account))
+    rest = source._connection.rest
+    assert rest is not None
+    rest.delete_session()  # as Snowflake does after four idle hours
+    for ask in (
+        source.identity,
+        lambda: source.submit("select 1"),
+        lambda: source.scan_state(flights.query_id),
+        lambda: source.open_result(flights.query_id),
+    ):
+        with pytest.raises(TransientError, match="the Snowflake session has ended"):
+            ask()
+    source.close()
 
 
 # --- describing -----------------------------------------------------------------------------------------------------

@@ -128,7 +128,7 @@ def is_not_authorised(error: Exception) -> bool:
 def text_of(error: Exception) -> str:
     """What the connector says, on one line, without its numbers and without the parameters of signed URLs."""
     text = _NUMBER_PREFIX.sub("", " ".join(str(getattr(error, "msg", None) or error).split()))
-    return _URL_PARAMETERS.sub(r"\1", text)[:400].rstrip(" .;") or type(error).__name__
+    return _URL_PARAMETERS.sub(r"\1", text)[:400].removesuffix("Aborting").rstrip(" .;") or type(error).__name__
 
 
 def _number_of(error: Exception) -> int:

@@ -65,7 +65,8 @@ class SnowflakeSource:
     def connect(cls, config: SnowflakeConfig, *, database: str, schema: str, run_id: str | None = None) -> Self:
         """Sign in, with the database and the schema as the session's own.
 
-        A host that cannot be reached, a user that is refused: AccessError within half a minute.
+        A host that cannot be reached, a user that is refused: AccessError within half a minute. A host that
+        takes the call and stays silent: TransientError within a minute.
         The connector wants a writable home directory; where there is none, as in AWS Lambda, HOME must
         be /tmp.
         """

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-import boto3
 from botocore.client import BaseClient
 from botocore.config import Config
 from moto.stepfunctions.parser.api import HistoryEventType, MapRunFailedEventDetails
@@ -30,6 +29,8 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration impo
 )
 from moto.stepfunctions.parser.asl.component.state.wait.wait_function import wait_function
 from moto.stepfunctions.parser.asl.utils import boto_client
+
+from snowmelt.local.aws.moto_service import aws_session
 
 _DistributedMap = distributed_iteration_component.DistributedIterationComponent
 _RECURSION_LIMIT = 100_000
@@ -66,7 +67,7 @@ class _Clients:
         with self._lock:
             key = (service_name, region_name)
             if key not in self._clients:
-                session: Any = boto3.session.Session()
+                session: Any = aws_session()
                 self._clients[key] = session.client(service_name, region_name=region_name, config=pooled, **options)
             return self._clients[key]
 

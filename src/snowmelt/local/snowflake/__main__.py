@@ -42,6 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
         os._exit(0)
 
     listener = socket.create_server((options.host, options.port))
+    # inherited by what it accepts; asyncio leaves it off here, and each answer waits 40 ms for an acknowledgement
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     signal.signal(signal.SIGTERM, stop)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=120))
     server.install_signal_handlers = lambda: None  # type: ignore[method-assign]

@@ -43,8 +43,7 @@ def load(engine: Engine, order: BulkLoad) -> int:
         table = TableRef(order.database.upper(), order.schema.upper(), order.table)
         duck.register("incoming_rows", source)
         selected = ", ".join(
-            f"{_expression(c, str(stored))} as {quote(c.name)}"
-            for c, stored in zip(columns, source.types, strict=True)
+            f"{_expression(c, str(stored))} as {quote(c.name)}" for c, stored in zip(columns, source.types, strict=True)
         )
         started = datetime.now(UTC).replace(tzinfo=None)
         duck.execute(f"create or replace table {table.quoted()} as select {selected} from incoming_rows")  # noqa: S608

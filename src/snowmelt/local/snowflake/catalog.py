@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import duckdb
+
 from snowmelt.local.snowflake.declared_types import Column, DeclaredType, of_duckdb
 
 HISTORY = "_SNOWMELT"
@@ -22,9 +24,7 @@ create table if not exists {HISTORY}.main.versions (
 );
 """
 
-_SAME_TABLE = (
-    "lower(database_name) = lower(?) and lower(schema_name) = lower(?) and lower(table_name) = lower(?)"
-)
+_SAME_TABLE = "lower(database_name) = lower(?) and lower(schema_name) = lower(?) and lower(table_name) = lower(?)"
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,7 @@ class Catalog:
         for name, data_type, nullable in found:
             stored = of_duckdb(data_type)
             wanted = declared.get(name)
-            columns.append(
-                Column(name, wanted if wanted and wanted.accepts(stored) else stored, bool(nullable))
-            )
+            columns.append(Column(name, wanted if wanted and wanted.accepts(stored) else stored, bool(nullable)))
         return columns
 
     def declare(self, table: TableRef, columns: Sequence[Column], *, anew: bool = True) -> None:
@@ -95,13 +93,9 @@ class Catalog:
         rows = [[*table.parts(), c.name, json.dumps(c.type.as_dict())] for c in columns]
         with self._lock:
             if anew:
-                self._duck.execute(
-                    f"delete from {HISTORY}.main.column_types where {_SAME_TABLE}", table.parts()
-                )
+                self._duck.execute(f"delete from {HISTORY}.main.column_types where {_SAME_TABLE}", table.parts())
             if rows:
-                self._duck.executemany(
-                    f"insert into {HISTORY}.main.column_types values (?, ?, ?, ?, ?)", rows
-                )
+                self._duck.executemany(f"insert into {HISTORY}.main.column_types values (?, ?, ?, ?, ?)", rows)
 
     def rename(self, table: TableRef, new: TableRef) -> None:
         """Carry the records over to a table's new name."""
@@ -183,9 +177,7 @@ class Catalog:
             if copy_name:
                 copy = TableRef(HISTORY, "main", copy_name)
                 self._duck.execute(f"drop table if exists {copy.quoted()}")
-                self._duck.execute(
-                    f"delete from {HISTORY}.main.column_types where {_SAME_TABLE}", copy.parts()
-                )
+                self._duck.execute(f"delete from {HISTORY}.main.column_types where {_SAME_TABLE}", copy.parts())
 
     def _add_version(
         self, table: TableRef, copy_name: str | None, valid_from: datetime, valid_to: datetime | None = None

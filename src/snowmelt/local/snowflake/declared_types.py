@@ -94,13 +94,9 @@ def of_snowflake(data_type: exp.DataType) -> DeclaredType | None:
     kind = _KIND_OF_SNOWFLAKE.get(data_type.this.name)
     if kind is None:
         return None
-    sizes = [
-        int(p.name) for p in data_type.expressions if isinstance(p, exp.DataTypeParam) and p.name.isdigit()
-    ]
+    sizes = [int(p.name) for p in data_type.expressions if isinstance(p, exp.DataTypeParam) and p.name.isdigit()]
     if kind == "fixed":
-        return DeclaredType(
-            kind, precision=sizes[0] if sizes else 38, scale=sizes[1] if len(sizes) > 1 else 0
-        )
+        return DeclaredType(kind, precision=sizes[0] if sizes else 38, scale=sizes[1] if len(sizes) > 1 else 0)
     if kind in _TIMES:
         return DeclaredType(kind, precision=0, scale=sizes[0] if sizes else 9)
     if kind == "text":

@@ -1,5 +1,6 @@
 """DuckDB behind fakesnow: databases in files of one folder, which a restart finds again."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,7 @@ class Engine:
             cursor = connection.cursor()
             if not self.has_database(database):
                 cursor.execute(f'create database "{database.upper()}"')
-            connection._duck_conn.execute(
-                f'create schema if not exists "{database.upper()}"."{schema.upper()}"'
-            )
+            connection._duck_conn.execute(f'create schema if not exists "{database.upper()}"."{schema.upper()}"')
         finally:
             connection.close()
 
@@ -66,12 +65,24 @@ class Engine:
 
 
 def _mend_fakesnow() -> None:
+    if fakesnow_transforms.numeric_agg_implicit_cast is _unchanged:
+        return
     fakesnow_transforms.numeric_agg_implicit_cast = _unchanged  # sums would go through double
     fakesnow_transforms.integer_precision = _integers_to_bigint
+    fakesnow_transforms.to_timestamp = _casts_stay_casts(fakesnow_transforms.to_timestamp)
 
 
 def _unchanged(expression: Any) -> Any:
     return expression
+
+
+def _casts_stay_casts(to_timestamp: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Casts to a timestamp without fakesnow's macro, which is only there with a current database."""
+
+    def transform(expression: Any) -> Any:
+        return expression if isinstance(expression, exp.Cast) else to_timestamp(expression)
+
+    return transform
 
 
 def _integers_to_bigint(expression: Any) -> Any:

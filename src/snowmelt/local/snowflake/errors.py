@@ -24,16 +24,12 @@ class SqlError(Exception):
 
 def no_such_object(name: str, kind: str = "Object") -> SqlError:
     """The one answer for what is missing and for what the role may not see."""
-    return SqlError(
-        2003, "42S02", f"SQL compilation error:\n{kind} '{name}' does not exist or not authorized."
-    )
+    return SqlError(2003, "42S02", f"SQL compilation error:\n{kind} '{name}' does not exist or not authorized.")
 
 
 def invalid_identifier(name: str) -> SqlError:
     """A column that the tables of the statement do not have."""
-    return SqlError(
-        904, "42000", f"SQL compilation error: error line 1 at position 0\ninvalid identifier '{name}'"
-    )
+    return SqlError(904, "42000", f"SQL compilation error: error line 1 at position 0\ninvalid identifier '{name}'")
 
 
 def canceled() -> SqlError:
@@ -73,11 +69,14 @@ def of_engine(error: Exception) -> SqlError:
         return error
     if isinstance(error, snowflake.connector.errors.Error):
         message = error.raw_msg or error.msg or str(error)
+        if error.errno == 1003 and not message.startswith("SQL compilation error"):
+            message = f"SQL compilation error:\nsyntax error: {message}"
         return SqlError(error.errno or 1003, error.sqlstate or "42000", message)
     text = str(error)
     for pattern, errno, sqlstate, message in _PATTERNS:
         if found := re.search(pattern, text):
-            return SqlError(errno, sqlstate, f"SQL compilation error:\n{message.format(found[1])}")
+            name = found[1].upper() if errno == 2140 else found[1]
+            return SqlError(errno, sqlstate, f"SQL compilation error:\n{message.format(name)}")
     return _of_class(error, text.splitlines()[0] if text else type(error).__name__)
 
 

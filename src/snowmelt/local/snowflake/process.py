@@ -233,9 +233,7 @@ class LocalSnowflake:
         """The log of statements, oldest first; those with that text only."""
         log: list[dict[str, Any]] = self._control("queries")
         wanted = containing.lower()
-        return [
-            q for q in log if wanted in q["text"].lower() and (include_describe or not q["describe_only"])
-        ]
+        return [q for q in log if wanted in q["text"].lower() and (include_describe or not q["describe_only"])]
 
     def downloads(self, query_id: str) -> dict[int, int]:
         """How often each batch of a result was downloaded; the first travels with the answer and is not counted."""
@@ -256,9 +254,7 @@ class LocalSnowflake:
         """Withhold tables (``DATABASE.SCHEMA.TABLE``) from a user; an empty list gives all back."""
         self._control("deny", {"user": user or self.user, "tables": list(tables)})
 
-    def set_delays(
-        self, *, query_seconds: float = 0.0, batch_seconds: float = 0.0, containing: str = ""
-    ) -> None:
+    def set_delays(self, *, query_seconds: float = 0.0, batch_seconds: float = 0.0, containing: str = "") -> None:
         """Make queries (with that text) and downloads of batches slow."""
         order = {"query_seconds": query_seconds, "batch_seconds": batch_seconds, "containing": containing}
         self._control("delays", order)

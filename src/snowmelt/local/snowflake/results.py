@@ -104,8 +104,6 @@ class ResultStore:
                 data = encode(rows, columns)
                 (folder / f"{len(batches)}.arrow").write_bytes(data)
                 batches.append(StoredBatch(rows.num_rows, len(data)))
-            if not batches:
-                (folder / "0.arrow").write_bytes(encode(_no_rows(reader, columns), columns))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -128,10 +126,9 @@ class ResultStore:
     def copy(self, result: StoredResult, query_id: str) -> StoredResult:
         """The same rows under a new query id, as ``RESULT_SCAN`` gives them."""
         folder = self._new_folder(query_id)
-        for index in range(max(1, len(result.batches))):
+        for index in range(len(result.batches)):
             source = self._directory / result.query_id / f"{index}.arrow"
-            if source.exists():
-                (folder / source.name).hardlink_to(source)
+            (folder / source.name).hardlink_to(source)
         copied = StoredResult(
             query_id, result.user, result.columns, result.batches, result.json_rows, result.statement_type
         )
@@ -143,13 +140,9 @@ class ResultStore:
             stored = json.loads((self._directory / query_id / "result.json").read_text())
         except (OSError, ValueError):
             return None
-        columns = tuple(
-            Column(c["name"], DeclaredType(**c["type"]), c["nullable"]) for c in stored["columns"]
-        )
+        columns = tuple(Column(c["name"], DeclaredType(**c["type"]), c["nullable"]) for c in stored["columns"])
         batches = tuple(StoredBatch(**b) for b in stored["batches"])
-        return StoredResult(
-            query_id, stored["user"], columns, batches, stored["json_rows"], stored["statement_type"]
-        )
+        return StoredResult(query_id, stored["user"], columns, batches, stored["json_rows"], stored["statement_type"])
 
     def batch_file(self, query_id: str, index: int) -> Path | None:
         """The file of a batch, or None when there is none."""
@@ -246,10 +239,3 @@ def cut(reader: Iterable[pa.RecordBatch], growth: BatchGrowth) -> Iterator[pa.Ta
             index += 1
     if waiting_rows:
         yield pa.Table.from_batches(waiting)
-
-
-def _no_rows(reader: Any, columns: Sequence[Column]) -> pa.Table:
-    schema = getattr(reader, "schema", None)
-    if schema is None:
-        schema = pa.schema([pa.field(c.name, pa.string()) for c in columns])
-    return pa.Table.from_batches([], schema=schema)

@@ -218,6 +218,7 @@ class SnowflakeApi:
         if stored.json_rows is not None:
             return data | {"queryResultFormat": "json", "rowset": stored.json_rows}
         first = self._queries.store.batch_file(stored.query_id, 0)
+        # without rows not even a schema: the connector cannot read a stream that holds no batch
         data["rowsetBase64"] = b64encode(first.read_bytes()).decode() if first else ""
         data["queryResultFormat"] = "arrow"
         paths = self._queries.store.url_paths(stored)

@@ -104,9 +104,7 @@ class Statement:
         ctes = {identifier_name(c.args["alias"].this) for c in self._parsed.find_all(exp.CTE)}
         known: set[str] = set()
         for table in self._parsed.find_all(exp.Table):
-            if not isinstance(table.this, exp.Identifier) or (
-                not table.args.get("db") and table.name in ctes
-            ):
+            if not isinstance(table.this, exp.Identifier) or (not table.args.get("db") and table.name in ctes):
                 continue
             asked = self._ref(table)
             if not self._around.may_read(self._session.user.name, asked):
@@ -250,9 +248,7 @@ class Statement:
         if isinstance(target, exp.Schema) and len(known) == len(target.expressions):
             pairs = zip(target.expressions, known, strict=True)
             columns = [
-                Column(identifier_name(n.this if isinstance(n, exp.ColumnDef) else n), c.type)
-                for n, c in pairs
-                if c
+                Column(identifier_name(n.this if isinstance(n, exp.ColumnDef) else n), c.type) for n, c in pairs if c
             ]
         return [c for c in columns if c.name]
 
@@ -300,9 +296,7 @@ def _defined(definition: exp.ColumnDef) -> Column | None:
 
 def _as_written(table: exp.Table) -> str:
     parts = [table.args.get(k) for k in ("catalog", "db", "this")]
-    return ".".join(
-        f'"{p.this}"' if p.quoted and p.this != p.this.upper() else identifier_name(p) for p in parts if p
-    )
+    return ".".join(f'"{p.this}"' if p.quoted and p.this != p.this.upper() else identifier_name(p) for p in parts if p)
 
 
 def _result_scan(parsed: Any) -> str | None:
@@ -320,9 +314,7 @@ def _result_scan(parsed: Any) -> str | None:
         and not any(parsed.args.get(k) for k in ("where", "joins", "order", "limit", "group"))
     )
     if not plain or not calls[0].expressions or not isinstance(calls[0].expressions[0], exp.Literal):
-        raise SqlError(
-            2, "0A000", "Unsupported feature 'RESULT_SCAN in anything but SELECT * FROM TABLE(…)'."
-        )
+        raise SqlError(2, "0A000", "Unsupported feature 'RESULT_SCAN in anything but SELECT * FROM TABLE(…)'.")
     return str(calls[0].expressions[0].this)
 
 
@@ -364,9 +356,7 @@ def _name_columns(query: Any) -> None:
     for expression in unnamed:
         name = expression.sql(dialect="snowflake")
         named = name if isinstance(expression, exp.Literal) else name.upper()
-        if isinstance(
-            expression, exp.Func | exp.Literal | exp.Binary | exp.Paren | exp.Null | exp.Boolean | exp.Neg
-        ):
+        if isinstance(expression, exp.Func | exp.Literal | exp.Binary | exp.Paren | exp.Null | exp.Boolean | exp.Neg):
             expression.replace(exp.alias_(expression.copy(), named, quoted=True))
 
 
@@ -387,9 +377,7 @@ def _simplify_types(statement: Any) -> None:
 def _add_functions(statement: Any) -> None:
     """The functions that fakesnow does not translate and verification needs."""
     for node in list(statement.find_all(exp.MD5NumberLower64)):
-        half = exp.func(
-            "substr", exp.func("md5", exp.cast(node.this.copy(), "VARCHAR")), exp.Literal.number(17)
-        )
+        half = exp.func("substr", exp.func("md5", exp.cast(node.this.copy(), "VARCHAR")), exp.Literal.number(17))
         node.replace(_from_hex(half))
     for node in list(statement.find_all(exp.ToNumber)):
         pattern = node.args.get("format")
@@ -399,4 +387,4 @@ def _add_functions(statement: Any) -> None:
 
 def _from_hex(digits: Any) -> Any:
     text = exp.Concat(expressions=[exp.Literal.string("0x"), digits])
-    return exp.cast(exp.cast(text, "UBIGINT"), "DECIMAL(38, 0)")
+    return exp.cast(exp.cast(text, exp.DataType.Type.UBIGINT), "DECIMAL(38, 0)")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from fakesnow.transforms import timestamp_offsets
 from sqlglot import exp
 
 from snowmelt.local.snowflake.catalog import Catalog, TableRef
@@ -52,7 +53,7 @@ def _moment(when: Any, *, duck: Any, period: Period) -> tuple[datetime, bool]:
         if ran is None:
             raise SqlError(709, "02000", f"Statement {expression.name} not found")
         return ran[0 if before else 1], before
-    value = exp.cast(expression.copy(), "TIMESTAMPTZ" if kind == "TIMESTAMP" else "DOUBLE")
+    value = exp.cast(expression.transform(timestamp_offsets), "TIMESTAMPTZ" if kind == "TIMESTAMP" else "DOUBLE")
     asked = duck.execute("select " + value.sql(dialect="duckdb")).fetchone()[0]
     if kind == "OFFSET":
         return datetime.now(UTC).replace(tzinfo=None) + timedelta(seconds=asked), before

@@ -112,9 +112,7 @@ def _timestamp(values: pa.Array, declared: DeclaredType) -> pa.Array:
         fraction = pc.multiply(pc.divide(fraction, step), step)
     parts = {"epoch": epoch, "fraction": fraction.cast(pa.int32())}
     if declared.kind == "timestamp_tz":
-        parts["timezone"] = pa.array([_UTC_OFFSET_MINUTES], pa.int32()).take(
-            pa.array([0] * len(values), pa.int32())
-        )
+        parts["timezone"] = pa.array([_UTC_OFFSET_MINUTES], pa.int32()).take(pa.array([0] * len(values), pa.int32()))
     fields = [pa.field(name, part.type, nullable=False) for name, part in parts.items()]
     # without the mask a NULL arrives as 1970-01-01
     return pa.StructArray.from_arrays(list(parts.values()), fields=fields, mask=pc.is_null(values))

@@ -1,0 +1,145 @@
+"""Run the demo: real tables through the real state machine, checked row by row at the end."""
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from snowmelt import console, monitor
+from snowmelt.config import Config, SourceConfig
+from snowmelt.errors import SnowmeltError
+from snowmelt.local.aws import LocalAws
+from snowmelt.local.demo import content, data
+from snowmelt.local.demo.content import Compared
+from snowmelt.local.sandbox import Sandbox, started
+from snowmelt.settings import Settings
+from snowmelt.wiring import Wiring
+
+CONCURRENCY = 4
+TIMEOUT_SECONDS = 60.0
+MOST_SECONDS = 600.0
+
+
+def main() -> int:
+    """Run it; the exit code."""
+    options = _options()
+    try:
+        return _run(options.definition, as_json=options.json)
+    except SnowmeltError as error:
+        console.err.print(f"{error.code}: {error.message}", markup=False)
+        return error.exit_code
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="demo", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="end with one JSON line")
+    parser.add_argument("--definition", type=Path, required=True, help="the state machine's ASL file")
+    return parser.parse_args()
+
+
+def _run(definition: Path, *, as_json: bool) -> int:
+    with ExitStack() as stack:
+        console.err.print("starting a stand-in for Snowflake and a real PostgreSQL")
+        sandbox = stack.enter_context(started())
+        console.err.print("loading 336,776 flights, with airlines, airports, planes and weather, into Snowflake")
+        data.load(sandbox)
+        console.err.print(f"starting Lambda and Step Functions with {definition.name}")
+        environment = {"SNOWMELT_CONFIG": str(data.config_path()), **sandbox.environment()}
+        aws = stack.enter_context(
+            LocalAws(
+                {**environment, "SNOWMELT_STORE": "s3://snowmelt/store"},
+                definition,
+                timeout_seconds=TIMEOUT_SECONDS,
+                concurrency=CONCURRENCY + 1,
+            )
+        )
+        wiring = Wiring(Settings(config=str(data.config_path())), environment)
+        config = wiring.config()
+        source = config.source(data.SOURCE_NAME)
+        began = time.monotonic()
+        execution = aws.step_functions.start_execution({"source_name": data.SOURCE_NAME})
+        console.err.print(f"StartExecution {{'source_name': {data.SOURCE_NAME!r}}}: {execution}", markup=False)
+        _follow(aws, execution, wiring, config, source)
+        seconds = time.monotonic() - began
+        ended = aws.step_functions.describe(execution)
+        if ended.status != "SUCCEEDED":
+            console.err.print(f"the execution {ended.status}: {ended.error}: {ended.cause}", markup=False)
+            return 1
+        with monitor.watch(wiring, config, source) as watched:
+            run = watched.runs()[0]
+            tables = watched.tables(run.run_id)
+        console.err.print("comparing every row of every table with its source")
+        compared = [_compare(sandbox, source, position) for position in range(len(source.tables))]
+    good = run.status == "completed" and all(c.verified for c in compared)
+    if not as_json:
+        console.show_tables(tables, f"run {run.run_id}: {run.status}, {run.rows:,} rows in {seconds:.1f} s")
+    _show_compared(compared, as_json=as_json)
+    if as_json:
+        console.show_json(_summary(good, seconds, run.rounds, compared))
+    return 0 if good else 1
+
+
+def _follow(aws: LocalAws, execution: str, wiring: Wiring, config: Config, source: SourceConfig) -> None:
+    """Show the run's progress until its execution has ended."""
+    with ExitStack() as stack:
+        shown = False
+        until = time.monotonic() + MOST_SECONDS
+        while aws.step_functions.describe(execution).running and time.monotonic() < until:
+            if not shown:
+                shown = _show_progress(stack, wiring, config, source)
+            time.sleep(0.1)
+
+
+def _show_progress(stack: ExitStack, wiring: Wiring, config: Config, source: SourceConfig) -> bool:
+    try:
+        watched = stack.enter_context(monitor.watch(wiring, config, source))
+    except SnowmeltError:
+        return False  # the first action has yet to install the status schema
+    runs = watched.runs(limit=1)
+    if not runs:
+        return False
+    stack.enter_context(console.live_progress(watched, runs[0].run_id))
+    return True
+
+
+def _compare(sandbox: Sandbox, source: SourceConfig, position: int) -> Compared:
+    table = source.tables[position]
+    return content.compare(
+        sandbox,
+        table=table.source,
+        source=(source.snowflake_database, source.snowflake_schema, table.snowflake_name),
+        database=source.postgres_database,
+        target=(source.postgres_schema, table.postgres_name),
+    )
+
+
+def _show_compared(compared: Sequence[Compared], *, as_json: bool) -> None:
+    show = console.err if as_json else console.out
+    for c in compared:
+        verdict = "every row and value equal" if c.verified else "DIFFERENT"
+        show.print(f"{c.table}: {c.source_rows:,} rows in Snowflake, {c.target_rows:,} in PostgreSQL: {verdict}")
+
+
+def _summary(good: bool, seconds: float, rounds: int, compared: Sequence[Compared]) -> Mapping[str, Any]:
+    return {
+        "status": "completed" if good else "failed",
+        "rows": sum(c.target_rows for c in compared),
+        "seconds": round(seconds, 2),
+        "rounds": rounds,
+        "tables": [
+            {
+                "table": c.table.strip('"'),
+                "source_rows": c.source_rows,
+                "target_rows": c.target_rows,
+                "verified": c.verified,
+            }
+            for c in compared
+        ],
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
