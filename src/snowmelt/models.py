@@ -56,7 +56,7 @@ class ColumnPlan(Value):
     select: str
     """SQL expression over the quoted source column, without an alias."""
     wire: str
-    """Arrow type of the values that are encoded, as ``pyarrow`` prints it."""
+    """Arrow type in which values are handed to the encoder, as ``pyarrow`` prints it."""
 
 
 class TableName(Value):

@@ -308,7 +308,8 @@ def test_stopping_in_the_middle_of_an_event_leaves_no_process(function: Function
 def test_processes_die_with_their_owner_even_by_sigkill(function: Function, tmp_path: Path) -> None:
     program = (
         "import pathlib, sys; from snowmelt.local.aws import Function, LocalLambda\n"
-        "service = LocalLambda(Function('app.handler', pathlib.Path(sys.argv[1]))).start()\n"
+        "function = Function('app.handler', pathlib.Path(sys.argv[1]))\n"
+        "service = LocalLambda(function, log_file=pathlib.Path(sys.argv[2] + '.log')).start()\n"
         'service.invoke(b\'{"touch": "%s", "sleep": 60}\' % sys.argv[2].encode())\n'
     )
     pid_file = tmp_path / "pid"

@@ -1,3 +1,4 @@
+# ruff: noqa: DTZ001 - TIMESTAMP_NTZ has no zone
 """The Snowflake stand-in, seen by the real connector."""
 
 import base64
@@ -76,7 +77,7 @@ def cursor(connection: Any) -> Iterator[Any]:
 def wait_for(connection: Any, query_id: str) -> QueryStatus:
     while connection.is_still_running(status := connection.get_query_status(query_id)):
         time.sleep(0.02)
-    return status
+    return QueryStatus(status)
 
 
 def urls_of(cursor: Any) -> list[str]:
@@ -149,7 +150,8 @@ def test_an_unknown_query_id_is_an_sql_error(cursor: Any) -> None:
 
 def test_a_query_of_another_user_is_not_found(account: LocalSnowflake, cursor: Any) -> None:
     cursor.execute("select 1")
-    with account.connect(user="READER", password="reads", role="ANALYST") as other, other.cursor() as reader:
+    with account.connect(user="READER", password="reads", role="ANALYST") as other:
+        reader = other.cursor()
         with pytest.raises(ProgrammingError) as caught:
             reader.query_result(cursor.sfqid)
     assert caught.value.errno == 709
@@ -291,12 +293,12 @@ def test_threads_with_their_own_connections_read_at_once(account: LocalSnowflake
 def test_the_log_counts_statements_tags_and_downloads(account: LocalSnowflake) -> None:
     tagged = {"QUERY_TAG": '{"run": "log-test"}'}
     with account.connect(database="DB", schema="PUBLIC", session_parameters=tagged) as opened:
-        with opened.cursor() as cursor:
-            cursor.describe("select * from many /* logged */")
-            cursor.execute("select * from many /* logged */")
-            cursor.get_result_batches()[2].to_arrow()
-            cursor.get_result_batches()[2].to_arrow()
-            query_id = cursor.sfqid
+        cursor = opened.cursor()
+        cursor.describe("select * from many /* logged */")
+        cursor.execute("select * from many /* logged */")
+        cursor.get_result_batches()[2].to_arrow()
+        cursor.get_result_batches()[2].to_arrow()
+        query_id = cursor.sfqid
     (scan,) = account.queries(containing="/* logged */")
     assert (scan["query_id"], scan["query_tag"], scan["user"]) == (query_id, '{"run": "log-test"}', "SANDBOX")
     assert (scan["state"], scan["rows"], scan["batches"]) == ("SUCCESS", 40_000, 7)
@@ -363,6 +365,26 @@ def test_a_moment_before_the_table_is_an_sql_error(cursor: Any) -> None:
     with pytest.raises(ProgrammingError, match="Time travel data is not available for table YOUNG") as caught:
         cursor.execute(f"select * from young at(timestamp => '{moment}'::timestamp_ltz)")
     assert caught.value.errno == 707
+
+
+def test_a_view_is_read_over_its_tables_as_they_were(cursor: Any) -> None:
+    cursor.execute("create or replace table under (id int, w timestamp_ltz)")
+    cursor.execute("insert into under values (1, null)")
+    cursor.execute("create or replace view over_it as with c as (select * from under) select w, id from c")
+    moment = now(cursor)
+    cursor.execute("insert into under values (2, null)")
+    cursor.execute(f"select * from over_it at(timestamp => '{moment}'::timestamp_ltz) v where v.id > 0")
+    assert type_names(cursor) == ["TIMESTAMP_LTZ", "FIXED"]
+    assert cursor.fetchall() == [(None, 1)]
+    assert cursor.execute("select count(*) from over_it").fetchone() == (2,)
+
+
+def test_a_replaced_table_has_no_past(cursor: Any) -> None:
+    cursor.execute("create or replace table replaced as select 1 as id")
+    moment = now(cursor)
+    cursor.execute("create or replace table replaced as select 2 as id")
+    with pytest.raises(ProgrammingError, match="Time travel data is not available"):
+        cursor.execute(f"select * from replaced at(timestamp => '{moment}'::timestamp_ltz)")
 
 
 def test_copies_can_be_left_out_for_a_bulk_load(account: LocalSnowflake, cursor: Any) -> None:
@@ -474,7 +496,8 @@ def test_a_withheld_table_looks_like_a_missing_one(account: LocalSnowflake, curs
 
 
 def test_signing_in_makes_no_database(account: LocalSnowflake) -> None:
-    with account.connect(database="MISSPELT", schema="PUBLIC") as opened, opened.cursor() as cursor:
+    with account.connect(database="MISSPELT", schema="PUBLIC") as opened:
+        cursor = opened.cursor()
         with pytest.raises(ProgrammingError, match="does not have a current database"):
             cursor.execute("select * from many")
 
@@ -549,6 +572,28 @@ def test_columns_are_described_with_their_declared_types(cursor: Any) -> None:
     assert described["REQUIRED"] == ("NUMBER(38,0)", "N")
 
 
+def test_the_information_schema_tells_declared_types(cursor: Any) -> None:
+    cursor.execute(TYPED)
+    cursor.execute(
+        "select column_name, data_type, character_maximum_length from DB.information_schema.columns "
+        "where table_name = 'TYPED' and table_schema = 'PUBLIC'"
+    )
+    types = {name: (data_type, length) for name, data_type, length in cursor.fetchall()}
+    assert (types["LTZ"], types["O"], types["N38"]) == (("TIMESTAMP_LTZ", None), ("OBJECT", None), ("NUMBER", None))
+    assert types["T"] == ("TEXT", 7)
+    assert "TYPED" in [r[1] for r in cursor.execute("show tables in schema DB.PUBLIC").fetchall()]
+
+
+def test_the_sessions_time_zone_counts(cursor: Any) -> None:
+    cursor.execute("alter session set TIMEZONE = 'Europe/Berlin'")
+    cursor.execute(
+        "select '2024-07-01 12:00:00'::timestamp_ltz as w, '2024-07-01 12:00:00+00:00'::timestamp_ltz::varchar"
+    )
+    moment, text = cursor.fetchone()
+    assert moment.astimezone(dt.UTC) == dt.datetime(2024, 7, 1, 10, tzinfo=dt.UTC)
+    assert text.startswith("2024-07-01 14:00:00")
+
+
 def test_describing_a_query_runs_nothing(cursor: Any) -> None:
     cursor.execute(TYPED)
     described = cursor.describe('select ltz as "When", money, o from typed')
@@ -602,6 +647,15 @@ def test_hashes_of_rows_can_be_summed(cursor: Any) -> None:
         "select md5_number_lower64('abc'), to_number('ff', 'XX'), to_number(substr(md5('abc'), 1, 8), 'XXXXXXXX')"
     )
     assert cursor.fetchone() == (int("d6963f7d28e17f72", 16), 255, int("90015098", 16))
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["use role ANALYST", "use warehouse W", "use secondary roles all", "grant select on table many to role R",
+     "alter warehouse W resume", "use schema DB.PUBLIC"],
+)  # fmt: skip
+def test_statements_about_roles_and_warehouses_succeed(cursor: Any, sql: str) -> None:
+    assert cursor.execute(sql).fetchall() == [("Statement executed successfully.",)]
 
 
 def test_bindings_reach_the_statement(account: LocalSnowflake) -> None:
@@ -667,11 +721,22 @@ def test_data_types_results_and_copies_survive_a_restart(tmp_path: Path) -> None
         assert cursor.fetchall() == [(1,)]
 
 
+def test_it_stops_at_once_in_the_middle_of_a_query() -> None:
+    with LocalSnowflake(query_delay_seconds=60) as server:
+        server.create_schema("DB", "S")
+        server.execute("create table DB.S.T as select 1 as id")
+        server.connect().cursor().execute_async("select * from DB.S.T")
+        started = time.monotonic()
+    assert time.monotonic() - started < 2
+    assert not server.directory.exists()
+
+
 def test_the_environment_is_enough_to_connect(account: LocalSnowflake) -> None:
     variables = account.environment()
     assert set(variables) == {
         f"SNOWFLAKE_{n}" for n in ("ACCOUNT", "USER", "PASSWORD", "ROLE", "WAREHOUSE", "HOST", "PORT", "PROTOCOL")
     }
     parameters = {n.removeprefix("SNOWFLAKE_").lower(): v for n, v in variables.items()}
-    with snowflake.connector.connect(**parameters) as opened:
-        assert opened.cursor().execute("select current_warehouse()").fetchone() == ("COMPUTE_WH",)
+    opened: Any = snowflake.connector.connect(**parameters)
+    with opened, opened.cursor() as cursor:
+        assert cursor.execute("select current_warehouse()").fetchone() == ("COMPUTE_WH",)

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from snowmelt.config import SnowflakeConfig
 from snowmelt.errors import AccessError, DataError, TransientError
 from snowmelt.local.snowflake import LocalSnowflake, User
-from snowmelt.models import ScanSlice
+from snowmelt.models import ColumnPlan, ScanSlice, SourceColumn, TargetColumn
 from snowmelt.snowflake_source import (
     ResultGoneError,
     ScanDone,
@@ -36,16 +36,26 @@ from snowmelt.snowflake_source import (
     ScanState,
     SnowflakeSource,
 )
+from snowmelt.types import schema_of
 
 DATABASE, SCHEMA = "SCANS", "PUBLIC"
 ROWS = 40_000
 
 
-def schema_of(**types: pa.DataType) -> pa.Schema:
-    return pa.schema(list(types.items()))
+def columns_of(**types: pa.DataType) -> tuple[ColumnPlan, ...]:
+    """Columns of these names that travel in these types."""
+    return tuple(
+        ColumnPlan(
+            source=SourceColumn(name=name, type="TEXT"),
+            target=TargetColumn(name=name, type="text"),
+            select=f'"{name}"',
+            wire=str(wanted),
+        )
+        for name, wanted in types.items()
+    )
 
 
-FLIGHTS = schema_of(ID=pa.int64(), DISTANCE=pa.decimal128(10, 0), FARE=pa.decimal128(12, 2))
+FLIGHTS = columns_of(ID=pa.int64(), DISTANCE=pa.decimal128(10, 0), FARE=pa.decimal128(12, 2))
 FLIGHTS_STATEMENT = f'select "ID", "DISTANCE", "FARE" from "{DATABASE}"."{SCHEMA}"."Flights of 2013"'
 
 
@@ -107,11 +117,11 @@ def everything(result: ScanResult) -> ScanSlice:
     return ScanSlice(query_id=result.query_id, first_batch=0, offset=0, rows=sum(result.row_counts))
 
 
-def rows_of(source: SnowflakeSource, statement: str, schema: pa.Schema) -> list[dict[str, Any]]:
+def rows_of(source: SnowflakeSource, statement: str, columns: tuple[ColumnPlan, ...]) -> list[dict[str, Any]]:
     query_id = source.submit(statement)
     finished(source, query_id)
     result = source.open_result(query_id)
-    return [row for batch in result.read(everything(result), schema) for row in batch.to_pylist()]
+    return [row for batch in result.read(everything(result), columns) for row in batch.to_pylist()]
 
 
 # --- signing in -----------------------------------------------------------------------------------------------------
@@ -204,8 +214,8 @@ def test_statements_carry_the_runs_tag(account: LocalSnowflake) -> None:
 
 
 def test_moments_are_in_utc(source: SnowflakeSource) -> None:
-    schema = schema_of(MOMENT=pa.timestamp("us", "UTC"))
-    rows = rows_of(source, "select '2024-07-01 12:00:00'::timestamp_ltz as moment", schema)
+    columns = columns_of(MOMENT=pa.timestamp("us", "UTC"))
+    rows = rows_of(source, "select '2024-07-01 12:00:00'::timestamp_ltz as moment", columns)
     assert rows == [{"MOMENT": datetime(2024, 7, 1, 12, tzinfo=UTC)}]
 
 
@@ -217,7 +227,7 @@ def test_threads_that_connect_at_once_each_read_their_own_rows(account: LocalSno
             rows = rows_of(
                 source,
                 f'select {number} as n from {DATABASE}.{SCHEMA}."Flights of 2013" limit 3000',
-                schema_of(N=pa.int64()),
+                columns_of(N=pa.int64()),
             )
             read[number] = [row["N"] for row in rows]
 
@@ -317,7 +327,7 @@ def test_a_result_has_several_batches_that_hold_all_rows(flights: ScanResult) ->
 
 def test_rows_arrive_whole_and_in_one_schema_whatever_width_they_travelled_in(flights: ScanResult) -> None:
     batches = list(flights.read(everything(flights), FLIGHTS))
-    assert {batch.schema for batch in batches} == {FLIGHTS}
+    assert {batch.schema for batch in batches} == {schema_of(FLIGHTS)}
     rows = [row for batch in batches for row in batch.to_pylist()]
     assert sorted(row["ID"] for row in rows) == list(range(ROWS))
     assert all(row["DISTANCE"] == row["ID"] ** 2 for row in rows)
@@ -365,17 +375,16 @@ def test_a_slice_that_reaches_beyond_the_result_is_refused_before_a_row_is_given
 REOPEN = textwrap.dedent(
     """
     import json, sys
-    import pyarrow as pa
     from snowmelt.config import SnowflakeConfig
-    from snowmelt.models import ScanSlice
+    from snowmelt.models import ColumnPlan, ScanSlice
     from snowmelt.snowflake_source import SnowflakeSource
 
     given = json.load(sys.stdin)
     config = SnowflakeConfig.model_validate(given["config"])
     with SnowflakeSource.connect(config, database="SCANS", schema="PUBLIC") as source:
         result = source.open_result(given["slice"]["query_id"])
-        schema = pa.schema([("ID", pa.int64()), ("DISTANCE", pa.int64()), ("FARE", pa.decimal128(12, 2))])
-        batches = result.read(ScanSlice.model_validate(given["slice"]), schema)
+        columns = [ColumnPlan.model_validate(column) for column in given["columns"]]
+        batches = result.read(ScanSlice.model_validate(given["slice"]), columns)
         ids = [value for batch in batches for value in batch.column(0).to_pylist()]
     print(json.dumps({"row_counts": result.row_counts, "ids": ids}))
     """
@@ -391,7 +400,11 @@ def test_another_process_reads_the_same_rows_by_query_id_after_the_first_session
         result = first.open_result(query_id)
         piece = ScanSlice(query_id=query_id, first_batch=1, offset=7, rows=row_counts[1] + 100)
         expected = [i for batch in result.read(piece, FLIGHTS) for i in batch.column(0).to_pylist()]
-    given = {"config": account.connection_parameters(), "slice": piece.model_dump()}
+    given = {
+        "config": account.connection_parameters(),
+        "slice": piece.model_dump(),
+        "columns": [column.model_dump() for column in FLIGHTS],
+    }
     other = subprocess.run(
         [sys.executable, "-c", REOPEN], input=json.dumps(given), capture_output=True, text=True, check=True
     )
@@ -409,7 +422,7 @@ def test_extreme_values_and_nulls_survive(source: SnowflakeSource) -> None:
                '9999-12-31'::date as day, '23:59:59.999999'::time as clock, ''::varchar as blank,
                'NULL'::varchar as word, true as flag, 0.1::float as inexact
         union all select null, null, null, null, null, null, null, null, null"""
-    schema = schema_of(
+    columns = columns_of(
         WIDE=pa.decimal128(38, 0),
         FIRST=pa.timestamp("us"),
         LAST=pa.timestamp("us"),
@@ -420,7 +433,7 @@ def test_extreme_values_and_nulls_survive(source: SnowflakeSource) -> None:
         FLAG=pa.bool_(),
         INEXACT=pa.float64(),
     )
-    rows = rows_of(source, statement, schema)
+    rows = rows_of(source, statement, columns)
     full = next(row for row in rows if row["WIDE"] is not None)
     assert full == {
         "WIDE": Decimal("9" * 38),
@@ -433,12 +446,12 @@ def test_extreme_values_and_nulls_survive(source: SnowflakeSource) -> None:
         "FLAG": True,
         "INEXACT": 0.1,
     }
-    assert dict.fromkeys(schema.names) in rows
+    assert dict.fromkeys(column.target.name for column in columns) in rows
 
 
 def test_a_value_that_does_not_fit_the_plan_names_its_column(flights: ScanResult) -> None:
-    narrow = schema_of(ID=pa.int64(), DISTANCE=pa.int16(), FARE=pa.decimal128(12, 2))
-    with pytest.raises(DataError, match=r"column DISTANCE of query .* does not fit int16"):
+    narrow = columns_of(ID=pa.int64(), DISTANCE=pa.int16(), FARE=pa.decimal128(12, 2))
+    with pytest.raises(DataError, match=r'Column "DISTANCE": the value in row \d+ of the chunk does not fit'):
         list(flights.read(everything(flights), narrow))
 
 

@@ -1,18 +1,14 @@
-"""Slices of a result: which rows of which result batches they are, and in which types they arrive."""
+"""Slices of a result: which rows of which result batches they are."""
 
-from datetime import UTC, datetime
-from decimal import Decimal
 from itertools import pairwise
-from typing import Any
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from snowmelt.errors import DataError
 from snowmelt.models import ScanSlice
-from snowmelt.snowflake_source.scan import batch_parts, in_schema
+from snowmelt.snowflake_source.scan import batch_parts
 
 Row = tuple[int, int]
 """Where a row lies: its result batch, and its place in there."""
@@ -52,50 +48,3 @@ def test_a_slice_that_begins_outside_its_batch_is_refused() -> None:
 
 def test_a_slice_without_rows_touches_no_batch() -> None:
     assert list(batch_parts(slice_from((0, 0), 0), [])) == []
-
-
-def cast(values: "pa.Array[Any]", wanted: pa.DataType) -> list[Any]:
-    table = pa.table({"from snowflake": values})
-    batches = in_schema(table, pa.schema([("Amount", wanted)]), query_id="01b")
-    return [value for batch in batches for value in batch.column(0).to_pylist()]
-
-
-@pytest.mark.parametrize("width", [pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.decimal128(38, 0)])
-@pytest.mark.parametrize("wanted", [pa.int64(), pa.decimal128(5, 0), pa.decimal128(12, 4), pa.float64()])
-def test_whole_numbers_arrive_in_one_type_however_wide_they_travelled(width: pa.DataType, wanted: pa.DataType) -> None:
-    values = pa.array([None, -7, 120], pa.int8()).cast(pa.decimal128(38, 0)).cast(width)
-    assert cast(values, wanted) == [None, -7, 120]
-
-
-def test_decimals_keep_every_digit() -> None:
-    widest = Decimal("12345678901234567890123456789012345.678")
-    assert cast(pa.array([widest], pa.decimal128(38, 3)), pa.decimal128(38, 3)) == [widest]
-
-
-def test_moments_take_the_zone_of_the_plan() -> None:
-    moment = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
-    values = pa.array([moment], pa.timestamp("us", "Etc/UTC"))
-    assert cast(values, pa.timestamp("us", "UTC")) == [moment]
-
-
-@pytest.mark.parametrize(
-    ("values", "wanted"),
-    [
-        (pa.array([2**40]), pa.int32()),
-        (pa.array([100_000]), pa.decimal128(4, 0)),
-        (pa.array([Decimal("1.25")]), pa.decimal128(10, 1)),
-        (pa.array([2**53 + 1]), pa.float64()),
-        (pa.array(["x"]), pa.int64()),
-        (pa.array([b"x"]), pa.date32()),
-    ],
-)
-def test_a_value_that_does_not_fit_is_refused_and_its_column_named(
-    values: "pa.Array[Any]", wanted: pa.DataType
-) -> None:
-    with pytest.raises(DataError, match="column Amount of query 01b does not fit"):
-        cast(values, wanted)
-
-
-def test_a_result_with_another_number_of_columns_is_refused() -> None:
-    with pytest.raises(DataError, match="has 2 columns where 1 were planned"):
-        in_schema(pa.table({"a": [1], "b": [2]}), pa.schema([("a", pa.int64())]), query_id="01b")

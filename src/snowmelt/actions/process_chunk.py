@@ -15,7 +15,6 @@ from snowmelt.postgres import leases, load, status_store
 from snowmelt.postgres.leases import Lease
 from snowmelt.postgres.session import Session
 from snowmelt.snowflake_source import ScanResult, SnowflakeSource
-from snowmelt.types import schema_of
 from snowmelt.wiring import RunResources, Wiring
 
 logger = logging.getLogger(__name__)
@@ -85,7 +84,6 @@ class _Worker:
         self._deadline = deadline
         self._item = item
         self._plan = run.table(item.table_id)
-        self._schema = schema_of(self._plan.columns)
         self._results: dict[str, ScanResult] = {}
         self._has_begun = False
         self._budget_seconds = deadline.remaining_seconds()
@@ -157,7 +155,7 @@ class _Worker:
                     f"{len(planned)} with {sum(planned)}); start again with no_resume"
                 )
             self._results[query_id] = result
-        return self._results[query_id].read(lease.reads, self._schema)
+        return self._results[query_id].read(lease.reads, self._plan.columns)
 
     def _stop_in_time(self) -> None:
         if not self._deadline.allows(0):

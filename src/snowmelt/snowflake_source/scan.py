@@ -11,7 +11,7 @@ from snowflake.connector import SnowflakeConnection
 from snowflake.connector.errors import Error
 
 from snowmelt.errors import DataError, TransientError
-from snowmelt.models import ScanSlice
+from snowmelt.models import ColumnPlan, ScanSlice
 from snowmelt.snowflake_source.failures import (
     ResultGoneError,
     is_about_connection,
@@ -20,7 +20,10 @@ from snowmelt.snowflake_source.failures import (
     translate,
     translated,
 )
+from snowmelt.types import conform
 
+SLICE_ROWS = 8192
+"""Rows that are cast and handed on at once."""
 _URLS_ARE_FRESH_SECONDS = 5 * 3600.0
 """Snowflake signs the URLs of result batches for six hours."""
 
@@ -100,20 +103,24 @@ class ScanResult:
         """Rows in each result batch, as Snowflake announces them."""
         return _row_counts(self._batches)
 
-    def read(self, scan_slice: ScanSlice, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """Yield exactly the rows of the slice, in the schema, with one result batch in memory at a time.
+    def read(self, scan_slice: ScanSlice, columns: Sequence[ColumnPlan]) -> Iterator[pa.RecordBatch]:
+        """Yield exactly the rows of the slice, in the one schema of the columns.
 
-        Columns are matched by position and cast without loss, but for fractions of a microsecond, which
-        are cut. Raises DataError when rows or values are not what was planned, and ResultGoneError when
-        Snowflake has dropped the result meanwhile; some batches may have been yielded before.
+        One result batch is in memory at a time, and of it only ``SLICE_ROWS`` rows twice while they are cast.
+        Columns are matched by position. Raises DataError when rows or values are not what was planned, and
+        ResultGoneError when Snowflake has dropped the result meanwhile; some batches may have been yielded before.
         """
         if scan_slice.query_id != self.query_id:
             raise DataError(
                 f"the slice belongs to query {scan_slice.query_id}, and query {self.query_id} is open; "
                 "plan the table again"
             )
+        first_row = 1
         for part in list(batch_parts(scan_slice, self.row_counts)):
-            yield from in_schema(self._rows(part), schema, self.query_id)
+            for batch in self._rows(part).to_batches(max_chunksize=SLICE_ROWS):
+                yield conform(batch, columns, first_row=first_row)
+                first_row += batch.num_rows
+            del batch  # or it would keep its result batch in memory while the next one is fetched
 
     def _rows(self, part: BatchPart) -> pa.Table:
         """Some rows of one result batch, with fresh URLs if need be."""
@@ -177,17 +184,6 @@ def to_arrow(batch: Any, connection: SnowflakeConnection) -> pa.Table:
     return table
 
 
-def in_schema(table: pa.Table, schema: pa.Schema, query_id: str) -> list[pa.RecordBatch]:
-    """The rows, their columns matched by position and cast without loss; DataError names a misfit."""
-    if table.num_columns != len(schema):
-        raise DataError(
-            f"query {query_id} has {table.num_columns} columns where {len(schema)} were planned; plan the table again"
-        )
-    columns = [_cast(column, wanted, query_id) for column, wanted in zip(table.columns, schema, strict=True)]
-    batches: list[pa.RecordBatch] = pa.Table.from_arrays(columns, schema=schema).to_batches()
-    return batches
-
-
 class _StillRunning(Exception):  # noqa: N818 - a state, not a failure
     """The result was asked for while the statement was at work."""
 
@@ -232,16 +228,3 @@ def _is_at_work(connection: SnowflakeConnection, query_id: str) -> bool:
     except (KeyError, TypeError):  # an answer without data, or a status newer than the connector
         return False
     return status.name != "NO_DATA" and connection.is_still_running(status)
-
-
-def _cast(column: "pa.ChunkedArray[Any]", wanted: "pa.Field[Any]", query_id: str) -> "pa.ChunkedArray[Any]":
-    try:
-        if pa.types.is_integer(column.type) and pa.types.is_decimal(wanted.type):
-            # Arrow asks for room for the integer type's widest value, not for the values that are there.
-            column = column.cast(pa.decimal256(76, wanted.type.scale))
-        return column.cast(wanted.type)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DataError(
-            f"column {wanted.name} of query {query_id} does not fit {wanted.type}: {error}; "
-            "widen the target column, or convert the values in the source"
-        ) from error

@@ -1,12 +1,14 @@
 """``python -m snowmelt.local.snowflake``: serve until SIGTERM."""
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import signal
 import socket
 import sys
+import warnings
 from pathlib import Path
 
 import uvicorn
@@ -24,6 +26,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Serve one account from one folder."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # fakesnow's small answers; the rows of queries take another way
+    warnings.filterwarnings("ignore", message="Arrow output on a DB-API result")
     directory: Path = options.directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
     known = json.loads(options.users.read_text()) if options.users else []
@@ -46,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     signal.signal(signal.SIGTERM, stop)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_keep_alive=120))
-    server.install_signal_handlers = lambda: None  # type: ignore[method-assign]
+    setattr(server, "capture_signals", contextlib.nullcontext)  # noqa: B010 - it would put its own in place of ours
     sys.stdout.write(json.dumps({"port": listener.getsockname()[1]}) + "\n")
     sys.stdout.flush()
     server.run(sockets=[listener])

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - the names of the catalog's own tables are constants, those of others are quoted
 """The tables there are, and what DuckDB's own catalog cannot say of them: declared types, earlier contents."""
 
 import json
@@ -20,10 +21,15 @@ create table if not exists {HISTORY}.main.column_types (
     database_name varchar, schema_name varchar, table_name varchar, column_name varchar, declared varchar
 );
 create table if not exists {HISTORY}.main.versions (
-    database_name varchar, schema_name varchar, table_name varchar, copy_name varchar, valid_from timestamp, valid_to timestamp
+    database_name varchar, schema_name varchar, table_name varchar,
+    copy_name varchar, valid_from timestamp, valid_to timestamp
+);
+create table if not exists {HISTORY}.main.view_queries (
+    database_name varchar, schema_name varchar, table_name varchar, query varchar
 );
 """
 
+_EVER = datetime(1, 1, 1)  # noqa: DTZ001 - moments are kept in UTC, without a zone
 _SAME_TABLE = "lower(database_name) = lower(?) and lower(schema_name) = lower(?) and lower(table_name) = lower(?)"
 
 
@@ -76,16 +82,16 @@ class Catalog:
 
     def columns(self, duck: Any, table: TableRef) -> list[Column]:
         """The columns of a table or view with their declared types, in order; none for an unknown table."""
-        found = duck.execute(
-            f"select column_name, data_type, is_nullable from duckdb_columns() where {_SAME_TABLE} order by column_index",
-            table.parts(),
-        ).fetchall()
+        try:
+            found = duck.execute(f"describe {table.quoted()}").fetchall()
+        except (duckdb.CatalogException, duckdb.BinderException):
+            return []
         declared = self._declared(table)
         columns = []
-        for name, data_type, nullable in found:
+        for name, data_type, nullable, *_ in found:
             stored = of_duckdb(data_type)
             wanted = declared.get(name)
-            columns.append(Column(name, wanted if wanted and wanted.accepts(stored) else stored, bool(nullable)))
+            columns.append(Column(name, wanted if wanted and wanted.accepts(stored) else stored, nullable == "YES"))
         return columns
 
     def declare(self, table: TableRef, columns: Sequence[Column], *, anew: bool = True) -> None:
@@ -141,7 +147,7 @@ class Catalog:
                 [copy.name, moment, *table.parts()],
             ).fetchall()[0][0]
             if not known:  # it was there before anything was recorded
-                self._add_version(exact, copy.name, datetime.min, moment)
+                self._add_version(exact, copy.name, _EVER, moment)
             self._add_version(exact, None, moment)
         self.declare(copy, columns)
 
@@ -163,6 +169,19 @@ class Catalog:
                 return TableRef(HISTORY, "main", copy_name) if copy_name else table
         return None
 
+    def define_view(self, view: TableRef, query: str) -> None:
+        """Remember a view's query, in Snowflake's SQL with full names."""
+        with self._lock:
+            self._duck.execute(f"delete from {HISTORY}.main.view_queries where {_SAME_TABLE}", view.parts())
+            self._duck.execute(f"insert into {HISTORY}.main.view_queries values (?, ?, ?, ?)", [*view.parts(), query])
+
+    def view_query(self, view: TableRef) -> str | None:
+        """The query of a view, None for a table."""
+        rows = self._duck.cursor().execute(
+            f"select query from {HISTORY}.main.view_queries where {_SAME_TABLE}", view.parts()
+        ).fetchall()  # fmt: skip
+        return str(rows[0][0]) if rows else None
+
     def _declared(self, table: TableRef) -> dict[str, DeclaredType]:
         rows = self._duck.cursor().execute(
             f"select column_name, declared from {HISTORY}.main.column_types where {_SAME_TABLE}", table.parts()
@@ -170,6 +189,7 @@ class Catalog:
         return {name: DeclaredType(**json.loads(declared)) for name, declared in rows}
 
     def _forget(self, table: TableRef) -> None:
+        self._duck.execute(f"delete from {HISTORY}.main.view_queries where {_SAME_TABLE}", table.parts())
         copies = self._duck.execute(
             f"delete from {HISTORY}.main.versions where {_SAME_TABLE} returning copy_name", table.parts()
         ).fetchall()

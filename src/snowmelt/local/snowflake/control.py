@@ -86,7 +86,7 @@ def _command(
             result = await asyncio.to_thread(command, body)
         except KeyError as error:
             return JSONResponse({"error": f"{error.args[0]} is missing"}, status_code=400)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             return JSONResponse({"error": of_engine(error).message}, status_code=400)
         return JSONResponse({"result": result})
 

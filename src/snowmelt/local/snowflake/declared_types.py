@@ -1,6 +1,7 @@
 """The types a table was declared with, which DuckDB's own types cannot all carry."""
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -112,44 +113,49 @@ def of_duckdb(type_name: str) -> DeclaredType:
     name = type_name.upper()
     if decimal := re.fullmatch(r"DECIMAL\((\d+), ?(\d+)\)", name):
         return DeclaredType("fixed", precision=int(decimal[1]), scale=int(decimal[2]))
-    if name in _FIXED_BY_WIDTH:
-        return DeclaredType("fixed", precision=38, scale=0)
-    if name in ("DOUBLE", "FLOAT"):
-        return DeclaredType("real")
-    if name in ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"):
-        return DeclaredType("timestamp_tz", precision=0, scale=9)
-    if name.startswith("TIMESTAMP"):
-        return DeclaredType("timestamp_ntz", precision=0, scale=9)
-    if name.startswith("TIME"):
-        return DeclaredType("time", precision=0, scale=9)
-    if name in ("BOOLEAN", "DATE"):
-        return DeclaredType(name.lower())
-    if name == "BLOB":
-        return DeclaredType("binary", length=BINARY_LENGTH)
-    if name == "JSON" or name.endswith("[]") or name.startswith(("STRUCT", "MAP")):
+    if name.endswith("[]"):
         return DeclaredType("variant")
-    return DeclaredType("text", length=TEXT_LENGTH)
+    return next((declared for pattern, declared in _OF_DUCKDB if re.match(pattern, name)), _TEXT)
 
 
-def of_arrow(data_type: pa.DataType) -> DeclaredType:
+_TEXT = DeclaredType("text", length=TEXT_LENGTH)
+_BINARY = DeclaredType("binary", length=BINARY_LENGTH)
+_WHOLE = DeclaredType("fixed", precision=38, scale=0)
+_REAL = DeclaredType("real")
+_NTZ = DeclaredType("timestamp_ntz", precision=0, scale=9)
+_TZ = DeclaredType("timestamp_tz", precision=0, scale=9)
+_TIME = DeclaredType("time", precision=0, scale=9)
+
+_OF_DUCKDB: tuple[tuple[str, DeclaredType], ...] = (
+    (r"U?(TINYINT|SMALLINT|INTEGER|BIGINT|HUGEINT)$", _WHOLE),
+    (r"DOUBLE$|FLOAT$", _REAL),
+    (r"TIMESTAMP WITH TIME ZONE$|TIMESTAMPTZ$", _TZ),
+    (r"TIMESTAMP", _NTZ),
+    (r"TIME", _TIME),
+    (r"BOOLEAN$", DeclaredType("boolean")),
+    (r"DATE$", DeclaredType("date")),
+    (r"BLOB$", _BINARY),
+    (r"JSON$|STRUCT|MAP", DeclaredType("variant")),
+)
+
+
+def of_arrow(data_type: Any) -> DeclaredType:
     """What Snowflake would call a value of that Arrow type."""
     if pa.types.is_decimal(data_type):
         return DeclaredType("fixed", precision=data_type.precision, scale=data_type.scale)
-    if pa.types.is_integer(data_type):
-        return DeclaredType("fixed", precision=38, scale=0)
-    if pa.types.is_floating(data_type):
-        return DeclaredType("real")
     if pa.types.is_timestamp(data_type):
-        return DeclaredType("timestamp_tz" if data_type.tz else "timestamp_ntz", precision=0, scale=9)
-    if pa.types.is_time(data_type):
-        return DeclaredType("time", precision=0, scale=9)
-    if pa.types.is_boolean(data_type):
-        return DeclaredType("boolean")
-    if pa.types.is_date(data_type):
-        return DeclaredType("date")
-    if pa.types.is_binary(data_type) or pa.types.is_large_binary(data_type):
-        return DeclaredType("binary", length=BINARY_LENGTH)
-    return DeclaredType("text", length=TEXT_LENGTH)
+        return _TZ if data_type.tz else _NTZ
+    return next((declared for matches, declared in _OF_ARROW if matches(data_type)), _TEXT)
+
+
+_OF_ARROW: tuple[tuple[Callable[[Any], bool], DeclaredType], ...] = (
+    (pa.types.is_integer, _WHOLE),
+    (pa.types.is_floating, _REAL),
+    (pa.types.is_time, _TIME),
+    (pa.types.is_boolean, DeclaredType("boolean")),
+    (pa.types.is_date, DeclaredType("date")),
+    (pa.types.is_binary, _BINARY),
+)
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - the one statement that is put together here consists of constants
 """DuckDB behind fakesnow: databases in files of one folder, which a restart finds again."""
 
 from collections.abc import Callable
@@ -5,12 +6,34 @@ from pathlib import Path
 from typing import Any
 
 import fakesnow.transforms as fakesnow_transforms
+from fakesnow import info_schema
 from fakesnow.instance import FakeSnow
 from sqlglot import exp
 
 from snowmelt.local.snowflake.catalog import HISTORY, Catalog
 
-_NO_OPERATION = (r"\s*alter\s+warehouse", r"\s*use\s+(secondary|role|warehouse)")
+# what fakesnow's INFORMATION_SCHEMA.COLUMNS says, with the declared types in it
+_DECLARED_COLUMNS = (
+    info_schema.SQL_CREATE_GLOBAL_INFORMATION_SCHEMA_COLUMNS_VIEW.replace("_fs_columns AS", "_stored_columns AS", 1)
+    + f"""
+; create or replace view _fs_global._fs_information_schema._fs_columns as
+with declared as (
+    select database_name, schema_name, table_name, column_name, json(declared) as t
+    from {HISTORY}.main.column_types
+)
+select stored.* replace (
+    case declared.t->>'kind' when 'fixed' then 'NUMBER' when 'real' then 'FLOAT'
+        else coalesce(upper(declared.t->>'kind'), stored.DATA_TYPE) end as DATA_TYPE,
+    coalesce((declared.t->>'length')::integer, stored.CHARACTER_MAXIMUM_LENGTH) as CHARACTER_MAXIMUM_LENGTH
+)
+from _fs_global._fs_information_schema._stored_columns stored
+left join declared
+  on lower(declared.database_name) = lower(stored.TABLE_CATALOG)
+ and lower(declared.schema_name) = lower(stored.TABLE_SCHEMA)
+ and lower(declared.table_name) = lower(stored.TABLE_NAME)
+ and declared.column_name = stored.COLUMN_NAME
+"""
+)
 
 
 class Engine:
@@ -24,7 +47,6 @@ class Engine:
             create_database_on_connect=True,
             create_schema_on_connect=False,
             db_path=self._databases,
-            nop_regexes=list(_NO_OPERATION),
         )
         root = self._fakesnow.duck_conn
         settings = {
@@ -39,6 +61,7 @@ class Engine:
         self._fakesnow.create_database_on_connect = False  # Snowflake makes none for who signs in
         root.execute(f"attach '{directory / 'history.db'}' as {HISTORY}")
         self.catalog = Catalog(root.cursor())
+        root.execute(_DECLARED_COLUMNS)
 
     def connect(self, database: str | None, schema: str | None, *, autocommit: bool = True) -> Any:
         """A connection of its own, with a current database and schema if they are there."""
@@ -65,11 +88,13 @@ class Engine:
 
 
 def _mend_fakesnow() -> None:
-    if fakesnow_transforms.numeric_agg_implicit_cast is _unchanged:
+    """Put our own in place of the steps of its translation that change values or types."""
+    transforms: Any = fakesnow_transforms
+    if transforms.numeric_agg_implicit_cast is _unchanged:
         return
-    fakesnow_transforms.numeric_agg_implicit_cast = _unchanged  # sums would go through double
-    fakesnow_transforms.integer_precision = _integers_to_bigint
-    fakesnow_transforms.to_timestamp = _casts_stay_casts(fakesnow_transforms.to_timestamp)
+    transforms.numeric_agg_implicit_cast = _unchanged  # sums would go through double
+    transforms.integer_precision = _integers_to_bigint
+    transforms.to_timestamp = _casts_stay_casts(transforms.to_timestamp)
 
 
 def _unchanged(expression: Any) -> Any:

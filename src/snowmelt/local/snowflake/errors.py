@@ -46,18 +46,24 @@ def timed_out(seconds: float) -> SqlError:
     )
 
 
+_NOT_THERE = "'{}' does not exist or not authorized."
+_NO_COLUMN = "error line 1 at position 0\ninvalid identifier '{}'"
 _PATTERNS: tuple[tuple[str, int, str, str], ...] = (
-    (r'because schema "([^"]+)" does not exist', 2003, "02000", "Schema '{}' does not exist or not authorized."),
-    (r'Schema with name "?([^"!]+?)"? does not exist', 2003, "02000", "Schema '{}' does not exist or not authorized."),
-    (r'Catalog "([^"]+)" does not exist', 2003, "02000", "Database '{}' does not exist or not authorized."),
-    (r'No catalog \+ schema named "([^"]+)"', 2043, "02000", "Object does not exist, or operation cannot be performed."),
-    (r'(?:Table|View) with name "?([^"!]+?)"? does not exist', 2003, "42S02", "Object '{}' does not exist or not authorized."),
+    (r'because schema "([^"]+)" does not exist', 2003, "02000", f"Schema {_NOT_THERE}"),
+    (r'Schema with name "?([^"!]+?)"? does not exist', 2003, "02000", f"Schema {_NOT_THERE}"),
+    (r'Catalog "([^"]+)" does not exist', 2003, "02000", f"Database {_NOT_THERE}"),
+    (
+        r'No catalog \+ schema named "([^"]+)"',
+        2043,
+        "02000",
+        "Object does not exist, or operation cannot be performed.",
+    ),
+    (r'(?:Table|View) with name "?([^"!]+?)"? does not exist', 2003, "42S02", f"Object {_NOT_THERE}"),
     (r'Function with name "?([^"!]+?)"? does not exist', 2140, "42601", "Unknown function {}"),
     (r'with name "([^"]+)" already exists', 2002, "42710", "Object '{}' already exists."),
-    (r'Referenced (?:column|table) "([^"]+)" not found', 904, "42000", "error line 1 at position 0\ninvalid identifier '{}'"),
-    (r'does not have a column named "([^"]+)"', 904, "42000", "error line 1 at position 0\ninvalid identifier '{}'"),
-    (r'does not have a column with name "([^"]+)"', 904, "42000", "error line 1 at position 0\ninvalid identifier '{}'"),
-)  # fmt: skip
+    (r'Referenced (?:column|table) "([^"]+)" not found', 904, "42000", _NO_COLUMN),
+    (r'does not have a column (?:named|with name) "([^"]+)"', 904, "42000", _NO_COLUMN),
+)
 
 
 def of_engine(error: Exception) -> SqlError:
@@ -83,16 +89,17 @@ def of_engine(error: Exception) -> SqlError:
 def _of_class(error: Exception, text: str) -> SqlError:
     if isinstance(error, duckdb.InterruptException):
         return canceled()
-    if isinstance(error, duckdb.ConversionException):
-        return SqlError(100038, "22018", text)
-    if isinstance(error, duckdb.OutOfRangeException):
-        return SqlError(100039, "22003", text)
-    if isinstance(error, duckdb.ConstraintException):
-        return SqlError(100072, "22000", text)
-    if isinstance(error, duckdb.TransactionException):
-        return SqlError(625, "57014", f"Statement has been aborted by a concurrent transaction: {text}")
-    if isinstance(error, duckdb.ParserException | duckdb.BinderException | SqlglotError):
-        return SqlError(1003, "42000", f"SQL compilation error:\n{text}")
-    if isinstance(error, NotImplementedError | duckdb.NotImplementedException):
-        return SqlError(2, "0A000", f"Unsupported feature '{text}'.")
+    for kinds, errno, sqlstate, prefix in _CLASSES:
+        if isinstance(error, kinds):
+            return SqlError(errno, sqlstate, prefix + text)
     return SqlError(603, "XX000", f"SQL execution internal error:\n{type(error).__name__}: {text}")
+
+
+_CLASSES: tuple[tuple[tuple[type[Exception], ...], int, str, str], ...] = (
+    ((duckdb.ConversionException,), 100038, "22018", ""),
+    ((duckdb.OutOfRangeException,), 100039, "22003", ""),
+    ((duckdb.ConstraintException,), 100072, "22000", ""),
+    ((duckdb.TransactionException,), 625, "57014", "Statement has been aborted by a concurrent transaction: "),
+    ((duckdb.ParserException, duckdb.BinderException, SqlglotError), 1003, "42000", "SQL compilation error:\n"),
+    ((NotImplementedError, duckdb.NotImplementedException), 2, "0A000", "Unsupported feature: "),
+)

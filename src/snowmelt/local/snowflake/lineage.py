@@ -12,9 +12,11 @@ Known = list[Column | None]
 """One entry per column of a query; None where only DuckDB can tell."""
 
 _KEEPS_TYPE = (exp.Min, exp.Max, exp.AnyValue, exp.Paren, exp.First, exp.Last)
-_VARIANTS = (exp.ParseJSON, exp.ToVariant, exp.JSONExtract)
 _OF_FUNCTION: dict[type[Any], DeclaredType] = {
     exp.CurrentTimestamp: DeclaredType("timestamp_ltz", precision=0, scale=9),
+    exp.ParseJSON: DeclaredType("variant"),
+    exp.ToVariant: DeclaredType("variant"),
+    exp.JSONExtract: DeclaredType("variant"),
     exp.Array: DeclaredType("array"),
     exp.ToArray: DeclaredType("array"),
     exp.ArrayAgg: DeclaredType("array"),
@@ -117,17 +119,17 @@ def _expression(node: Any, sources: Mapping[str, Known | None]) -> Column | None
     if isinstance(node, exp.Column):
         return _column(node, sources)
     if isinstance(node, exp.Cast):
-        declared = of_snowflake(node.to)
-        return declared and Column("", declared)
+        return _unnamed(of_snowflake(node.to))
     if isinstance(node, _KEEPS_TYPE):
         inner = _expression(node.this, sources)
         return inner and Column(inner.name, inner.type)
-    if isinstance(node, _VARIANTS):
-        return Column("", DeclaredType("variant"))
-    declared = _OF_FUNCTION.get(type(node)) or (
-        _OF_NAME.get(node.name.upper()) if isinstance(node, exp.Anonymous) else None
+    return _unnamed(
+        _OF_NAME.get(node.name.upper()) if isinstance(node, exp.Anonymous) else _OF_FUNCTION.get(type(node))
     )
-    return declared and Column("", declared)
+
+
+def _unnamed(declared: DeclaredType | None) -> Column | None:
+    return Column("", declared) if declared else None
 
 
 def _column(node: exp.Column, sources: Mapping[str, Known | None]) -> Column | None:

@@ -25,7 +25,7 @@ from snowmelt.local.child_process import start_child
 from snowmelt.local.snowflake.bulk_load import READABLE
 from snowmelt.local.snowflake.sign_in import User
 
-SANDBOX_USER = User(name="SANDBOX", password="sandbox")
+SANDBOX_USER = User(name="SANDBOX", password="sandbox")  # noqa: S106 - of a server that only this machine reaches
 _READY_SECONDS = 60.0
 
 

@@ -222,6 +222,7 @@ class Queries:
         connection = self._engine.connect(own.database, own.schema)
         connection.variables = own.variables
         try:
+            session.prepare(connection)
             self._run_on(connection, query, session, bindings, parameters)
         finally:
             connection.close()
@@ -260,11 +261,12 @@ class Queries:
                 statement_type=answer.statement_type,
             )
         else:
+            rows = as_json_rows(answer.table) if answer.table is not None else []
             stored = self.store.write_answer(
                 query.query_id,
                 user=query.user,
                 columns=answer.columns,
-                rows=as_json_rows(answer.table),
+                rows=rows,
                 statement_type=answer.statement_type,
             )
         query.rows, query.batches = stored.rows, len(stored.batches)

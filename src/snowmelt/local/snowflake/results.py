@@ -8,7 +8,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -98,7 +97,7 @@ class ResultStore:
     ) -> StoredResult:
         """Store what the reader yields. Nothing is visible before the last row is on disk."""
         folder = self._new_folder(query_id)
-        batches = []
+        batches: list[StoredBatch] = []
         try:
             for rows in cut(reader, growth):
                 data = encode(rows, columns)

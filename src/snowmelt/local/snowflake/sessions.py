@@ -6,6 +6,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlglot import exp
+
 from snowmelt.local.snowflake.engine import Engine
 from snowmelt.local.snowflake.sign_in import User
 
@@ -38,6 +40,11 @@ class Session:
         value = self.parameter(name)
         return int(value) if value is not None and value.isdigit() else None
 
+    def prepare(self, connection: Any) -> None:
+        """Make a connection behave as the session's parameters say."""
+        zone = self.parameter("TIMEZONE") or "UTC"
+        connection._duck_conn.execute("set TimeZone = " + exp.Literal.string(zone).sql(dialect="duckdb"))
+
     def alter(self, sql: str) -> bool:
         """Apply ALTER SESSION, USE ROLE and USE WAREHOUSE; says whether the statement was one of them."""
         if used := _USE.fullmatch(sql):
@@ -49,12 +56,14 @@ class Session:
         if altered[1].lower() == "unset":
             for name in re.findall(r"\w+", altered[2]):
                 self.parameters.pop(name.upper(), None)
+            self.prepare(self.connection)
             return True
         for name, value in _ASSIGNMENT.findall(altered[2]):
             plain = value[1:-1].replace("''", "'") if value.startswith("'") else value
             self.parameters[name.upper()] = plain
             if name.upper() == "AUTOCOMMIT":
                 self.connection.autocommit(plain.lower() == "true")
+        self.prepare(self.connection)
         return True
 
 
@@ -88,6 +97,7 @@ class Sessions:
             parameters=named,
             connection=self._engine.connect(database, schema, autocommit=autocommit),
         )
+        session.prepare(session.connection)
         self._next_id += 1
         self._sessions[session.token] = session
         return session

@@ -1,5 +1,6 @@
 """One statement: checked as Snowflake checks it, translated by fakesnow, run by DuckDB."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,9 +17,10 @@ from snowmelt.local.snowflake.declared_types import Column, of_arrow, of_duckdb,
 from snowmelt.local.snowflake.errors import SqlError, invalid_identifier, no_such_object
 from snowmelt.local.snowflake.lineage import identifier_name
 from snowmelt.local.snowflake.sessions import Session
-from snowmelt.local.snowflake.time_travel import Period, go_back, tables_changed
+from snowmelt.local.snowflake.time_travel import Period, go_back, set_name, tables_changed
 
 _ROWS_PER_READ = 50_000
+_NO_OPERATION = re.compile(r"\s*(grant|revoke|alter\s+warehouse|use\s+secondary)\s", re.IGNORECASE)
 _TIMES_WITH_SCALE = ("TIMESTAMPNTZ", "TIMESTAMPLTZ", "TIMESTAMPTZ", "TIMESTAMP", "TIME", "DATETIME")
 _INTEGERS = ("INT", "BIGINT", "SMALLINT", "TINYINT")
 
@@ -61,7 +63,7 @@ class Statement:
 
     def run(self, bindings: Any = None) -> Answer:
         """Run the statement; errors of any kind are left to the caller to translate."""
-        if self._session.alter(self._sql):
+        if self._session.alter(self._sql) or _NO_OPERATION.match(self._sql):
             return _status("Statement executed successfully.")
         self._parsed = parsed = parse_one(self._sql)
         if asked := _result_scan(parsed):
@@ -104,7 +106,9 @@ class Statement:
         ctes = {identifier_name(c.args["alias"].this) for c in self._parsed.find_all(exp.CTE)}
         known: set[str] = set()
         for table in self._parsed.find_all(exp.Table):
-            if not isinstance(table.this, exp.Identifier) or (not table.args.get("db") and table.name in ctes):
+            if not isinstance(table.this, exp.Identifier) or (
+                not table.args.get("db") and identifier_name(table.this) in ctes
+            ):
                 continue
             asked = self._ref(table)
             if not self._around.may_read(self._session.user.name, asked):
@@ -223,14 +227,25 @@ class Statement:
             translated = cursor._transform(part, bindings)
             cursor._execute(translated, bindings if translated.find(exp.Placeholder) else None)
         if creates and not (existed and parsed.args.get("exists")):
-            table = self._ref(_target(parsed))
-            self._around.catalog.declare(table, created or [])
-            self._around.catalog.born(table, started)
+            self._record_creation(self._ref(_target(parsed)), created or [], started)
         self._follow(parsed)
-        table = cursor._arrow_table
-        if table is None:
+        answer = cursor._arrow_table
+        if answer is None:
             return _status("Statement executed successfully.")
-        return Answer(_columns_of_table(table), kind, table=table)
+        return Answer(_columns_of_table(answer), kind, table=answer)
+
+    def _record_creation(self, table: TableRef, columns: list[Column], moment: datetime) -> None:
+        self._around.catalog.declare(table, columns)
+        self._around.catalog.born(table, moment)
+        if self._parsed.args.get("kind") == "VIEW":
+            query = self._parsed.expression.copy()
+            ctes = {identifier_name(c.args["alias"].this) for c in query.find_all(exp.CTE)}
+            for read in query.find_all(exp.Table):
+                if isinstance(read.this, exp.Identifier) and (
+                    read.args.get("db") or identifier_name(read.this) not in ctes
+                ):
+                    set_name(read, self._ref(read))
+            self._around.catalog.define_view(table, query.sql(dialect="snowflake"))
 
     def _created_columns(self) -> list[Column]:
         """The columns of the table or view that is being created, as far as their types are known."""
@@ -246,10 +261,8 @@ class Statement:
         known = lineage.columns_of(self._parsed.expression, self._lookup) or []
         columns = [c for c in known if c]
         if isinstance(target, exp.Schema) and len(known) == len(target.expressions):
-            pairs = zip(target.expressions, known, strict=True)
-            columns = [
-                Column(identifier_name(n.this if isinstance(n, exp.ColumnDef) else n), c.type) for n, c in pairs if c
-            ]
+            names = [identifier_name(n.this if isinstance(n, exp.ColumnDef) else n) for n in target.expressions]
+            columns = [Column(name, c.type) for name, c in zip(names, known, strict=True) if c]
         return [c for c in columns if c.name]
 
     def _follow(self, parsed: Any) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from fakesnow.dialect import parse_one
 from fakesnow.transforms import timestamp_offsets
 from sqlglot import exp
 
@@ -18,8 +19,13 @@ Period = Callable[[str], "tuple[datetime, datetime] | None"]
 
 
 def go_back(statement: Any, *, catalog: Catalog, duck: Any, resolve: Resolve, period: Period) -> None:
-    """Replace each table that is read ``AT`` or ``BEFORE`` a moment by what held its rows then."""
-    for table in list(statement.find_all(exp.Table)):
+    """Replace each table that is read ``AT`` or ``BEFORE`` a moment by what held its rows then.
+
+    A view is replaced by its query over the tables as they were.
+    """
+    waiting = list(statement.find_all(exp.Table))
+    while waiting:
+        table = waiting.pop()
         when = table.args.get("when")
         if not isinstance(when, exp.HistoricalData):
             continue
@@ -32,14 +38,32 @@ def go_back(statement: Any, *, catalog: Catalog, duck: Any, resolve: Resolve, pe
         if version is None or moment > datetime.now(UTC).replace(tzinfo=None) + timedelta(minutes=1):
             raise _no_data(exact)
         table.set("when", None)
-        if version != exact:
+        if query := catalog.view_query(exact):
+            waiting.extend(_open_view(table, query, when))
+        elif version != exact:
             _replace(table, version)
+
+
+def _open_view(view: exp.Table, query: str, when: exp.HistoricalData) -> list[exp.Table]:
+    """Put a view's query in its place; returns the tables in it, each to be read at the same moment."""
+    alias = view.args.get("alias") or exp.TableAlias(this=view.this.copy())
+    opened = exp.Subquery(this=parse_one(query), alias=alias.copy())
+    tables = [t for t in opened.find_all(exp.Table) if t.args.get("db")]
+    for table in tables:
+        table.set("when", when.copy())
+    view.replace(opened)
+    return tables
 
 
 def _replace(table: exp.Table, version: TableRef) -> None:
     if not table.args.get("alias"):
         table.set("alias", exp.TableAlias(this=table.this.copy()))
-    for arg, part in zip(("catalog", "db", "this"), version.parts(), strict=True):
+    set_name(table, version)
+
+
+def set_name(table: exp.Table, full: TableRef) -> None:
+    """Call a table in a statement by its full name."""
+    for arg, part in zip(("catalog", "db", "this"), full.parts(), strict=True):
         table.set(arg, exp.to_identifier(part, quoted=True))
 
 

@@ -1,6 +1,7 @@
 """Rows as Snowflake lays them out in Arrow, which the connector's converter expects to the letter."""
 
 from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +11,8 @@ from snowmelt.local.snowflake.declared_types import Column, DeclaredType
 
 _TIMESTAMPS = ("timestamp_ntz", "timestamp_ltz", "timestamp_tz")
 _TEXTS = ("text", "variant", "object", "array", "geography", "geometry")
+_SENT_AS: dict[str, Any] = {"real": pa.float64(), "date": pa.date32()} | dict.fromkeys(_TEXTS, pa.string())
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UTC_OFFSET_MINUTES = 1440  # Snowflake adds a day so that the field is never negative
 
 
@@ -24,7 +27,7 @@ def encode(batch: pa.Table, columns: Sequence[Column]) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _field(column: Column, array: pa.Array) -> pa.Field:
+def _field(column: Column, array: Any) -> Any:
     declared = column.type
     # the converter knows no GEOGRAPHY; Snowflake sends GeoJSON as an OBJECT
     logical = "OBJECT" if declared.kind in ("geography", "geometry") else declared.kind.upper()
@@ -38,7 +41,7 @@ def _field(column: Column, array: pa.Array) -> pa.Field:
     return pa.field(column.name, array.type, metadata=metadata)
 
 
-def _column(values: Any, declared: DeclaredType) -> pa.Array:
+def _column(values: Any, declared: DeclaredType) -> Any:
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks() if values.num_chunks else pa.array([], values.type)
     if isinstance(values, pa.ExtensionArray):
@@ -49,17 +52,12 @@ def _column(values: Any, declared: DeclaredType) -> pa.Array:
     if kind in _TIMESTAMPS:
         return _timestamp(values, declared)
     if kind == "time":
-        return _time_units(values, declared.scale or 0)
-    if kind == "real":
-        return values.cast(pa.float64())
-    if kind == "date":
-        return values.cast(pa.date32())
-    if kind in _TEXTS:
-        return values.cast(pa.string())
-    return values
+        return _rescale(values.cast(pa.time64("us")).cast(pa.int64()), declared.scale or 0)
+    sent_as = _SENT_AS.get(kind)
+    return values.cast(sent_as) if sent_as is not None else values
 
 
-def _narrowest(values: pa.Array) -> pa.Array:
+def _narrowest(values: Any) -> Any:
     """The scaled integers in as few bytes as this batch allows; widths differ from batch to batch, as in Snowflake."""
     if pa.types.is_decimal(values.type):
         whole = pa.decimal128(38, 0)  # the same bytes without the point: the scaled integer
@@ -67,12 +65,12 @@ def _narrowest(values: pa.Array) -> pa.Array:
             whole, len(values), values.buffers(), null_count=values.null_count, offset=values.offset
         )
         try:
-            integers = scaled.cast(pa.int64())
+            integers: Any = scaled.cast(pa.int64())
         except pa.ArrowInvalid:
             return values
     else:
         integers = values.cast(pa.int64())
-    extent = pc.min_max(integers).as_py()
+    extent: Any = pc.min_max(integers).as_py()
     low, high = extent["min"] or 0, extent["max"] or 0
     for narrow, bits in ((pa.int8(), 7), (pa.int16(), 15), (pa.int32(), 31)):
         if -(1 << bits) <= low and high < (1 << bits):
@@ -80,25 +78,21 @@ def _narrowest(values: pa.Array) -> pa.Array:
     return integers
 
 
-def _time_units(values: pa.Array, scale: int) -> pa.Array:
-    return _rescale(values.cast(pa.time64("us")).cast(pa.int64()), scale)
-
-
-def _rescale(microseconds: pa.Array, scale: int) -> pa.Array:
+def _rescale(microseconds: Any, scale: int) -> Any:
     """Microseconds in units of ``10 ** -scale`` seconds; what is finer is cut off, as in Snowflake."""
     if scale >= 6:
         return pc.multiply(microseconds, 10 ** (scale - 6))
     return _floor_divide(microseconds, 10 ** (6 - scale))
 
 
-def _floor_divide(values: pa.Array, divisor: int) -> pa.Array:
+def _floor_divide(values: Any, divisor: int) -> Any:
     # Arrow's integer division truncates towards zero, which is wrong before 1970
     quotient = pc.divide(values, divisor)
     below = pc.less(values, pc.multiply(quotient, divisor))
     return pc.subtract(quotient, below.cast(pa.int64()))
 
 
-def _timestamp(values: pa.Array, declared: DeclaredType) -> pa.Array:
+def _timestamp(values: Any, declared: DeclaredType) -> Any:
     unit = pa.timestamp("us", tz=values.type.tz)
     microseconds = values.cast(unit).cast(pa.int64())
     scale = 9 if declared.scale is None else declared.scale
@@ -110,7 +104,7 @@ def _timestamp(values: pa.Array, declared: DeclaredType) -> pa.Array:
     if scale < 6:
         step = 10 ** (9 - scale)
         fraction = pc.multiply(pc.divide(fraction, step), step)
-    parts = {"epoch": epoch, "fraction": fraction.cast(pa.int32())}
+    parts: dict[str, Any] = {"epoch": epoch, "fraction": fraction.cast(pa.int32())}
     if declared.kind == "timestamp_tz":
         parts["timezone"] = pa.array([_UTC_OFFSET_MINUTES], pa.int32()).take(pa.array([0] * len(values), pa.int32()))
     fields = [pa.field(name, part.type, nullable=False) for name, part in parts.items()]
@@ -133,6 +127,9 @@ def _json_value(value: Any) -> str | None:
         return None
     if isinstance(value, bool):
         return "1" if value else "0"
-    if hasattr(value, "timestamp"):
-        return f"{value.timestamp():.9f}"
+    if isinstance(value, datetime):
+        seconds = f"{(value.replace(tzinfo=value.tzinfo or UTC) - _EPOCH) // timedelta(microseconds=1) / 10**6:.6f}"
+        return f"{seconds} {_UTC_OFFSET_MINUTES}" if value.tzinfo else seconds
+    if isinstance(value, date):
+        return str((value - _EPOCH.date()).days)
     return str(value)

@@ -1,0 +1,37 @@
+"""The table that benches move: 25 mixed columns, as many rows as wanted."""
+
+from importlib.resources import files
+from pathlib import Path
+
+from snowmelt.local.sandbox import Sandbox
+
+SOURCE_NAME = "bench"
+DATABASE = "bench"
+
+
+def config_path() -> Path:
+    """The config that moves the table, in chunks of the default size; connections come from the environment."""
+    return Path(str(files(__package__).joinpath("config.json")))
+
+
+def make_target(sandbox: Sandbox) -> None:
+    """The database and the empty table to load into."""
+    sandbox.postgres.create_database(DATABASE)
+    sandbox.postgres.execute(_text("target.sql"), DATABASE)
+
+
+def make_source(sandbox: Sandbox, rows: int) -> None:
+    """The table in Snowflake with that many rows, in place of the one before."""
+    sandbox.snowflake.create_schema("BENCH", "PUBLIC")
+    with sandbox.snowflake.connect(database="BENCH", schema="PUBLIC") as connection:
+        connection.cursor().execute(_text("snowflake.sql"), {"rows": rows})
+
+
+def target_rows(sandbox: Sandbox) -> int:
+    """Rows that are in the target."""
+    ((count,),) = sandbox.postgres.rows("SELECT count(*) FROM mixed", database=DATABASE)
+    return int(count)
+
+
+def _text(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")

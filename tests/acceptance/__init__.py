@@ -1,0 +1,1 @@
+"""The promises, each kept on a whole migration."""

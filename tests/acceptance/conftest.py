@@ -1,0 +1,21 @@
+"""A fresh world per test, on the servers that all tests share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from acceptance.world import World
+
+from snowmelt.local.postgres import LocalPostgres
+from snowmelt.local.snowflake import LocalSnowflake
+
+
+@pytest.fixture
+def world(snowflake: LocalSnowflake, postgres: LocalPostgres, tmp_path: Path) -> Iterator[World]:
+    """A world without tables."""
+    with postgres.database() as database:
+        snowflake.create_schema(database.name.upper(), "PUBLIC")
+        try:
+            yield World(snowflake, database, tmp_path)
+        finally:
+            snowflake.set_delays()

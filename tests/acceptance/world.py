@@ -1,0 +1,195 @@
+"""A small world per test: some source tables, their empty targets, a config, and ways to move the one to the other."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg2
+import pyarrow as pa
+from psycopg2 import sql
+
+from snowmelt.local.aws import LocalAws
+from snowmelt.local.demo import content
+from snowmelt.local.postgres import Database
+from snowmelt.local.sandbox import Sandbox
+from snowmelt.local.snowflake import LocalSnowflake
+
+DEFINITION = Path(__file__).parents[2] / "statemachine" / "migration.asl.json"
+SOURCE = "ledger"
+"""The one source of the config."""
+Seen = TypeVar("Seen")
+TYPES = {"ID": "NUMBER(18,0)", "AMOUNT": "NUMBER(12,2)", "NOTE": "VARCHAR", "BOOKED": "TIMESTAMP_NTZ"}
+TARGET = sql.SQL("CREATE TABLE {} (id bigint, amount numeric(12,2), note text, booked timestamp)")
+
+
+@dataclass
+class World:
+    """Both servers with a database of this test's own on each side, and the config that joins them.
+
+    Tables have the same name on both sides but for its case. The first rows of a result travel with the answer; after
+    500 of those, result batches hold 1000, 2000, 4000 ... rows, and ``snowflake.set_delays`` slows each of them.
+    """
+
+    snowflake: LocalSnowflake
+    target: Database
+    folder: Path
+    tables: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def source_database(self) -> str:
+        """The database in Snowflake, and the name by which its statements are told from other tests'."""
+        return self.target.name.upper()
+
+    # --- data and config ---
+
+    def add_table(self, name: str, rows: int, **settings: Any) -> None:
+        """A source table with generated rows and an empty target; ``settings`` are the config's for this table."""
+        self.snowflake.load_table(self.source_database, "PUBLIC", name.upper(), _rows(rows), types=TYPES)
+        self.target.execute(TARGET.format(sql.Identifier(name.lower())))
+        self.tables.append({"source": name.upper(), **settings})
+
+    def configure(self, **settings: Any) -> Path:
+        """Write the config; ``settings`` are its global ones. Workers then have two seconds to end in order."""
+        source = {
+            "source_name": SOURCE,
+            "source_sf_database": self.source_database,
+            "source_sf_schema": "PUBLIC",
+            "target_pg_database": f'"{self.target.name}"',
+            "target_pg_schema": "public",
+            "tables": self.tables,
+        }
+        config = {"snowflake": {}, "postgres": {}, "lambda_timeout_buffer_seconds": 2, **settings, "sources": [source]}
+        self.config.write_text(json.dumps(config), encoding="utf-8")
+        return self.config
+
+    @property
+    def config(self) -> Path:
+        """The config file."""
+        return self.folder / "config.json"
+
+    # --- ways to move ---
+
+    def environment(self, store: str) -> dict[str, str]:
+        """What the handler and the command line need to know; nothing of this machine's own environment."""
+        return {
+            "SNOWMELT_CONFIG": str(self.config),
+            "SNOWMELT_STORE": store,
+            **self.snowflake.environment(),
+            **self.target.server.environment(),
+        }
+
+    def aws(self, *, timeout_seconds: float = 60.0, concurrency: int = 4, **options: Any) -> LocalAws:
+        """The deployment, with the definition that is shipped; not started yet. ``options`` are those of LocalAws."""
+        return LocalAws(
+            self.environment("s3://snowmelt/store"),
+            DEFINITION,
+            timeout_seconds=timeout_seconds,
+            concurrency=concurrency,
+            log_file=self.folder / "function.log",
+            **options,
+        )
+
+    def start_cli(self, *arguments: str) -> "subprocess.Popen[str]":
+        """``snowmelt ARGUMENTS`` as a process of its own, its store in the test's folder."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "snowmelt.cli", *arguments],
+            env={
+                "PATH": os.defpath,
+                "HOME": str(self.folder),
+                "SNOWFLAKE_HOME": str(self.folder),
+                **self.environment(str(self.folder / "store")),
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def cli(self, *arguments: str, timeout_seconds: float = 120.0) -> "subprocess.CompletedProcess[str]":
+        """``snowmelt ARGUMENTS`` to its end, whatever its exit code."""
+        with self.start_cli(*arguments) as process:
+            try:
+                out, err = process.communicate(timeout=timeout_seconds)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+    # --- what became of it ---
+
+    def equal(self, name: str) -> bool:
+        """Whether the target holds just the source's rows: both read whole, by other means than the migration's."""
+        self.snowflake.set_delays()
+        compared = content.compare(
+            Sandbox(self.snowflake, self.target.server),
+            table=name,
+            source=(self.source_database, "PUBLIC", name.upper()),
+            database=self.target.name,
+            target=("public", name.lower()),
+        )
+        return compared.verified and compared.source_rows > 0
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Every run, oldest first."""
+        return self.status("SELECT * FROM migration_status.migration_runs ORDER BY started_at, run_id")
+
+    def chunks(self, status: str | None = None) -> list[dict[str, Any]]:
+        """Every chunk of every run, or those in that status, with the scan it reads."""
+        chunks = self.status(
+            "SELECT *, reads->>'query_id' AS query_id FROM migration_status.migration_chunk_status"
+            " ORDER BY run_id, table_id, chunk_id"
+        )
+        return [chunk for chunk in chunks if status in (None, chunk["status"])]
+
+    def status(self, query: str) -> list[dict[str, Any]]:
+        """Rows of the status schema; none before it is installed."""
+        with self.target.connect() as connection, connection.cursor() as cursor:
+            try:
+                cursor.execute(query)
+            except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
+                return []
+            names = [column.name for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+    def scans(self) -> list[str]:
+        """The query id of every scan of this world's tables, oldest first."""
+        log = self.snowflake.queries(containing=f'"{self.source_database}"."PUBLIC"')
+        return [query["query_id"] for query in log if query["asynchronous"]]
+
+
+def _rows(count: int) -> pa.Table:
+    """Rows that differ in every column, with NULL, empty and odd values among them."""
+    notes = ("", None, "\\N", "NULL", "tab\tand\nline", "Größe ⛄", 'quoted "x", y')
+    began = datetime(2024, 2, 29, 23, 59, 59, 999_999)  # noqa: DTZ001 - a TIMESTAMP_NTZ has no zone
+    ids = range(count)
+    return pa.table(
+        {
+            "ID": pa.array(ids, pa.int64()),
+            "AMOUNT": pa.array(
+                [None if i % 11 == 3 else Decimal(i * 37 - 999) / 100 for i in ids], pa.decimal128(12, 2)
+            ),
+            "NOTE": pa.array([f"entry {i}" if i % 5 else notes[i // 5 % len(notes)] for i in ids]),
+            "BOOKED": pa.array(
+                [None if i % 13 == 5 else began + timedelta(seconds=i) for i in ids], pa.timestamp("us")
+            ),
+        }
+    )
+
+
+def eventually(
+    seen: Callable[[], Seen], *, what: str, within_seconds: float = 90.0, each_seconds: float = 0.05
+) -> Seen:
+    """The first true answer of ``seen``; an assertion error that says what was waited for when there is none."""
+    until = time.monotonic() + within_seconds
+    while not (answer := seen()):
+        assert time.monotonic() < until, f"it took more than {within_seconds:g} s until {what}"
+        time.sleep(each_seconds)
+    return answer
