@@ -3,12 +3,17 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from snowmelt.local.postgres import Database, LocalPostgres
 
 if TYPE_CHECKING:
     from snowmelt.local.snowflake import LocalSnowflake
+
+# Examples are small, and how long one takes says more about who else is using the machine.
+hypothesis.settings.register_profile("snowmelt", deadline=None)
+hypothesis.settings.load_profile("snowmelt")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -6,16 +6,15 @@ import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from snowmelt import __version__, actions, config, console, monitor, runner, sql
+from snowmelt import __version__, actions, config, console, monitor, runner, settings, sql
 from snowmelt.config import Config, SourceConfig
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError, SnowmeltError
 from snowmelt.models import ValidateConfigResult
-from snowmelt.settings import Settings, environment
 from snowmelt.wiring import Wiring
 
 app = typer.Typer(
@@ -36,7 +35,10 @@ SourceName = Annotated[
     str | None, typer.Option("--source", "-s", help="Source of the config; not needed when it has one.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
-LogLevel = Annotated[str | None, typer.Option("--log-level", help="DEBUG, INFO, WARNING or ERROR.", metavar="LEVEL")]
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None,
+    typer.Option("--log-level", help="What is logged; by default what a terminal or a pipe needs."),
+]
 
 EXIT_FAILED = 1
 EXIT_UNFINISHED = 4
@@ -46,26 +48,9 @@ def main() -> None:
     """Run the command line; a failure that can be explained is one line on stderr and an exit code."""
     try:
         app(standalone_mode=True)
-    except ConfigError as error:
-        _explain(error)
     except SnowmeltError as error:
-        _explain(error)
-    except KeyboardInterrupt:
-        console.err.print("stopped; what was completed stays, start again to resume")
-        sys.exit(EXIT_UNFINISHED)
-    except BrokenPipeError:
-        # Whoever read us has gone, as `| head` does.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)
-
-
-def _explain(error: SnowmeltError) -> None:
-    lines = error.problems if isinstance(error, ConfigError) and len(error.problems) > 1 else ()
-    head = error.message.split("; ")[0] if lines else error.message
-    console.err.print(f"{error.code}: {head}", markup=False)
-    for line in lines:
-        console.err.print(f"  {line}", markup=False)
-    sys.exit(error.exit_code)
+        console.show_error(error)
+        sys.exit(error.exit_code)
 
 
 @app.callback()
@@ -97,18 +82,22 @@ def migrate(
         "source_name": source,
         "no_resume": no_resume,
         "resume_run_id": resume_run_id,
-        "tables": [t.strip() for t in tables.split(",")] if tables else None,
+        "tables": None if tables is None else [t.strip() for t in tables.split(",")],
     }
     parsed, found = _source(wiring, source)
     with ExitStack() as stack:
 
         def show(run: ValidateConfigResult) -> None:
-            for line in (run.message, *(f"warning: {w}" for w in run.warnings)):
-                console.err.print(line, markup=False)
+            if console.err.is_terminal:  # elsewhere the log has it, and the warnings everywhere
+                console.err.print(run.message)
             watched = stack.enter_context(monitor.watch(wiring, parsed, found))
             stack.enter_context(console.live_progress(watched, run.run_id))
 
-        outcome = runner.migrate(start, wiring, execution_id=_execution_id(), on_run=show)
+        try:
+            outcome = runner.migrate(start, wiring, execution_id=_execution_id(), on_run=show)
+        except KeyboardInterrupt as interrupt:
+            console.err.print("stopped; what was completed stays, start again to resume")
+            raise typer.Exit(EXIT_UNFINISHED) from interrupt
     with monitor.watch(wiring, parsed, found) as watched:
         run, moved = watched.run(outcome.run_id), watched.tables(outcome.run_id)
     if as_json:
@@ -140,9 +129,7 @@ def try_connections(
         console.show_json(result)
     else:
         for verdict in result["verdicts"]:
-            console.out.print(
-                f"{verdict['server']}: {'ok' if verdict['ok'] else 'FAILED'}: {verdict['message']}", markup=False
-            )
+            console.out.print(f"{verdict['server']}: {'ok' if verdict['ok'] else 'FAILED'}: {verdict['message']}")
     if not result["ok"]:
         raise typer.Exit(EXIT_FAILED)
 
@@ -162,6 +149,7 @@ def status(
     """See how far a run is: the latest, unless one is named."""
     if context.invoked_subcommand is not None:
         return
+    console.set_up_logging("WARNING", as_json=as_json)
     wiring = _wiring(config_path)
     with monitor.watch(wiring, *_source(wiring, source)) as watched:
         runs = watched.runs() if run_id is None else (watched.run(run_id),)
@@ -189,7 +177,7 @@ def install(
         sys.stdout.write(sql.text("status_schema.sql"))
         return
     wiring = _wiring(config_path)
-    console.out.print(f"status schema installed: {monitor.install(wiring, *_source(wiring, source))}", markup=False)
+    console.out.print(f"status schema installed: {monitor.install(wiring, *_source(wiring, source))}")
 
 
 # --- config ---------------------------------------------------------------------------------------------------------
@@ -198,14 +186,20 @@ def install(
 @config_app.command("check")
 def check(config_path: ConfigPath = "config.json", as_json: AsJson = False) -> None:
     """Read a config and report every problem in it; connects to nothing."""
-    parsed = _wiring(config_path).config()
+    console.set_up_logging("WARNING", as_json=as_json)
+    try:
+        parsed = _wiring(config_path).config()
+    except ConfigError as error:
+        if as_json:
+            console.show_json({"ok": False, "problems": error.problems or (error.message,)})
+        raise
     summary = [{"source_name": s.source_name, "enabled": s.enabled, "tables": len(s.tables)} for s in parsed.sources]
     if as_json:
         console.show_json({"ok": True, "sources": summary})
         return
     for line in summary:
         state = "" if line["enabled"] else " (not enabled)"
-        console.out.print(f"ok: source {line['source_name']}, {line['tables']} tables{state}", markup=False)
+        console.out.print(f"ok: source {line['source_name']}, {line['tables']} tables{state}")
 
 
 @config_app.command("schema")
@@ -220,11 +214,15 @@ def schema() -> None:
 @app.command()
 def sandbox(
     load: Annotated[
-        Path | None, typer.Option(help="Folder of CSV or Parquet files, a table each.", exists=True)
+        Path | None, typer.Option(help="Folder of CSV or Parquet files, a table each.", exists=True, file_okay=False)
     ] = None,
     into: Annotated[str, typer.Option(help="Snowflake database and schema the files go to.")] = "SANDBOX.PUBLIC",
-    env_file: Annotated[Path | None, typer.Option(help="Write the environment to this file too.")] = None,
-    directory: Annotated[Path | None, typer.Option(help="Keep both servers' data in this folder.")] = None,
+    env_file: Annotated[
+        Path | None, typer.Option(help="Write the environment to this file too.", dir_okay=False)
+    ] = None,
+    directory: Annotated[
+        Path | None, typer.Option(help="Keep both servers' data in this folder.", file_okay=False)
+    ] = None,
 ) -> None:
     """Start a stand-in for Snowflake and a real PostgreSQL, and stay until stopped."""
     try:
@@ -238,7 +236,7 @@ def sandbox(
 
 
 def _wiring(config_path: str) -> Wiring:
-    return Wiring(Settings(config=config_path), environment())
+    return Wiring(settings.load(config=config_path), settings.environment())
 
 
 def _source(wiring: Wiring, name: str | None) -> tuple[Config, SourceConfig]:

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -13,10 +14,12 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Table
 from rich.text import Text
 
-from snowmelt.errors import SnowmeltError
+from snowmelt.errors import ConfigError, SnowmeltError
 from snowmelt.monitor import Monitor, RunProgress, TableProgress
 
 REFRESH_SECONDS = 0.5
+
+_logger = logging.getLogger("snowmelt")
 _STANDARD_KEYS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 _PIPE_WIDTH = 200
@@ -24,10 +27,10 @@ _PIPE_WIDTH = 200
 
 def _console(*, stderr: bool = False) -> Console:
     """A console that fits its terminal, and cuts nothing off where there is none."""
-    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
-    return (
-        console if console.is_terminal else Console(stderr=stderr, highlight=False, soft_wrap=True, width=_PIPE_WIDTH)
-    )
+    # Names of tables may hold brackets and colons, which are no markup and no emoji.
+    plain = partial(Console, stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = plain()
+    return console if console.is_terminal else plain(width=_PIPE_WIDTH)
 
 
 out = _console()
@@ -59,12 +62,25 @@ class JsonFormatter(logging.Formatter):
 
 def set_up_logging(level: str | None, *, as_json: bool) -> None:
     """Log lines on stderr; on a terminal, where the progress is seen, only what needs attention."""
-    logger = logging.getLogger("snowmelt")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if as_json else LineFormatter())
-    logger.handlers[:] = [handler]
-    logger.propagate = False
-    logger.setLevel(level or ("WARNING" if err.is_terminal else "INFO"))
+    _logger.handlers[:] = [handler]
+    _logger.propagate = False
+    _logger.setLevel(level or ("WARNING" if err.is_terminal else "INFO"))
+
+
+def show_error(error: SnowmeltError) -> None:
+    """The error on stderr: a line, and one for each problem if there are several; JSON where log lines are."""
+    problems = error.problems if isinstance(error, ConfigError) else ()
+    if any(isinstance(handler.formatter, JsonFormatter) for handler in _logger.handlers):
+        _logger.error(error.message, extra={"error_code": error.code, "problems": list(problems)})
+        return
+    if len(problems) < 2:
+        err.print(f"{error.code}: {error.message}")
+        return
+    err.print(f"{error.code}: {error.message.removesuffix('; '.join(('', *problems)))}:")
+    for problem in problems:
+        err.print(f"  {problem}")
 
 
 @contextmanager
@@ -75,9 +91,9 @@ def live_progress(monitor: Monitor, run_id: str) -> Iterator[None]:
         return
     stop = threading.Event()
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>4.0f} %"),
+        TextColumn("{task.percentage:>4.0f} %", markup=False),
         _RowsColumn(),
         TimeRemainingColumn(compact=True),
         console=err,
@@ -142,7 +158,7 @@ def show_tables(tables: Sequence[TableProgress], title: str) -> None:
     out.print(grid)
     for t in tables:
         if t.error:
-            out.print(f"{t.table}: {t.error}", markup=False)
+            out.print(f"{t.table}: {t.error}")
 
 
 def show_runs(runs: Sequence[RunProgress]) -> None:

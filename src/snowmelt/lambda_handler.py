@@ -7,20 +7,19 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from snowmelt import actions
+from snowmelt import actions, settings
 from snowmelt.deadline import Deadline
 from snowmelt.errors import SnowmeltError
-from snowmelt.settings import Settings, environment
 from snowmelt.wiring import Wiring
 
-logger = Logger(service="snowmelt", level=Settings().log_level)
+logger = Logger(service="snowmelt", level=settings.load().log_level)
 """Every logger of the package is its child, and so writes the same one JSON line per event."""
 
 
 @cache
 def _wiring() -> Wiring:
     """What this execution environment builds once and keeps while it is warm."""
-    return Wiring(Settings(), environment())
+    return Wiring(settings.load(), settings.environment())
 
 
 def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
@@ -40,6 +39,8 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
 
 
 def _log_keys(event: Mapping[str, Any], context: LambdaContext) -> dict[str, object]:
+    if not isinstance(event, Mapping):
+        return {"request_id": context.aws_request_id}
     item = event.get("item")
     keys = {
         "action": event.get("action"),

@@ -69,6 +69,9 @@ class TableName(Value):
         return f"{self.schema_name}.{self.name}"
 
 
+LoadMode = Literal["copy", "upsert", "insert_only"]
+
+
 class TablePlan(Value):
     """All that is decided about a table before its first row moves; frozen in the store for the run's life."""
 
@@ -79,6 +82,11 @@ class TablePlan(Value):
     columns: tuple[ColumnPlan, ...]
     statement: str
     strategy: Literal["one_scan"] = "one_scan"
+    load_mode: LoadMode = "copy"
+    key: tuple[str, ...] = ()
+    """Target columns that identify a row; what upsert and insert-only need, and COPY falls back on."""
+    target_watermark: str | None = None
+    """Target column that tells the newer of two rows with the same key."""
     truncate_onstart: bool
     append: bool
     batch_size: int

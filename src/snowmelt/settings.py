@@ -3,8 +3,10 @@
 import os
 from collections.abc import Mapping
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from snowmelt.errors import ConfigError
 
 
 class Settings(BaseSettings):
@@ -19,6 +21,15 @@ class Settings(BaseSettings):
     secret_id: str | None = None
     """A Secrets Manager secret: a JSON object of environment variables that fill what the environment lacks."""
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+
+def load(**given: str) -> Settings:
+    """The settings, ``given`` ones before those of the environment; ConfigError names the variables that are wrong."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        wrong = [f"SNOWMELT_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+    raise ConfigError("the environment is not right", wrong)
 
 
 def environment() -> Mapping[str, str]:

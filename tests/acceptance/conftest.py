@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from acceptance.world import World
 
+from acceptance.world import World
 from snowmelt.local.postgres import LocalPostgres
 from snowmelt.local.snowflake import LocalSnowflake
 

@@ -1,18 +1,91 @@
-"""A table that takes longer than an invocation may."""
+"""A table that takes longer than an invocation may: many invocations load it, and none is killed."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from acceptance.world import World
+from snowmelt.local.aws import Execution, LocalAws
+
+FIRST_ROWS = (0, 500, 1_500, 3_500, 7_500, 15_500, 31_500)
+"""Where each result batch of a big table begins."""
 
 
-def test_x(world: World) -> None:
-    world.add_table("entries", 31500, truncate_onstart=True)
-    world.configure(batch_size=4000, parallel_threads=2)
-    with world.aws() as aws:
-        ex = aws.step_functions.run({"source_name": "ledger"})
-        print(ex)
-        print(aws.functions.statistics())
+def test_a_table_that_needs_half_a_minute_is_loaded_by_invocations_of_five_seconds(
+    world: World, record_property: Callable[[str, object], None]
+) -> None:
+    rows = 48_500
+    world.add_table("entries", rows, truncate_onstart=True)
+    world.configure(batch_size=1000, parallel_threads=1, lambda_timeout_buffer_seconds=3.2)
+    # 49 chunks, and all but the first download a batch.
+    world.snowflake.set_delays(batch_seconds=0.7)
+    with world.aws(timeout_seconds=5, concurrency=2) as aws:
+        execution = aws.step_functions.run()
+
+        assert execution.status == "SUCCEEDED", execution.cause
+        counted = aws.functions.statistics()
+        assert (counted.time_outs, counted.exit_errors, counted.errors) == (0, 0, 0)
+        _record(record_property, world, aws, execution)
     assert world.equal("entries")
-    print(world.scans(), [world.snowflake.downloads(q) for q in world.scans()])
-    for c in world.chunks():
-        print(c["chunk_id"], c["status"], c["actual_rows"], c["reads"], c["attempts"])
-    r = world.cli("migrate", "--config", str(world.config))
-    print(r)
+    (run,) = world.runs()
+    assert run["status"] == "completed"
+    assert run["rounds"] >= 5
+    assert counted.invocations >= 40
+    done = world.chunks("completed")
+    assert sum((c["completed_at"] - c["started_at"]).total_seconds() for c in done) > 30
+    assert {c["attempts"] for c in done} == {1}
+    assert covered(done) == [(0, rows)]
+    assert {c["status"] for c in world.chunks()} <= {"completed", "superseded"}
+    assert len(world.scans()) == 1
+
+
+def test_a_chunk_that_does_not_fit_in_an_invocation_is_split_by_the_next_plan(
+    world: World, record_property: Callable[[str, object], None]
+) -> None:
+    world.add_table("entries", 7_500, truncate_onstart=True)
+    world.configure(batch_size=7_500, parallel_threads=2, lambda_timeout_buffer_seconds=2)
+    # One chunk of four batches, of which three are downloaded: as long as an invocation may work, and sign-in comes first.
+    world.snowflake.set_delays(batch_seconds=1.0)
+    with world.aws(timeout_seconds=5, concurrency=3) as aws:
+        execution = aws.step_functions.run()
+
+        assert execution.status == "SUCCEEDED", execution.cause
+        counted = aws.functions.statistics()
+        assert (counted.time_outs, counted.exit_errors, counted.errors) == (0, 0, 0)
+        _record(record_property, world, aws, execution)
+    assert world.equal("entries")
+    whole, *parts = world.chunks()
+    assert (whole["status"], whole["estimated_rows"], whole["error_code"]) == ("superseded", 7_500, "TooLong")
+    assert whole["attempts"] == 0
+    done = [part for part in parts if part["status"] == "completed"]
+    assert len(done) >= 4
+    assert {part["attempts"] for part in done} == {1}
+    assert covered(done) == [(0, 7_500)]
+
+
+def covered(chunks: Sequence[dict[str, Any]]) -> list[tuple[int, int]]:
+    """The rows of the scan's result that the chunks read, as half-open ranges; neighbours are joined."""
+    joined: list[tuple[int, int]] = []
+    for start, rows in sorted(
+        (FIRST_ROWS[c["reads"]["first_batch"]] + c["reads"]["offset"], c["actual_rows"]) for c in chunks
+    ):
+        if joined and joined[-1][1] == start:
+            joined[-1] = (joined[-1][0], start + rows)
+        else:
+            joined.append((start, start + rows))
+    return joined
+
+
+def _record(record_property: Callable[[str, object], None], world: World, aws: LocalAws, execution: Execution) -> None:
+    """Keep the figures with the test's result, and in its output."""
+    ((run,), counted) = world.runs(), aws.functions.statistics()
+    figures = {
+        "rounds": run["rounds"],
+        "invocations": counted.invocations,
+        "time_outs": counted.time_outs,
+        "seconds": round((run["completed_at"] - run["started_at"]).total_seconds(), 1),
+        "events": len(aws.step_functions.history(execution.arn)),
+    }
+    for name, value in figures.items():
+        record_property(name, value)
+    print(json.dumps(figures))  # noqa: T201 - shown by pytest -rP

@@ -17,6 +17,7 @@ import pyarrow as pa
 from psycopg2 import sql
 
 from snowmelt.local.aws import LocalAws
+from snowmelt.local.child_process import start_child
 from snowmelt.local.demo import content
 from snowmelt.local.postgres import Database
 from snowmelt.local.sandbox import Sandbox
@@ -25,8 +26,7 @@ from snowmelt.local.snowflake import LocalSnowflake
 DEFINITION = Path(__file__).parents[2] / "statemachine" / "migration.asl.json"
 SOURCE = "ledger"
 """The one source of the config."""
-Seen = TypeVar("Seen")
-TYPES = {"ID": "NUMBER(18,0)", "AMOUNT": "NUMBER(12,2)", "NOTE": "VARCHAR", "BOOKED": "TIMESTAMP_NTZ"}
+TYPES = {"ID": "NUMBER(18,0)", "AMOUNT": "NUMBER(12,2)", "NOTE": "VARCHAR", "BOOKED": "TIMESTAMP_NTZ(6)"}
 TARGET = sql.SQL("CREATE TABLE {} (id bigint, amount numeric(12,2), note text, booked timestamp)")
 
 
@@ -97,31 +97,29 @@ class World:
             **options,
         )
 
-    def start_cli(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start_deployment(self, storage_url: str) -> "subprocess.Popen[bytes]":
+        """The deployment and one execution in a process of their own; it ends with a line of JSON on stdout."""
+        program = Path(__file__).with_name("deployment.py")
+        options = {"environment": self.environment("s3://snowmelt/store"), "storage_url": storage_url}
+        return self._start(str(program), json.dumps({**options, "log_file": str(self.folder / "function.log")}))
+
+    def start_cli(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """``snowmelt ARGUMENTS`` as a process of its own, its store in the test's folder."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "snowmelt.cli", *arguments],
-            env={
-                "PATH": os.defpath,
-                "HOME": str(self.folder),
-                "SNOWFLAKE_HOME": str(self.folder),
-                **self.environment(str(self.folder / "store")),
-            },
+        return self._start("-m", "snowmelt.cli", *arguments)
+
+    def cli(self, *arguments: str) -> "Ended":
+        """``snowmelt ARGUMENTS`` to its end, whatever its exit code."""
+        return ended(self.start_cli(*arguments))
+
+    def _start(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        here = {"PATH": os.defpath, "HOME": str(self.folder), **self.environment(str(self.folder / "store"))}
+        return start_child(
+            [sys.executable, *arguments],
+            env=here,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
         )
-
-    def cli(self, *arguments: str, timeout_seconds: float = 120.0) -> "subprocess.CompletedProcess[str]":
-        """``snowmelt ARGUMENTS`` to its end, whatever its exit code."""
-        with self.start_cli(*arguments) as process:
-            try:
-                out, err = process.communicate(timeout=timeout_seconds)
-            except BaseException:
-                process.kill()
-                raise
-        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     # --- what became of it ---
 
@@ -148,6 +146,22 @@ class World:
             " ORDER BY run_id, table_id, chunk_id"
         )
         return [chunk for chunk in chunks if status in (None, chunk["status"])]
+
+    def copying(self, table: str, chunk_id: int) -> bool:
+        """Whether a worker is in the middle of that chunk's COPY: some of its rows are in, uncommitted."""
+        found = self.status(
+            "SELECT FROM migration_status.migration_chunk_status c JOIN pg_stat_progress_copy p ON p.pid = c.backend_pid"
+            f" WHERE c.source_table = '{table.upper()}' AND c.chunk_id = {chunk_id} AND c.status = 'running'"
+            " AND p.tuples_processed > 0"
+        )
+        return bool(found)
+
+    def sessions(self) -> int:
+        """Sessions of Snowmelt's in the target database, whoever's."""
+        found = self.status(
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'snowmelt%'"
+        )
+        return len(found)
 
     def status(self, query: str) -> list[dict[str, Any]]:
         """Rows of the status schema; none before it is installed."""
@@ -182,6 +196,29 @@ def _rows(count: int) -> pa.Table:
             ),
         }
     )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended, and what it said."""
+
+    exit_code: int
+    out: str
+    err: str
+
+
+def ended(process: "subprocess.Popen[bytes]", within_seconds: float = 120.0) -> Ended:
+    """Wait for a process of this world's; one that takes too long is killed, and that is a failure."""
+    with process:
+        try:
+            out, err = process.communicate(timeout=within_seconds)
+        except BaseException:
+            process.kill()
+            raise
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+Seen = TypeVar("Seen")
 
 
 def eventually(

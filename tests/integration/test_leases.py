@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 from psycopg2 import sql as compose
 
 from snowmelt.config import PostgresConfig
-from snowmelt.errors import FencedError, HeldError, SnowmeltError, TransientError
+from snowmelt.errors import FencedError, HeldError, TransientError
 from snowmelt.local.postgres import Database
 from snowmelt.models import ColumnPlan, RunPlan, ScanSlice, SourceColumn, TableName, TablePlan, TargetColumn
 from snowmelt.planning import one_scan
@@ -367,6 +367,20 @@ WAYS = {
 }
 
 
+@contextmanager
+def sleeper(scene: Scene) -> Iterator["Worker"]:
+    """A worker whose time is over, although it lives, with a lease on the first chunk.
+
+    While its time lasts, nobody takes a chunk from a living worker unless the whole run is taken.
+    """
+    with scene.session("sleeper") as session:
+        worker = Worker(scene, session, scene.claim(session, 1, seconds=EXPIRED))
+        try:
+            yield worker
+        finally:
+            worker.roll_back()
+
+
 @dataclass
 class Worker:
     """A worker whose every step can be told apart: claim, copy, mark, commit."""
@@ -375,7 +389,7 @@ class Worker:
     session: Session
     lease: Lease | None = None
     marked: bool = False
-    _load: ExitStack | None = field(default=None, repr=False)
+    _load: AbstractContextManager[Cursor] | None = field(default=None, repr=False)
     _cursor: Cursor | None = field(default=None, repr=False)
 
     @property
@@ -385,39 +399,42 @@ class Worker:
     def copy(self) -> None:
         """Send the rows, and keep the transaction open."""
         assert self.lease is not None
-        self._load = ExitStack()
-        self._cursor = self._load.enter_context(self.session.transaction())
-        copy_batches(self._cursor, TARGET, PLAN.columns, [rows_of(self.lease.run_id, self.lease.reads)])
+        self._load = self.session.transaction()
+        self._cursor = cursor = self._load.__enter__()
+        batches = [rows_of(self.lease.run_id, self.lease.reads)]
+        self._within(lambda: copy_batches(cursor, TARGET, PLAN.columns, batches))
 
     def mark(self) -> None:
-        assert self.lease is not None
-        assert self._cursor is not None
-        try:
-            leases.complete(self._cursor, self.lease, rows=self.lease.reads.rows, size_bytes=1)
-        except BaseException:
-            self.roll_back()
-            raise
+        lease, cursor = self.lease, self._cursor
+        assert lease is not None
+        assert cursor is not None
+        self._within(lambda: leases.complete(cursor, lease, leases.Loaded(lease.reads.rows, 1, "copy", inserted=lease.reads.rows)))
         self.marked = True
 
     def commit(self) -> None:
         assert self._load is not None
         load, self._load, self.lease, self.marked = self._load, None, None, False
-        load.close()
+        load.__exit__(None, None, None)
 
     def roll_back(self) -> None:
-        load, self._load, self.marked = self._load, None, False
-        if load is not None:
-            try:
-                load.__exit__(_Undone, _Undone(), None)
-            except (_Undone, SnowmeltError):
-                pass
+        with suppress(_Undone, TransientError):
+            self._within(_undo)
+
+    def _within(self, do: Callable[[], object]) -> None:
+        """Do it in the transaction that is open, which its failure ends."""
+        try:
+            do()
+        except BaseException as error:
+            load, self._load, self.marked = self._load, None, False
+            if load is not None:
+                load.__exit__(type(error), error, error.__traceback__)
+            raise
 
     def step(self, do: Callable[[], None]) -> bool:
         """Do it; False when the worker finds that it has lost its chunk or its session."""
         try:
             do()
         except LOST:
-            self.roll_back()
             self.lease = None
             return False
         return True
@@ -427,15 +444,17 @@ class _Undone(Exception):  # noqa: N818
     """Why a transaction is rolled back."""
 
 
+def _undo() -> None:
+    raise _Undone
+
+
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 @pytest.mark.parametrize("stage", ["before its first row", "in the middle of its rows"])
 def test_a_worker_that_wakes_up_after_its_chunk_was_taken_cannot_commit(
     scene: Scene, planner: Session, way: Way, stage: str
 ) -> None:
     scene.begin(planner)
-    with scene.session("zombie") as session:
-        # Given up at once, or after its time: the living planner of a run never takes a chunk from a living worker.
-        zombie = Worker(scene, session, scene.claim(session, 1, seconds=EXPIRED))
+    with sleeper(scene) as zombie:
         if stage == "in the middle of its rows":
             zombie.copy()
 
@@ -458,16 +477,14 @@ def test_the_fence_alone_holds_where_a_session_cannot_be_ended(
 ) -> None:
     monkeypatch.setattr(leases, "end_sessions", lambda session, rows: None)
     scene.begin(planner)
-    with scene.session("zombie") as session:
-        zombie = Worker(scene, session, scene.claim(session, 1, seconds=EXPIRED))
+    with sleeper(scene) as zombie:
         zombie.copy()
 
         way(scene, planner)
 
-        assert session.alive
         with pytest.raises(FencedError):
             zombie.mark()
-        assert session.alive()
+        assert zombie.session.alive()
     scene.check()
 
 
@@ -476,8 +493,7 @@ def test_a_worker_that_sleeps_between_its_mark_and_its_commit_is_taken_from_and_
     scene: Scene, planner: Session, way: Way
 ) -> None:
     scene.begin(planner)
-    with scene.session("zombie") as session:
-        zombie = Worker(scene, session, scene.claim(session, 1, seconds=EXPIRED))
+    with sleeper(scene) as zombie:
         zombie.copy()
         zombie.mark()
 
@@ -703,7 +719,6 @@ def test_workers_at_the_same_time_with_planners_that_take_from_them_load_every_r
                 scene.resume(planner, f"execution {turn}")
             else:
                 scene.free_dead(planner)
-            scene.check_marks_in_one_snapshot() if hasattr(scene, "check_marks_in_one_snapshot") else None
     finally:
         stop.set()
         for worker in workers:

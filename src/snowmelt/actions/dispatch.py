@@ -1,5 +1,6 @@
 """From an event to the action it names."""
 
+import json
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -34,12 +35,14 @@ def run(event: Mapping[str, Any], wiring: Wiring, deadline: Deadline) -> dict[st
 
 def parse(event: Mapping[str, Any]) -> Event:
     """The event as a value; ConfigError names every field that is wrong."""
+    if not isinstance(event, Mapping):
+        raise ConfigError(f"the event is not a JSON object, but {json.dumps(event)[:100]}")
     # Callers of StartExecution write null for what they leave out.
     given = {key: value for key, value in event.items() if value is not None}
     action = given.get("action")
     if action not in ACTIONS:
         raise ConfigError(
-            f"event.action is {action!r}{_suggestion(str(action))}; it must be one of {', '.join(ACTIONS)}"
+            f"event.action is {json.dumps(action)[:100]}{_suggestion(str(action))}; it must be one of {', '.join(ACTIONS)}"
         )
     try:
         return _EVENTS.validate_python(given)

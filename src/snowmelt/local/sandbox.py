@@ -48,11 +48,18 @@ def run(*, load: Path | None, into: str, env_file: Path | None, directory: Path 
                 console.err.print(f'loaded {rows:,} rows into {database}.{schema}."{table}"', markup=False)
         lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in sandbox.environment().items())
         if env_file is not None:
-            env_file.write_text(lines, encoding="utf-8")
+            _write(env_file, lines)
         console.out.print(lines, end="", markup=False)
         console.err.print("both servers run; put these lines into the .env beside your config. Ctrl-C stops them.")
         _wait_for_signal()
         console.err.print("stopping")
+
+
+def _write(env_file: Path, lines: str) -> None:
+    try:
+        env_file.write_text(lines, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--env-file {env_file} cannot be written: {error.strerror}; name another file") from error
 
 
 def _wait_for_signal() -> None:

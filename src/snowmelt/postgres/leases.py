@@ -8,12 +8,12 @@ transaction that does it, so a worker that wakes up late finds nothing to hold a
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from snowmelt import sql
 from snowmelt.errors import FencedError, HeldError
-from snowmelt.models import ScanSlice
+from snowmelt.models import LoadMode, ScanSlice
 from snowmelt.postgres.session import Cursor, Row, Session, fetch_one
 
 GRACE_SECONDS = 5.0
@@ -73,7 +73,20 @@ def claim(session: Session, *, run_id: str, table_id: int, chunk_id: int, second
     )
 
 
-def complete(cursor: Cursor, lease: Lease, *, rows: int, size_bytes: int) -> None:
+@dataclass(frozen=True)
+class Loaded:
+    """What a load did with a chunk: ``rows`` were read, and the four counts after it add up to them."""
+
+    rows: int
+    size_bytes: int
+    load_mode: LoadMode
+    inserted: int
+    updated: int = 0
+    unchanged: int = 0
+    deduplicated: int = 0
+
+
+def complete(cursor: Cursor, lease: Lease, loaded: Loaded) -> None:
     """Mark the chunk as in, in the transaction that loaded it; FencedError when the lease is no longer valid."""
     held = fetch_one(
         cursor,
@@ -86,7 +99,7 @@ def complete(cursor: Cursor, lease: Lease, *, rows: int, size_bytes: int) -> Non
         raise FencedError(
             f"run {lease.run_id}, {lease}: its table has moved on; the rows of this attempt are rolled back"
         )
-    marked = fetch_one(cursor, sql.query("complete_chunk"), **lease._key, rows=rows, size_bytes=size_bytes)
+    marked = fetch_one(cursor, sql.query("complete_chunk"), **lease._key, **asdict(loaded))
     if marked is None:
         raise FencedError(
             f"run {lease.run_id}, {lease}: it was given to another worker; the rows of this attempt are rolled back"
@@ -158,6 +171,14 @@ def free_all(session: Session, run_id: str) -> int:
             max_attempts=2**31 - 1,
         )
     return len(rows)
+
+
+def terminate_workers(cursor: Cursor, run_id: str) -> None:
+    """Tell every worker session of the run to end, in the transaction that is about to fence them.
+
+    A worker that fell asleep between its mark and its commit holds its table's row, and no fence could be set.
+    """
+    cursor.execute(sql.query("terminate_workers"), {"run_id": run_id})
 
 
 def end_sessions(session: Session, rows: Sequence[Row]) -> None:

@@ -6,33 +6,25 @@ import pyarrow as pa
 
 from snowmelt.errors import DataError
 from snowmelt.models import TablePlan
-from snowmelt.postgres import leases, tables
+from snowmelt.postgres import leases, merge, tables
 from snowmelt.postgres.copy import CopyResult, copy_batches
-from snowmelt.postgres.leases import Lease
-from snowmelt.postgres.session import Session
+from snowmelt.postgres.leases import Lease, Loaded
+from snowmelt.postgres.session import Cursor, Session
+
+Batches = Iterable[pa.RecordBatch]
 
 
 def load_chunk(
-    session: Session,
-    lease: Lease,
-    plan: TablePlan,
-    batches: Iterable[pa.RecordBatch],
-    *,
-    check: Callable[[], None],
-) -> CopyResult:
-    """Copy the rows in and mark the chunk completed; either both are committed or neither is.
+    session: Session, lease: Lease, plan: TablePlan, batches: Batches, *, check: Callable[[], None]
+) -> Loaded:
+    """Bring the rows in as the plan says and mark the chunk completed; either both are committed or neither is.
 
-    ``check`` is called on the way and may raise to end the attempt. FencedError when the lease is no longer valid.
+    ``check`` is called on the way and may raise to end the attempt. FencedError when the lease is no longer valid;
+    DuplicateKeyError when COPY meets a key that is there already.
     """
-    with session.transaction() as cursor:
-        copied = copy_batches(cursor, plan.target, plan.columns, batches, check=check)
-        if copied.rows != lease.reads.rows:
-            raise DataError(
-                f"table {plan.source}, {lease}: {copied.rows} rows were read where {lease.reads.rows} were planned; "
-                "nothing of it was kept"
-            )
-        leases.complete(cursor, lease, rows=copied.rows, size_bytes=copied.size_bytes)
-    return copied
+    if plan.load_mode == "copy":
+        return _copy(session, lease, plan, batches, check)
+    return _merge(session, lease, plan, batches, check)
 
 
 def refuse_changed_target(session: Session, plan: TablePlan) -> None:
@@ -50,3 +42,43 @@ def refuse_changed_target(session: Session, plan: TablePlan) -> None:
                 f"{'is gone' if there is None else 'has another type'} since the run was planned; "
                 "undo the change, or start again with no_resume"
             )
+
+
+def _copy(session: Session, lease: Lease, plan: TablePlan, batches: Batches, check: Callable[[], None]) -> Loaded:
+    with session.transaction() as cursor:
+        copied = copy_batches(cursor, plan.target, plan.columns, batches, check=check)
+        _refuse_other_count(lease, plan, copied)
+        loaded = Loaded(copied.rows, copied.size_bytes, "copy", inserted=copied.rows)
+        leases.complete(cursor, lease, loaded)
+    return loaded
+
+
+def _merge(session: Session, lease: Lease, plan: TablePlan, batches: Batches, check: Callable[[], None]) -> Loaded:
+    merge.create_staging(session, plan)
+    with session.transaction() as cursor:
+        loaded = _merge_in(cursor, lease, plan, batches, check)
+        leases.complete(cursor, lease, loaded)
+    return loaded
+
+
+def _merge_in(cursor: Cursor, lease: Lease, plan: TablePlan, batches: Batches, check: Callable[[], None]) -> Loaded:
+    copied = copy_batches(cursor, merge.staging_name(plan), plan.columns, batches, check=check)
+    _refuse_other_count(lease, plan, copied)
+    merged = merge.merge(cursor, plan, rows=copied.rows)
+    return Loaded(
+        rows=copied.rows,
+        size_bytes=copied.size_bytes,
+        load_mode=plan.load_mode,
+        inserted=merged.inserted,
+        updated=merged.updated,
+        unchanged=merged.unchanged,
+        deduplicated=merged.deduplicated,
+    )
+
+
+def _refuse_other_count(lease: Lease, plan: TablePlan, copied: CopyResult) -> None:
+    if copied.rows != lease.reads.rows:
+        raise DataError(
+            f"table {plan.source}, {lease}: {copied.rows} rows were read where {lease.reads.rows} were planned; "
+            "nothing of it was kept"
+        )

@@ -35,6 +35,10 @@ class UnreachableError(AccessError):
     """PostgreSQL did not answer. At the start of a run that is a mistake; in the middle of one it may pass."""
 
 
+class DuplicateKeyError(DataError):
+    """A row's key is in the table already, or twice among the rows that were sent."""
+
+
 class Session:
     """A connection in autocommit, with transactions where they are asked for.
 
@@ -175,7 +179,7 @@ _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
     "42P01": (DataError, "create the table, or mend its name in the config"),
     "42703": (DataError, "the table was changed since the run was planned: start again with no_resume"),
     "3F000": (ConfigError, "create the schema, or mend target_pg_schema"),
-    "23505": (DataError, "look for the duplicates in the source, or drop the unique index while loading"),
+    "23505": (DuplicateKeyError, "look for the duplicates in the source, or drop the unique index while loading"),
     "23502": (DataError, "the source has NULL where the target forbids it"),
     "23503": (DataError, "load the referenced table first, or drop the foreign key while loading"),
     "23514": (DataError, "the source has rows that the target's CHECK forbids"),

@@ -209,6 +209,7 @@ def _dead_holders(cursor: Cursor, targets: Sequence[TableName], execution_state:
 
 
 def _abandon(cursor: Cursor, run_id: str, reason: str) -> None:
+    leases.terminate_workers(cursor, run_id)
     for name in ("abandon_tables", "abandon_run"):
         cursor.execute(sql.query(name), {"run_id": run_id, "reason": reason})
     cursor.execute(sql.query("end_drivers"), {"run_id": run_id})
@@ -239,6 +240,7 @@ def resume_run(session: Session, run: KnownRun, driver: Driver, execution_state:
         if row["status"] not in ("running", "failed"):
             raise HeldError(f"run {run.run_id} was just ended: it is {row['status']}")
         _refuse_lost_targets(cursor, run.run_id)
+        leases.terminate_workers(cursor, run.run_id)
         cursor.execute(sql.query("fence_run"), {"run_id": run.run_id})
         for name in ("reopen_tables", "reopen_chunks", "reopen_run", "end_drivers"):
             cursor.execute(sql.query(name), {"run_id": run.run_id})

@@ -29,6 +29,8 @@ FOR SHARE
 -- The mark that the chunk's rows are in; commits with them. No row when the lease is no longer valid.
 UPDATE migration_status.migration_chunk_status
 SET status = 'completed', completed_at = clock_timestamp(), actual_rows = %(rows)s, size_bytes = %(size_bytes)s,
+    load_mode = %(load_mode)s, inserted_rows = %(inserted)s, updated_rows = %(updated)s,
+    unchanged_rows = %(unchanged)s, deduplicated_rows = %(deduplicated)s,
     lease_token = NULL, lease_until = NULL
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
   AND lease_token = %(lease_token)s::uuid AND status = 'running'
@@ -71,6 +73,12 @@ ORDER BY c.table_id, c.chunk_id
 -- End the session a lease is bound to, and no other that was given the same pid.
 SELECT pg_terminate_backend(a.pid) AS ended FROM pg_stat_activity a
 WHERE a.pid = %(backend_pid)s AND a.backend_start = %(backend_start)s AND a.pid <> pg_backend_pid()
+
+-- name: terminate_workers
+-- End every session that a lease of the run is bound to.
+SELECT pg_terminate_backend(a.pid) AS ended FROM pg_stat_activity a
+JOIN migration_status.migration_chunk_status c ON a.pid = c.backend_pid AND a.backend_start = c.backend_start
+WHERE c.run_id = %(run_id)s AND c.status = 'running' AND a.pid <> pg_backend_pid()
 
 -- name: backends_alive
 -- How many of these sessions are still there.

@@ -78,7 +78,12 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_chunk_status (
                    CHECK (status IN ('pending', 'running', 'completed', 'failed', 'superseded')),
     reads          jsonb       NOT NULL,                -- which rows of the source
     estimated_rows bigint      NOT NULL,
-    actual_rows    bigint,
+    actual_rows    bigint,                              -- read, and each of them accounted for below
+    load_mode      text CHECK (load_mode IN ('copy', 'upsert', 'insert_only')),
+    inserted_rows  bigint,
+    updated_rows   bigint,
+    unchanged_rows bigint,                              -- there already with the same values, or newer
+    deduplicated_rows bigint,                           -- gave way to a newer row of the same key in the same chunk
     size_bytes     bigint,
     rejected_rows  bigint      NOT NULL DEFAULT 0,
     attempts       integer     NOT NULL DEFAULT 0,

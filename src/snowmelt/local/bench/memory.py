@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from snowmelt import console
-from snowmelt.errors import DataError, StalledError
+from snowmelt.errors import DataError
 from snowmelt.local.aws import LocalAws
 from snowmelt.local.bench import mixed_table
 from snowmelt.local.bench.figures import Figure
@@ -51,12 +51,7 @@ def _peak_mb(sandbox: Sandbox, definition: Path, rows: int) -> float:
 
 
 def _run(aws: LocalAws) -> None:
-    execution = aws.step_functions.start_execution({"source_name": mixed_table.SOURCE_NAME, "no_resume": True})
-    until = time.monotonic() + MOST_SECONDS
-    while aws.step_functions.describe(execution).running:
-        if time.monotonic() > until:
-            raise StalledError(f"the execution did not end within {MOST_SECONDS:g} s; look at the function's log")
-        time.sleep(0.1)
-    ended = aws.step_functions.describe(execution)
+    event = {"source_name": mixed_table.SOURCE_NAME, "no_resume": True}
+    ended = aws.step_functions.run(event, timeout_seconds=MOST_SECONDS)
     if ended.status != "SUCCEEDED":
         raise DataError(f"the execution {ended.status}: {ended.error}: {ended.cause}")

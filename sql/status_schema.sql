@@ -1,0 +1,1 @@
+../src/snowmelt/sql/status_schema.sql

@@ -1,0 +1,181 @@
+"""Bring a chunk into a table that holds rows already: through a staging table, leaving unchanged rows untouched.
+
+Rows are copied into a temporary table and merged from there in one statement. A row that is there with the same
+values is found by a join and never touched: ``ON CONFLICT DO UPDATE`` alone would write it again, to the table and to
+the write-ahead log. What remains is inserted in the order of the key, so that parallel merges do not deadlock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg2 import sql as compose
+
+from snowmelt.errors import DataError
+from snowmelt.models import TableName, TablePlan
+from snowmelt.postgres.session import Cursor, Session, fetch, fetch_one
+from snowmelt.postgres.tables import identifier
+
+_JSON = ("json", "jsonb")
+_SAMPLE = 3
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What became of a chunk's rows; the four add up to the rows that were read."""
+
+    inserted: int
+    updated: int
+    unchanged: int
+    deduplicated: int
+
+
+def staging_name(plan: TablePlan) -> TableName:
+    """The staging table of this session for the table."""
+    return TableName(schema_name="pg_temp", name=f"snowmelt_staging_{plan.table_id}")
+
+
+def create_staging(session: Session, plan: TablePlan) -> None:
+    """Make the staging table, once per session: thousands of temporary tables would bloat the catalog."""
+    session.run(
+        compose.SQL(
+            "CREATE TEMP TABLE IF NOT EXISTS {} ON COMMIT DELETE ROWS AS SELECT {} FROM {} WITH NO DATA"
+        ).format(
+            compose.Identifier(staging_name(plan).name),
+            _list(_columns(plan)),
+            identifier(plan.target),
+        )
+    )
+
+
+def merge(cursor: Cursor, plan: TablePlan, *, rows: int) -> Merged:
+    """Bring the staged rows into the target, by the plan's key; what became of them.
+
+    Of rows with the same key the one with the newest watermark counts. DataError when a key holds NULL, or when there
+    is no watermark to choose by.
+    """
+    _refuse_null_keys(cursor, plan)
+    counted = fetch(cursor, _statement(plan))[0]
+    distinct, inserted, updated = counted["distinct_rows"], counted["inserted"], counted["updated"]
+    if distinct != rows and plan.target_watermark is None:
+        raise DataError(
+            f"table {plan.source}: {rows - distinct} rows of the chunk have a key that another row has too, and no "
+            f"watermark says which is newer: {_duplicates(cursor, plan)}; mend uniqueness_columns or the source, "
+            "or name source_watermark and target_watermark"
+        )
+    return Merged(
+        inserted=inserted,
+        updated=updated,
+        unchanged=distinct - inserted - updated,
+        deduplicated=rows - distinct,
+    )
+
+
+def _refuse_null_keys(cursor: Cursor, plan: TablePlan) -> None:
+    query = compose.SQL("SELECT count(*) AS rows FROM {} WHERE {}").format(
+        identifier(staging_name(plan)),
+        compose.SQL(" OR ").join(compose.SQL("{} IS NULL").format(compose.Identifier(k)) for k in plan.key),
+    )
+    found = fetch_one(cursor, query)
+    if found and found["rows"]:
+        raise DataError(
+            f"table {plan.source}: {found['rows']} rows of the chunk have NULL in {', '.join(plan.key)}, by which they "
+            "could never be found again; exclude them by source_filter, or mend uniqueness_columns"
+        )
+
+
+def _statement(plan: TablePlan) -> compose.Composed:
+    """Newest of each key → those that are new or differ → insert or update; the counts of each step."""
+    columns, key = _columns(plan), plan.key
+    others = [c for c in columns if c not in key]
+    newer = _newer(plan, "n", "t")
+    wanted = compose.SQL("t.{} IS NULL").format(compose.Identifier(key[0]))
+    if plan.load_mode == "upsert" and others:
+        wanted = compose.SQL("{} OR ({} AND {})").format(wanted, newer, _differs(plan, others, "n", "t"))
+    return compose.SQL(
+        """
+        WITH newest AS MATERIALIZED (
+            SELECT DISTINCT ON ({key}) {columns} FROM {staging} ORDER BY {order}
+        ), wanted AS (
+            SELECT {n_columns} FROM newest n LEFT JOIN {target} t ON {same_key} WHERE {wanted} ORDER BY {n_key}
+        ), written AS (
+            INSERT INTO {target} AS t ({columns}) SELECT {columns} FROM wanted
+            ON CONFLICT ({key}) DO {conflict}
+            RETURNING (xmax = 0) AS is_new
+        )
+        SELECT (SELECT count(*) FROM newest) AS distinct_rows,
+               (SELECT count(*) FROM written WHERE is_new) AS inserted,
+               (SELECT count(*) FROM written WHERE NOT is_new) AS updated
+        """
+    ).format(
+        key=_list(key),
+        columns=_list(columns),
+        staging=identifier(staging_name(plan)),
+        target=identifier(plan.target),
+        order=_order(plan),
+        n_columns=_list(columns, "n"),
+        n_key=_list(key, "n"),
+        same_key=compose.SQL(" AND ").join(compose.SQL("t.{0} = n.{0}").format(compose.Identifier(k)) for k in key),
+        wanted=wanted,
+        conflict=_conflict(plan, others),
+    )
+
+
+def _conflict(plan: TablePlan, others: Sequence[str]) -> compose.Composable:
+    """What happens to a row whose key arrived between the join and the insert."""
+    if plan.load_mode == "insert_only" or not others:
+        return compose.SQL("NOTHING")
+    return compose.SQL("UPDATE SET {} WHERE {} AND {}").format(
+        compose.SQL(", ").join(compose.SQL("{0} = excluded.{0}").format(compose.Identifier(c)) for c in others),
+        _newer(plan, "excluded", "t"),
+        _differs(plan, others, "excluded", "t"),
+    )
+
+
+def _newer(plan: TablePlan, new: str, old: str) -> compose.Composable:
+    """Whether the new row may replace the old one: late arrivals never undo a later change."""
+    if plan.target_watermark is None:
+        return compose.SQL("true")
+    mark = compose.Identifier(plan.target_watermark)
+    return compose.SQL("({old}.{mark} IS NULL OR {new}.{mark} >= {old}.{mark})").format(
+        old=compose.Identifier(old), new=compose.Identifier(new), mark=mark
+    )
+
+
+def _differs(plan: TablePlan, columns: Sequence[str], new: str, old: str) -> compose.Composable:
+    types = {c.target.name: c.target.type for c in plan.columns}
+
+    def side(name: str) -> compose.Composable:
+        # json has no equality; as jsonb two spellings of one value are equal.
+        values = (
+            compose.SQL("{}.{}::jsonb" if types[c] in _JSON else "{}.{}").format(
+                compose.Identifier(name), compose.Identifier(c)
+            )
+            for c in columns
+        )
+        return compose.SQL("ROW({})").format(compose.SQL(", ").join(values))
+
+    return compose.SQL("{} IS DISTINCT FROM {}").format(side(new), side(old))
+
+
+def _order(plan: TablePlan) -> compose.Composable:
+    order = [compose.Identifier(k) for k in plan.key]
+    if plan.target_watermark is None:
+        return compose.SQL(", ").join(order)
+    newest = compose.SQL("{} DESC NULLS LAST").format(compose.Identifier(plan.target_watermark))
+    return compose.SQL(", ").join([*order, newest])
+
+
+def _duplicates(cursor: Cursor, plan: TablePlan) -> str:
+    query = compose.SQL(
+        "SELECT {key} FROM {staging} GROUP BY {key} HAVING count(*) > 1 ORDER BY {key} LIMIT {n}"
+    ).format(key=_list(plan.key), staging=identifier(staging_name(plan)), n=compose.Literal(_SAMPLE))
+    found = [", ".join(f"{k}={v}" for k, v in row.items()) for row in fetch(cursor, query)]
+    return "; ".join(found)
+
+
+def _columns(plan: TablePlan) -> list[str]:
+    return [c.target.name for c in plan.columns]
+
+
+def _list(names: Sequence[str], table: str | None = None) -> compose.Composed:
+    return compose.SQL(", ").join(compose.Identifier(table, n) if table else compose.Identifier(n) for n in names)
