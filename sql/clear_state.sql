@@ -29,9 +29,12 @@ SELECT coalesce(
             WHERE r.run_id = :'run_id'),
            format('there is no run %s', :'run_id')) AS verdict;
 
--- Tables, chunks, executions, saved indexes and rejected rows go with it.
-DELETE FROM migration_status.migration_runs r
-WHERE r.run_id = :'run_id' AND r.status <> 'running'
-  AND NOT EXISTS (SELECT FROM migration_status.saved_indexes s WHERE s.run_id = r.run_id AND s.restored_at IS NULL);
+-- Tables, chunks, executions and rejected rows go with it; its saved indexes, all of them built again, go by name.
+WITH forgotten AS (
+    DELETE FROM migration_status.migration_runs r
+    WHERE r.run_id = :'run_id' AND r.status <> 'running'
+      AND NOT EXISTS (SELECT FROM migration_status.saved_indexes s WHERE s.run_id = r.run_id AND s.restored_at IS NULL)
+    RETURNING r.run_id)
+DELETE FROM migration_status.saved_indexes s USING forgotten f WHERE s.run_id = f.run_id;
 
 COMMIT;

@@ -1,19 +1,17 @@
--- What does the source hold? For a Snowflake worksheet; edit the names. Compare with sql/count_target.sql.
-
-SET source_table = '"NYC"."PUBLIC"."FLIGHTS"';  -- every part in double quotes, exact in case
+-- What does the source hold? For a Snowflake worksheet: edit the names (in double quotes, exact in case), run what you
+-- need. Compare with sql/count_target.sql.
 
 -- 1. Rows as they are now. Add the table's source_filter as a WHERE, if it has one.
-SELECT COUNT(*) AS rows_now FROM IDENTIFIER($source_table);
+SELECT COUNT(*) AS rows_now FROM "NYC"."PUBLIC"."FLIGHTS";
 
 -- 2. Rows that the run read: query_id as migration_status.migration_table_status has it. Works for 24 hours, for the
 --    user who ran it; it is the number that source_rows has in PostgreSQL.
--- SET query_id = '01b2c3d4-0000-0000-0000-000000000000';
--- SELECT COUNT(*) AS rows_read FROM TABLE(RESULT_SCAN($query_id));
+-- SELECT COUNT(*) AS rows_read FROM TABLE(RESULT_SCAN('QUERY_ID'));
 
 -- 3. Rows as they were when the scan began, where the table has Time Travel. Equal to 2 when there is no source_filter.
--- SELECT COUNT(*) AS rows_then FROM IDENTIFIER($source_table) BEFORE(STATEMENT => $query_id);
+-- SELECT COUNT(*) AS rows_then FROM "NYC"."PUBLIC"."FLIGHTS" BEFORE(STATEMENT => 'QUERY_ID');
 
--- 4. Every statement of a run, with what it scanned and how long it took. The tag is on all of them.
+-- 4. Every statement of a run, with how long it took. The tag is on all of them.
 -- SELECT query_id, start_time, total_elapsed_time / 1000 AS seconds, rows_produced, bytes_scanned, error_message
 -- FROM TABLE(INFORMATION_SCHEMA.QUERY_HISTORY(RESULT_LIMIT => 10000))
 -- WHERE TRY_PARSE_JSON(query_tag):run_id::VARCHAR = 'RUN_ID'

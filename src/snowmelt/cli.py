@@ -72,6 +72,9 @@ def migrate(
     no_resume: Annotated[bool, typer.Option("--no-resume", help="Close an unfinished run and start fresh.")] = False,
     resume_run_id: Annotated[str | None, typer.Option("--resume-run-id", help="Finish this run.")] = None,
     tables: Annotated[str | None, typer.Option("--tables", help="Only these tables, separated by commas.")] = None,
+    allow_shrink: Annotated[
+        bool, typer.Option("--allow-shrink", help="Truncate targets even if the source has far fewer rows.")
+    ] = False,
     as_json: AsJson = False,
     log_level: LogLevel = None,
 ) -> None:
@@ -82,6 +85,7 @@ def migrate(
         "source_name": source,
         "no_resume": no_resume,
         "resume_run_id": resume_run_id,
+        "allow_shrink": allow_shrink,
         "tables": None if tables is None else [t.strip() for t in tables.split(",")],
     }
     parsed, found = _source(wiring, source)

@@ -88,6 +88,12 @@ class TablePlan(Value):
     target_watermark: str | None = None
     """Target column that tells the newer of two rows with the same key."""
     truncate_onstart: bool
+    truncated_with: tuple[int, ...] = ()
+    """Tables of the run that foreign keys tie to this one, itself among them: emptied together or not at all."""
+    loads_after: tuple[int, ...] = ()
+    """Tables of the run that this one refers to."""
+    allow_shrink_to: float = 0.5
+    """The part of the target's rows that the source must have for the target to be truncated."""
     append: bool
     batch_size: int
     max_retry_attempts: int
@@ -124,6 +130,10 @@ class ScanSlice(Value):
     rows: int
 
 
+ChunkRead = ScanSlice
+"""What a chunk reads."""
+
+
 class WorkItem(Value):
     """Chunks of one table that one invocation is given."""
 
@@ -154,6 +164,7 @@ class ValidateConfigEvent(Value):
     resume_run_id: str | None = None
     tables: tuple[str, ...] | None = None
     dry_run: bool = False
+    allow_shrink: bool = False
     execution_id: str = Field(min_length=1)
 
 

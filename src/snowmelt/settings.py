@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Mapping
+from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from snowmelt.errors import ConfigError
@@ -20,15 +21,15 @@ class Settings(BaseSettings):
     """Where manifests, plans and reports go: ``s3://bucket[/prefix]``, or a folder on this machine."""
     secret_id: str | None = None
     """A Secrets Manager secret: a JSON object of environment variables that fill what the environment lacks."""
-    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
 
-def load(**given: str) -> Settings:
-    """The settings, ``given`` ones before those of the environment; ConfigError names the variables that are wrong."""
+def load(*, config: str | None = None) -> Settings:
+    """The settings, with that config before the environment's; ConfigError names every variable that is wrong."""
     try:
-        return Settings(**given)
+        return Settings() if config is None else Settings(config=config)
     except ValidationError as error:
-        wrong = [f"SNOWMELT_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        wrong = [f"SNOWMELT_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_url=False)]
     raise ConfigError("the environment is not right", wrong)
 
 

@@ -16,7 +16,7 @@ def test_a_table_that_needs_half_a_minute_is_loaded_by_invocations_of_five_secon
 ) -> None:
     rows = 48_500
     world.add_table("entries", rows, truncate_onstart=True)
-    world.configure(batch_size=1000, parallel_threads=1, lambda_timeout_buffer_seconds=3.2)
+    world.configure(batch_size=1000, parallel_threads=1, lambda_timeout_buffer_seconds=3.4)
     # 49 chunks, and all but the first download a batch.
     world.snowflake.set_delays(batch_seconds=0.7)
     with world.aws(timeout_seconds=5, concurrency=2) as aws:
@@ -30,7 +30,7 @@ def test_a_table_that_needs_half_a_minute_is_loaded_by_invocations_of_five_secon
     (run,) = world.runs()
     assert run["status"] == "completed"
     assert run["rounds"] >= 5
-    assert counted.invocations >= 40
+    assert counted.invocations >= 30
     done = world.chunks("completed")
     assert sum((c["completed_at"] - c["started_at"]).total_seconds() for c in done) > 30
     assert {c["attempts"] for c in done} == {1}
@@ -44,7 +44,7 @@ def test_a_chunk_that_does_not_fit_in_an_invocation_is_split_by_the_next_plan(
 ) -> None:
     world.add_table("entries", 7_500, truncate_onstart=True)
     world.configure(batch_size=7_500, parallel_threads=2, lambda_timeout_buffer_seconds=2)
-    # One chunk of four batches, of which three are downloaded: as long as an invocation may work, and sign-in comes first.
+    # One chunk of four batches, of which three are downloaded: that alone takes as long as an invocation may work.
     world.snowflake.set_delays(batch_seconds=1.0)
     with world.aws(timeout_seconds=5, concurrency=3) as aws:
         execution = aws.step_functions.run()

@@ -150,7 +150,8 @@ class World:
     def copying(self, table: str, chunk_id: int) -> bool:
         """Whether a worker is in the middle of that chunk's COPY: some of its rows are in, uncommitted."""
         found = self.status(
-            "SELECT FROM migration_status.migration_chunk_status c JOIN pg_stat_progress_copy p ON p.pid = c.backend_pid"
+            "SELECT c.chunk_id FROM migration_status.migration_chunk_status c"
+            " JOIN pg_stat_progress_copy p ON p.pid = c.backend_pid"
             f" WHERE c.source_table = '{table.upper()}' AND c.chunk_id = {chunk_id} AND c.status = 'running'"
             " AND p.tuples_processed > 0"
         )
@@ -159,7 +160,7 @@ class World:
     def sessions(self) -> int:
         """Sessions of Snowmelt's in the target database, whoever's."""
         found = self.status(
-            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'snowmelt%'"
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'snowmelt%'"
         )
         return len(found)
 
@@ -179,6 +180,10 @@ class World:
         return [query["query_id"] for query in log if query["asynchronous"]]
 
 
+_WIDE = "a ledger whose pages are wide, " * 8
+"""Makes a few hundred rows enough for the encoder to send some."""
+
+
 def _rows(count: int) -> pa.Table:
     """Rows that differ in every column, with NULL, empty and odd values among them."""
     notes = ("", None, "\\N", "NULL", "tab\tand\nline", "Größe ⛄", 'quoted "x", y')
@@ -190,7 +195,7 @@ def _rows(count: int) -> pa.Table:
             "AMOUNT": pa.array(
                 [None if i % 11 == 3 else Decimal(i * 37 - 999) / 100 for i in ids], pa.decimal128(12, 2)
             ),
-            "NOTE": pa.array([f"entry {i}" if i % 5 else notes[i // 5 % len(notes)] for i in ids]),
+            "NOTE": pa.array([f"entry {i} of {_WIDE}" if i % 5 else notes[i // 5 % len(notes)] for i in ids]),
             "BOOKED": pa.array(
                 [None if i % 13 == 5 else began + timedelta(seconds=i) for i in ids], pa.timestamp("us")
             ),

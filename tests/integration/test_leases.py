@@ -5,10 +5,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
@@ -23,21 +23,22 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from psycopg2 import sql as compose
+from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import FencedError, HeldError, TransientError
 from snowmelt.local.postgres import Database
 from snowmelt.models import ColumnPlan, RunPlan, ScanSlice, SourceColumn, TableName, TablePlan, TargetColumn
 from snowmelt.planning import one_scan
-from snowmelt.postgres import leases, status_store
+from snowmelt.postgres import leases, status_store, targets
 from snowmelt.postgres.copy import copy_batches
-from snowmelt.postgres.leases import Lease
+from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.load import load_chunk
 from snowmelt.postgres.session import Cursor, Session
 from snowmelt.postgres.status_store import Driver
 
 TARGET = TableName(schema_name="public", name="target")
-ROWS = 60
+ROWS = 30
 ROWS_PER_CHUNK = 10
 TABLE_ID = 0
 ATTEMPTS = 3
@@ -79,6 +80,8 @@ class Scene:
     """A target, runs that load it one after the other, and what must always be true of both."""
 
     database: Database
+    watcher: Connection
+    """Reads the truth, in statements of their own."""
     opened: int = 0
     run_id: str = ""
 
@@ -115,6 +118,7 @@ class Scene:
             driver=Driver(f"execution-{run_id}", 600),
             snapshot_at=datetime.now(UTC),
             store="store",
+            allow_shrink=False,
             closes=closes,
             execution_state=lambda _: "ended",
         )
@@ -125,13 +129,12 @@ class Scene:
     def start_loading(self, session: Session) -> None:
         """Truncate, and make the chunks of the run claimable."""
         status_store.record_scan(session, self.run_id, TABLE_ID, "query")
-        assert status_store.start_loading(
+        ready = targets.Ready(PLAN, "query", ROWS, tuple(one_scan.plan("query", [ROWS], ROWS_PER_CHUNK)))
+        assert targets.start_loading(
             session,
             self.run_id,
-            PLAN,
-            query_id="query",
-            source_rows=ROWS,
-            chunks=tuple(one_scan.plan("query", [ROWS], ROWS_PER_CHUNK)),
+            [ready],
+            allow_shrink=False,
         )
 
     def begin(self, session: Session) -> str:
@@ -177,41 +180,48 @@ class Scene:
 
     # --- the truth ---
 
-    def rows(self) -> Counter[tuple[str, int]]:
-        return Counter(self.database.rows("SELECT run_id, id FROM target"))
-
-    def marked(self) -> Counter[tuple[str, int]]:
-        """The rows of every chunk that is marked completed, of the run that truncated the target last."""
-        chunks = self.database.rows(
-            "SELECT c.run_id, (reads->>'offset')::integer, (reads->>'rows')::integer"
-            " FROM migration_status.migration_chunk_status c WHERE c.status = 'completed' AND c.run_id ="
-            " (SELECT run_id FROM migration_status.migration_table_status WHERE truncated_at IS NOT NULL"
-            "  ORDER BY truncated_at DESC LIMIT 1)"
-        )
-        return Counter((run_id, i) for run_id, offset, rows in chunks for i in range(offset, offset + rows))
-
     def check(self) -> None:
-        assert self.rows() == self.marked()
+        """The target holds the rows of every chunk that is marked, of the run that truncated it last, and no others."""
+        ((rows, marked),) = self._ask(
+            "SELECT (SELECT array_agg(ARRAY[run_id, id::text]) FROM target),"
+            " (SELECT array_agg(ARRAY[run_id, i::text])"
+            "  FROM (SELECT run_id, reads FROM migration_status.migration_chunk_status WHERE status = 'completed'"
+            "        AND run_id = (SELECT run_id FROM migration_status.migration_table_status"
+            "                      WHERE truncated_at IS NOT NULL ORDER BY truncated_at DESC LIMIT 1)) c,"
+            "  generate_series((reads->>'offset')::integer,"
+            "                  (reads->>'offset')::integer + (reads->>'rows')::integer - 1) i)"
+        )
+        assert Counter(map(tuple, rows or ())) == Counter(map(tuple, marked or ()))
 
     def check_complete(self) -> None:
-        assert self.rows() == Counter((self.run_id, i) for i in range(ROWS))
+        """Every row of the run is there once."""
+        rows = self._ask("SELECT run_id, id FROM target")
+        assert Counter(rows) == Counter((self.run_id, i) for i in range(ROWS))
         self.check()
 
     def chunk(self, chunk_id: int) -> dict[str, Any]:
-        ((status, attempts, token),) = self.database.rows(
-            f"SELECT status, attempts, lease_token FROM migration_status.migration_chunk_status"
-            f" WHERE run_id = '{self.run_id}' AND chunk_id = {chunk_id}"
+        ((status, attempts, held),) = self._ask(
+            "SELECT status, attempts, lease_token IS NOT NULL FROM migration_status.migration_chunk_status"
+            " WHERE run_id = %s AND chunk_id = %s",
+            self.run_id,
+            chunk_id,
         )
-        return {"status": status, "attempts": attempts, "held": token is not None}
+        return {"status": status, "attempts": attempts, "held": held}
+
+    def _ask(self, question: str, *values: object) -> list[tuple[Any, ...]]:
+        with self.watcher.cursor() as cursor:
+            cursor.execute(question, values)
+            return cursor.fetchall()
 
 
 @pytest.fixture
-def scene(database: Database) -> Scene:
+def scene(database: Database) -> Iterator[Scene]:
     database.execute("CREATE TABLE target (run_id text NOT NULL, id bigint NOT NULL)")
-    scene = Scene(database)
-    with scene.session() as session:
-        status_store.install(session)
-    return scene
+    with closing(database.connect()) as watcher:
+        scene = Scene(database, watcher)
+        with scene.session() as session:
+            status_store.install(session)
+        yield scene
 
 
 @pytest.fixture
@@ -396,6 +406,9 @@ class Worker:
     def loading(self) -> bool:
         return self._load is not None
 
+    def claim(self, chunk_id: int, seconds: float) -> None:
+        self.lease = self.scene.try_claim(self.session, chunk_id, seconds=seconds)
+
     def copy(self) -> None:
         """Send the rows, and keep the transaction open."""
         assert self.lease is not None
@@ -408,7 +421,8 @@ class Worker:
         lease, cursor = self.lease, self._cursor
         assert lease is not None
         assert cursor is not None
-        self._within(lambda: leases.complete(cursor, lease, leases.Loaded(lease.reads.rows, 1, "copy", inserted=lease.reads.rows)))
+        loaded = Loaded(lease.reads.rows, size_bytes=1, load_mode="copy", inserted=lease.reads.rows)
+        self._within(lambda: leases.complete(cursor, lease, loaded))
         self.marked = True
 
     def commit(self) -> None:
@@ -475,7 +489,8 @@ def test_a_worker_that_wakes_up_after_its_chunk_was_taken_cannot_commit(
 def test_the_fence_alone_holds_where_a_session_cannot_be_ended(
     scene: Scene, planner: Session, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(leases, "end_sessions", lambda session, rows: None)
+    for ender in ("end_sessions", "terminate_workers"):
+        monkeypatch.setattr(leases, ender, lambda *_: None)
     scene.begin(planner)
     with sleeper(scene) as zombie:
         zombie.copy()
@@ -506,7 +521,8 @@ def test_a_worker_that_sleeps_between_its_mark_and_its_commit_is_taken_from_and_
 def _load_to_the_end(worker: Worker) -> None:
     if not worker.loading:
         worker.copy()
-    worker.mark()
+    if not worker.marked:
+        worker.mark()
     worker.commit()
 
 
@@ -535,7 +551,7 @@ def test_a_table_is_not_finalized_while_one_of_its_chunks_is_held_or_missing(sce
 # --- any order of steps ---------------------------------------------------------------------------------------------
 
 WORKERS = st.integers(0, 2)
-CHUNKS = st.integers(1, 8)
+CHUNKS = st.integers(1, 4)
 
 
 class Interleaving(RuleBasedStateMachine):
@@ -554,38 +570,30 @@ class Interleaving(RuleBasedStateMachine):
 
     # --- workers ---
 
-    @rule(worker=WORKERS, chunk_id=CHUNKS, seconds=st.sampled_from([60.0, 60.0, EXPIRED]))
-    def claim(self, worker: int, chunk_id: int, seconds: float) -> None:
+    @rule(worker=WORKERS, chunk_id=CHUNKS, seconds=st.sampled_from([60.0, EXPIRED]))
+    def take_a_step(self, worker: int, chunk_id: int, seconds: float) -> None:
+        """Claim, copy, mark, commit: whatever comes next for this worker."""
         each = self._awake(worker)
         if each.lease is None:
-            each.step(lambda: setattr(each, "lease", self.scene.try_claim(each.session, chunk_id, seconds=seconds)))
-
-    @rule(worker=WORKERS)
-    def copy(self, worker: int) -> None:
-        each = self.workers[worker]
-        if each.lease is not None and not each.loading:
+            each.step(lambda: each.claim(chunk_id, seconds))
+        elif not each.loading:
             each.step(each.copy)
-
-    @rule(worker=WORKERS)
-    def mark(self, worker: int) -> None:
-        each = self.workers[worker]
-        if each.loading and not each.marked:
+        elif not each.marked:
             each.step(each.mark)
-
-    @rule(worker=WORKERS)
-    def commit(self, worker: int) -> None:
-        each = self.workers[worker]
-        if each.marked:
+        else:
             each.step(each.commit)
 
-    @rule(worker=WORKERS)
-    def load(self, worker: int) -> None:
-        each = self.workers[worker]
-        if each.lease is not None and not each.marked:
+    @rule(worker=WORKERS, chunk_id=CHUNKS, seconds=st.sampled_from([60.0, EXPIRED]))
+    def load(self, worker: int, chunk_id: int, seconds: float) -> None:
+        """Claim unless a chunk is held already, and go to the end with it."""
+        each = self._awake(worker)
+        if each.lease is None:
+            each.step(lambda: each.claim(chunk_id, seconds))
+        if each.lease is not None:
             each.step(lambda: _load_to_the_end(each))
 
     @rule(worker=WORKERS, gives_up=st.booleans())
-    def hand_back(self, worker: int, gives_up: bool) -> None:  # noqa: FBT001
+    def hand_back(self, worker: int, gives_up: bool) -> None:
         each = self.workers[worker]
         each.roll_back()
         if each.lease is None:
@@ -675,8 +683,11 @@ def _ignore(value: object) -> None:
 
 
 def _interleave(scene: Scene, examples: int) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: Interleaving(replace(scene, opened=_runs(scene))),
+    def machine() -> Interleaving:
+        return Interleaving(replace(scene, opened=_runs(scene)))
+
+    run_state_machine_as_test(
+        cast("type[Interleaving]", machine),
         settings=settings(
             max_examples=examples,
             stateful_step_count=30,
@@ -693,7 +704,7 @@ def _runs(scene: Scene) -> int:
 
 
 def test_in_any_order_of_steps_the_rows_in_the_target_are_those_of_the_marks(scene: Scene) -> None:
-    _interleave(scene, 40)
+    _interleave(scene, 25)
 
 
 @pytest.mark.full
@@ -740,7 +751,9 @@ def _work_until(scene: Scene, stop: threading.Event, seed: int) -> None:
 
 def _work(scene: Scene, session: Session, chance: random.Random, stop: threading.Event) -> None:
     while not stop.is_set():
-        lease = scene.try_claim(session, chance.randint(1, ROWS // ROWS_PER_CHUNK), seconds=chance.choice([60, EXPIRED]))
+        lease = scene.try_claim(
+            session, chance.randint(1, ROWS // ROWS_PER_CHUNK), seconds=chance.choice([60, EXPIRED])
+        )
         if lease is None:
             time.sleep(0.001)
             continue

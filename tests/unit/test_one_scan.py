@@ -1,6 +1,7 @@
 """A scan's result is cut into chunks that cover it once, in order, whatever its batches look like."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ sizes = st.integers(min_value=1, max_value=50)
 def rows_of(chunk: ScanSlice, counts: Sequence[int]) -> list[tuple[int, int]]:
     """Every row of the chunk as (batch, position in the batch), in the order a worker reads them."""
     batch, position = chunk.first_batch, chunk.offset
-    rows = []
+    rows: list[tuple[int, int]] = []
     while len(rows) < chunk.rows:
         if position < counts[batch]:
             rows.append((batch, position))
@@ -56,7 +57,7 @@ def test_there_are_at_most_about_twice_as_many_chunks_as_are_needed(counts: list
     """Two neighbours that fit into one chunk would have been one."""
     chunks = list(one_scan.plan("q", counts, size))
 
-    assert all(one.rows + two.rows > size for one, two in zip(chunks, chunks[1:], strict=False))
+    assert all(one.rows + two.rows > size for one, two in pairwise(chunks))
 
 
 @given(counts=row_counts, size=sizes)

@@ -166,13 +166,17 @@ def test_another_config_is_no_reason_to_resume_or_to_throw_work_away() -> None:
     [
         (
             replace(OPEN_RUN, plan_format=PLAN_FORMAT + 1),
-            f"was planned in format {PLAN_FORMAT + 1}, this version of Snowmelt reads {PLAN_FORMAT}; "
-            "finish it with the version that began it, or pass no_resume=true",
+            (
+                f"was planned in format {PLAN_FORMAT + 1}, this version of Snowmelt reads {PLAN_FORMAT}; "
+                "finish it with the version that began it, or pass no_resume=true"
+            ),
         ),
         (
             replace(OPEN_RUN, store="/var/plans"),
-            "keeps its plans in /var/plans, but SNOWMELT_STORE is s3://bucket/store; "
-            "set it to the former, or pass no_resume=true",
+            (
+                "keeps its plans in /var/plans, but SNOWMELT_STORE is s3://bucket/store; "
+                "set it to the former, or pass no_resume=true"
+            ),
         ),
     ],
 )
@@ -193,9 +197,7 @@ def test_a_named_run_is_resumed_whatever_came_after_it_and_however_old_it_is() -
     newer = replace(OPEN_RUN, run_id="flights-2")
     old = replace(FAILED_RUN, age=timedelta(days=90))
 
-    assert decide(NAMED, newer, old) == Resume(
-        old, "resuming run flights-1, which began 90 d ago and stands failed"
-    )
+    assert decide(NAMED, newer, old) == Resume(old, "resuming run flights-1, which began 90 d ago and stands failed")
 
 
 def test_a_named_run_goes_on_with_its_own_config_and_says_what_changed_since() -> None:

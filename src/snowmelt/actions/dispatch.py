@@ -42,7 +42,8 @@ def parse(event: Mapping[str, Any]) -> Event:
     action = given.get("action")
     if action not in ACTIONS:
         raise ConfigError(
-            f"event.action is {json.dumps(action)[:100]}{_suggestion(str(action))}; it must be one of {', '.join(ACTIONS)}"
+            f"event.action is {json.dumps(action)[:100]}{_suggestion(str(action))}; "
+            f"it must be one of {', '.join(ACTIONS)}"
         )
     try:
         return _EVENTS.validate_python(given)

@@ -11,11 +11,11 @@ from snowmelt.models import Location, PlanChunksEvent, PlanChunksResult
 from snowmelt.planning import one_scan, rounds, work_items
 from snowmelt.planning.rounds import Before, Outlook, Step
 from snowmelt.planning.work_items import PendingChunk
-from snowmelt.postgres import leases, status_store
+from snowmelt.postgres import leases, status_store, targets
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import PendingRow, RunRow, TableRow
+from snowmelt.postgres.targets import Ready
 from snowmelt.snowflake_source import (
-    ResultGoneError,
     ScanDone,
     ScanFailed,
     ScanGone,
@@ -63,8 +63,10 @@ class _Plan:
         self._session = session
         self._deadline = deadline
         self._event = event
+        self._allow_shrink = False
 
     def result(self, before: RunRow) -> PlanChunksResult:
+        self._allow_shrink = before.allow_shrink
         living, freed = leases.free_dead(
             self._session, self._event.run_id, lambda table_id: self._run.table(table_id).max_retry_attempts
         )
@@ -151,50 +153,63 @@ class _Plan:
             logger.info("scan submitted", extra={"table": table.source_table, "query_id": query_id})
 
     def _poll(self, waiting: Sequence[TableRow], snowflake: SnowflakeSource) -> None:
-        for table in waiting:
-            if table.status != "scanning" or table.query_id is None:
-                continue
-            match snowflake.scan_state(table.query_id):
+        """Look after every scan that is under way; tables that are truncated together go on together."""
+        scans = {t.table_id: t for t in waiting if t.status == "scanning" and t.query_id is not None}
+        done: dict[int, Ready] = {}
+        for table in scans.values():
+            match snowflake.scan_state(str(table.query_id)):
                 case ScanRunning():
                     continue
-                case ScanDone():
-                    self._cut(table, table.query_id, snowflake)
+                case ScanDone(row_counts=row_counts):
+                    done[table.table_id] = self._cut(table, row_counts)
                 case ScanFailed(message=message):
                     self._give_up(table, DataError(f"table {table.source_table}: {message}"))
                 case ScanGone():
                     # Nothing of it has been loaded yet, so another scan loses nothing.
-                    status_store.forget_scan(self._session, self._event.run_id, table.table_id, table.query_id)
+                    status_store.forget_scan(self._session, self._event.run_id, table.table_id, str(table.query_id))
+        for group in {self._together(table_id) for table_id in done}:
+            if all(table_id in done for table_id in group):
+                self._start([done[table_id] for table_id in group], scans)
+            else:
+                self._give_up_if_one_failed(group, scans)
 
-    def _cut(self, table: TableRow, query_id: str, snowflake: SnowflakeSource) -> None:
-        plan = self._run.table(table.table_id)
-        try:
-            row_counts = snowflake.open_result(query_id).row_counts
-        except ResultGoneError:
-            status_store.forget_scan(self._session, self._event.run_id, table.table_id, query_id)
-            return
+    def _together(self, table_id: int) -> tuple[int, ...]:
+        return self._run.table(table_id).truncated_with or (table_id,)
+
+    def _cut(self, table: TableRow, row_counts: tuple[int, ...]) -> Ready:
+        plan, query_id = self._run.table(table.table_id), str(table.query_id)
         manifest_store.save_row_counts(self._run.store, self._event.run_id, query_id, row_counts)
-        chunks = tuple(one_scan.plan(query_id, row_counts, plan.batch_size))
+        return Ready(plan, query_id, sum(row_counts), tuple(one_scan.plan(query_id, row_counts, plan.batch_size)))
+
+    def _start(self, group: Sequence[Ready], scans: Mapping[int, TableRow]) -> None:
         try:
-            status_store.start_loading(
-                self._session,
-                self._event.run_id,
-                plan,
-                query_id=query_id,
-                source_rows=sum(row_counts),
-                chunks=chunks,
-            )
+            targets.start_loading(self._session, self._event.run_id, group, allow_shrink=self._allow_shrink)
         except DataError as error:
-            self._give_up(table, error)
+            for ready in group:
+                self._give_up(scans[ready.plan.table_id], error)
             return
-        logger.info(
-            "table planned",
-            extra={
-                "table": table.source_table,
-                "chunks": len(chunks),
-                "rows": sum(row_counts),
-                "query_id": query_id,
-            },
-        )
+        for ready in group:
+            logger.info(
+                "table planned",
+                extra={
+                    "table": ready.plan.source,
+                    "chunks": len(ready.chunks),
+                    "rows": ready.source_rows,
+                    "query_id": ready.query_id,
+                },
+            )
+
+    def _give_up_if_one_failed(self, group: Sequence[int], scans: Mapping[int, TableRow]) -> None:
+        """Tables whose TRUNCATE can never come, because one of those tied to them has failed."""
+        rows = status_store.read_tables(self._session, self._event.run_id)
+        failed = [t for t in rows if t.table_id in group and t.status == "failed"]
+        for table_id in group if failed else ():
+            if table_id in scans:
+                text = (
+                    f"table {scans[table_id].source_table}: it can only be truncated together with "
+                    f"{failed[0].source_table}, which failed: {failed[0].error_text}"
+                )
+                self._give_up(scans[table_id], DataError(text))
 
     def _give_up(self, table: TableRow, error: SnowmeltError) -> None:
         status_store.fail_table(self._session, self._event.run_id, table.table_id, error)

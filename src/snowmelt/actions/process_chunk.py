@@ -12,8 +12,8 @@ from snowmelt.deadline import Deadline
 from snowmelt.errors import DataError, FencedError, SnowmeltError
 from snowmelt.models import ProcessChunkEvent, ProcessChunkResult, WorkItem
 from snowmelt.postgres import leases, load, status_store
-from snowmelt.postgres.leases import Lease
-from snowmelt.postgres.session import Session
+from snowmelt.postgres.leases import Lease, Loaded
+from snowmelt.postgres.session import DuplicateKeyError, Session
 from snowmelt.snowflake_source import ScanResult, SnowflakeSource
 from snowmelt.wiring import RunResources, Wiring
 
@@ -116,7 +116,7 @@ class _Worker:
         alone, self._has_begun = not self._has_begun, True
         began = time.monotonic()
         try:
-            copied = load.load_chunk(self._session, lease, self._plan, self._batches(lease), check=self._stop_in_time)
+            loaded = self._loaded(lease)
         except FencedError as error:
             logger.warning(error.message, extra=self._keys(chunk=lease.chunk_id))
             return replace(tally, skipped=tally.skipped + 1)
@@ -129,8 +129,8 @@ class _Worker:
             "chunk completed",
             extra=self._keys(
                 chunk=lease.chunk_id,
-                rows=copied.rows,
-                size_bytes=copied.size_bytes,
+                rows=loaded.rows,
+                size_bytes=loaded.size_bytes,
                 seconds=round(seconds, 3),
                 attempt=lease.attempts,
             ),
@@ -138,9 +138,22 @@ class _Worker:
         return replace(
             tally,
             completed=tally.completed + 1,
-            rows=tally.rows + copied.rows,
+            rows=tally.rows + loaded.rows,
             slowest_seconds=max(tally.slowest_seconds, seconds),
         )
+
+    def _loaded(self, lease: Lease) -> Loaded:
+        """The chunk loaded as the plan says; where COPY meets a duplicate and the key is known, by a merge."""
+        try:
+            return load.load_chunk(self._session, lease, self._plan, self._batches(lease), check=self._stop_in_time)
+        except DuplicateKeyError as error:
+            if not self._plan.key:
+                raise
+            logger.warning(
+                "COPY met a duplicate, the chunk is merged instead",
+                extra=self._keys(chunk=lease.chunk_id, duplicate=error.message),
+            )
+        return load.merge_duplicates(self._session, lease, self._plan, self._batches(lease), check=self._stop_in_time)
 
     def _batches(self, lease: Lease) -> Iterator[pa.RecordBatch]:
         """The chunk's rows; DataError when the result is not the one that was planned."""

@@ -10,7 +10,7 @@ from snowmelt import __version__, manifest_store, schema_compare
 from snowmelt import config as configs
 from snowmelt.config import Config, SourceConfig, TableConfig
 from snowmelt.deadline import Deadline
-from snowmelt.errors import ConfigError, DataError, SnowmeltError
+from snowmelt.errors import AccessError, ConfigError, DataError, SnowmeltError
 from snowmelt.models import (
     RunPlan,
     SourceColumn,
@@ -19,8 +19,10 @@ from snowmelt.models import (
     ValidateConfigEvent,
     ValidateConfigResult,
 )
-from snowmelt.planning import resume, statement
+from snowmelt.planning import load_mode, resume, statement, ties
+from snowmelt.planning.load_mode import Loading, NoLoading
 from snowmelt.planning.resume import Fresh, KnownRun, Resume, Start
+from snowmelt.planning.ties import Tied
 from snowmelt.postgres import status_store, tables
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.tables import TargetTable
@@ -28,6 +30,8 @@ from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.wiring import Wiring, keep_back
 
 logger = logging.getLogger(__name__)
+
+_ALL_ROWS = 2**62
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ def validate_config(event: ValidateConfigEvent, wiring: Wiring, deadline: Deadli
 def _asked(event: ValidateConfigEvent, wiring: Wiring) -> _Asked:
     config = wiring.config()
     source = config.source(event.source_name)
-    selected = source.select(event.tables)
+    selected = tuple(config.with_defaults(table) for table in source.select(event.tables))
     frozen = configs.frozen(config, source, selected)
     return _Asked(config, source, selected, frozen, configs.config_hash(frozen))
 
@@ -93,7 +97,13 @@ def _changed(run: KnownRun, asked: _Asked, wiring: Wiring) -> Sequence[str]:
 def _resume(decision: Resume, event: ValidateConfigEvent, session: Session, wiring: Wiring) -> ValidateConfigResult:
     plan = manifest_store.load_run(wiring.store, decision.run.run_id)
     if not decision.already_driving:
-        status_store.resume_run(session, decision.run, wiring.driver(event.execution_id), wiring.execution_state)
+        status_store.resume_run(
+            session,
+            decision.run,
+            wiring.driver(event.execution_id),
+            wiring.execution_state,
+            allow_shrink=event.allow_shrink,
+        )
     logger.info("run resumed", extra={"run_id": plan.run_id, "message_text": decision.message})
     return ValidateConfigResult(run_id=plan.run_id, resumed=True, message=decision.message, tables=len(plan.tables))
 
@@ -129,6 +139,7 @@ def _open(
         driver=wiring.driver(event.execution_id),
         snapshot_at=identity.now,
         store=wiring.store.uri,
+        allow_shrink=event.allow_shrink,
         closes=decision.closes,
         execution_state=wiring.execution_state,
     )
@@ -146,9 +157,15 @@ def _open(
 
 
 def _plan_tables(asked: _Asked, snowflake: SnowflakeSource, session: Session) -> tuple[TablePlan, ...]:
+    """The plan of every table; ConfigError with every problem of every table."""
     names = [_target(asked.source, t) for t in asked.tables]
     found = tables.read(session, names)
-    problems: list[str] = []
+    filled = tables.filled(
+        session, [name for name, t in found.items() if t.is_table and t.may_use_schema and t.may_select]
+    )
+    keys = tables.foreign_keys(session, names)
+    tied = ties.plan(dict(enumerate(names)), [i for i, t in enumerate(asked.tables) if t.truncate_onstart], keys)
+    problems: list[str] = [*tied.problems]
     plans: list[TablePlan] = []
     for table_id, (table, name) in enumerate(zip(asked.tables, names, strict=True)):
         described = _describe(asked.source, table, snowflake, problems)
@@ -158,9 +175,12 @@ def _plan_tables(asked: _Asked, snowflake: SnowflakeSource, session: Session) ->
         if described is None or target is None or here:
             continue
         compared = schema_compare.compare(table.source, described, target.columns)
+        loading = load_mode.choose(table, name, compared.columns, filled=name in filled, unique_keys=target.unique_keys)
         problems += compared.problems
-        plans.append(_table_plan(asked, table_id, table, name, compared))
-    problems += _filled_targets(asked.tables, names, found, session)
+        if isinstance(loading, NoLoading):
+            problems += loading.problems
+            continue
+        plans.append(_table_plan(asked, table_id, table, name, compared, loading, tied.tables[table_id]))
     if problems:
         raise ConfigError(f"source {asked.source.source_name} cannot be migrated as it is", problems)
     return tuple(plans)
@@ -171,7 +191,7 @@ def _describe(
 ) -> tuple[SourceColumn, ...] | None:
     try:
         return snowflake.describe_table(source.snowflake_database, source.snowflake_schema, table.snowflake_name)
-    except (DataError, ConfigError) as error:
+    except (AccessError, ConfigError, DataError) as error:
         problems.append(f"table {table.source}: {error.message}")
         return None
 
@@ -200,29 +220,16 @@ def _target_problems(
     return ()
 
 
-def _filled_targets(
-    selected: Sequence[TableConfig],
-    names: Sequence[TableName],
-    found: dict[TableName, TargetTable],
-    session: Session,
-) -> Sequence[str]:
-    must_be_empty = {
-        name: table
-        for table, name in zip(selected, names, strict=True)
-        if not table.truncate_onstart and not table.append and name in found
-        if found[name].is_table and found[name].may_select and found[name].may_use_schema
-    }
-    return [
-        f"table {must_be_empty[name].source}: the target {name} holds rows already, and loading it again would double "
-        "them; set truncate_onstart to replace them, or append to add to them"
-        for name in tables.filled(session, list(must_be_empty))
-    ]
-
-
 def _table_plan(
-    asked: _Asked, table_id: int, table: TableConfig, name: TableName, compared: schema_compare.Comparison
+    asked: _Asked,
+    table_id: int,
+    table: TableConfig,
+    name: TableName,
+    compared: schema_compare.Comparison,
+    loading: Loading,
+    tied: Tied,
 ) -> TablePlan:
-    config, source = asked.config, asked.source
+    source = asked.source
     return TablePlan(
         table_id=table_id,
         source=table.source,
@@ -235,11 +242,17 @@ def _table_plan(
             table=table.snowflake_name,
             source_filter=table.source_filter,
         ),
+        load_mode=loading.load_mode,
+        key=loading.key,
         truncate_onstart=table.truncate_onstart,
+        truncated_with=tied.truncated_with if table.truncate_onstart else (),
+        loads_after=tied.loads_after,
+        allow_shrink_to=table.allow_shrink_to,
         append=table.append,
-        batch_size=table.batch_size or config.batch_size,
-        max_retry_attempts=table.max_retry_attempts or config.max_retry_attempts,
-        warnings=compared.warnings,
+        # Rows that refer to rows of their own table come in one transaction: PostgreSQL checks them at its end.
+        batch_size=_ALL_ROWS if tied.refers_to_itself else table.batch_size or asked.config.batch_size,
+        max_retry_attempts=table.max_retry_attempts or asked.config.max_retry_attempts,
+        warnings=(*compared.warnings, *loading.warnings),
     )
 
 

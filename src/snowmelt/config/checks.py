@@ -27,16 +27,13 @@ class Refused:
 
 
 NOT_SUPPORTED_YET = (
-    Refused(Config, "insert_only_mode"),
     Refused(TableConfig, "chunking", only="key_range"),
     Refused(TableConfig, "chunking_columns"),
     Refused(TableConfig, "chunking_column_types"),
-    Refused(TableConfig, "uniqueness_columns"),
     Refused(TableConfig, "sort_columns"),
     Refused(TableConfig, "source_watermark"),
     Refused(TableConfig, "target_watermark"),
     Refused(TableConfig, "disable_index"),
-    Refused(TableConfig, "insert_only_mode"),
     Refused(TableConfig, "parallel_threads"),
 )
 """Refused rather than ignored. A setting that comes to work loses its line here, and its mark in the docs."""

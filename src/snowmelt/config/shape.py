@@ -22,6 +22,7 @@ from snowmelt.config.values import (
     PostgresName,
     Seconds,
     Secret,
+    Share,
     SnowflakeName,
     SslMode,
     Text,
@@ -134,6 +135,8 @@ class TableConfig(_Part):
     """Column of the target that holds the source's watermark."""
     truncate_onstart: Flag = False
     """true empties the target once, before a new run loads it."""
+    allow_shrink_to: Share = 0.5
+    """The target is truncated only if the source has at least this part of the target's rows; 0 allows any loss."""
     append: Flag = False
     """true adds the rows to a target that is not empty."""
     disable_index: Flag = False

@@ -27,6 +27,29 @@ def load_chunk(
     return _merge(session, lease, plan, batches, check)
 
 
+def merge_duplicates(
+    session: Session, lease: Lease, plan: TablePlan, batches: Batches, *, check: Callable[[], None]
+) -> Loaded:
+    """Bring in a chunk that COPY refused for a duplicate: of rows with the same key the newest counts.
+
+    What COPY loads into was empty when the run began, so every key that is met again is twice in the source.
+    DataError when no watermark says which of the rows is newer.
+    """
+    upsert = plan.model_copy(update={"load_mode": "upsert"})
+    merge.create_staging(session, upsert)
+    with session.transaction() as cursor:
+        loaded = _merge_in(cursor, lease, upsert, batches, check)
+        again = loaded.updated + loaded.unchanged
+        if again and plan.target_watermark is None:
+            raise DataError(
+                f"table {plan.source}, {lease}: {again} rows have a key ({', '.join(plan.key)}) that the source holds "
+                "more than once, and no watermark says which is newer; mend uniqueness_columns or the source, or name "
+                "source_watermark and target_watermark"
+            )
+        leases.complete(cursor, lease, loaded)
+    return loaded
+
+
 def refuse_changed_target(session: Session, plan: TablePlan) -> None:
     """DataError when the target's columns are no longer those of the plan.
 

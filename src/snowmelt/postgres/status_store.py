@@ -8,9 +8,9 @@ from typing import Literal
 
 from snowmelt import sql
 from snowmelt.errors import AccessError, ConfigError, DataError, HeldError, SnowmeltError
-from snowmelt.models import RunPlan, ScanSlice, TableName, TablePlan
+from snowmelt.models import ChunkRead, RunPlan, ScanSlice, TableName, TablePlan
 from snowmelt.planning.resume import KnownRun
-from snowmelt.postgres import leases, tables
+from snowmelt.postgres import leases
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
 
 SCHEMA_VERSION = 1
@@ -44,6 +44,7 @@ class RunRow:
     stalled_rounds: int
     progress_mark: int
     store: str
+    allow_shrink: bool
     error_code: str | None
     error_text: str | None
 
@@ -147,6 +148,7 @@ def open_run(
     driver: Driver,
     snapshot_at: datetime,
     store: str,
+    allow_shrink: bool,
     closes: Sequence[str],
     execution_state: ExecutionState,
 ) -> None:
@@ -171,6 +173,7 @@ def open_run(
                 "snowmelt_version": plan.snowmelt_version,
                 "plan_format": plan.plan_format,
                 "store": store,
+                "allow_shrink": allow_shrink,
             },
         )
         cursor.execute(
@@ -182,6 +185,8 @@ def open_run(
                 "schemas": [t.schema_name for t in targets],
                 "tables": [t.name for t in targets],
                 "strategies": [t.strategy for t in table_plans],
+                # An array of arrays must be even, so each travels as text.
+                "loads_after": ["{" + ",".join(map(str, t.loads_after)) + "}" for t in table_plans],
             },
         )
         _start_driver(cursor, plan.run_id, driver)
@@ -222,7 +227,9 @@ def close_workers(session: Session, run_id: str) -> None:
     session.run(sql.query("supersede_unfinished"), run_id=run_id)
 
 
-def resume_run(session: Session, run: KnownRun, driver: Driver, execution_state: ExecutionState) -> None:
+def resume_run(
+    session: Session, run: KnownRun, driver: Driver, execution_state: ExecutionState, *, allow_shrink: bool = False
+) -> None:
     """Take a run over from its dead driver: what was begun under it cannot commit any more.
 
     HeldError when another execution was quicker, or one of the targets is meanwhile another run's.
@@ -243,7 +250,7 @@ def resume_run(session: Session, run: KnownRun, driver: Driver, execution_state:
         leases.terminate_workers(cursor, run.run_id)
         cursor.execute(sql.query("fence_run"), {"run_id": run.run_id})
         for name in ("reopen_tables", "reopen_chunks", "reopen_run", "end_drivers"):
-            cursor.execute(sql.query(name), {"run_id": run.run_id})
+            cursor.execute(sql.query(name), {"run_id": run.run_id, "allow_shrink": allow_shrink})
         _start_driver(cursor, run.run_id, driver)
     leases.free_all(session, run.run_id)
 
@@ -367,50 +374,19 @@ def forget_scan(session: Session, run_id: str, table_id: int, query_id: str) -> 
     session.run(sql.query("forget_scan"), run_id=run_id, table_id=table_id, query_id=query_id)
 
 
-def start_loading(
-    session: Session,
-    run_id: str,
-    plan: TablePlan,
-    *,
-    query_id: str,
-    source_rows: int,
-    chunks: Sequence[ScanSlice],
-) -> bool:
-    """Make the target ready and the chunks claimable, in one transaction; False when another planner was first.
-
-    The target is truncated here if the config says so, once per run and epoch. Otherwise it must be empty, or the
-    config must say that adding is meant: DataError.
-    """
-    key = {"run_id": run_id, "table_id": plan.table_id}
-    with session.transaction() as cursor:
-        row = fetch_one(cursor, sql.query("lock_scanned_table"), **key, query_id=query_id)
-        if row is None:
-            return False
-        if plan.truncate_onstart:
-            if fetch_one(cursor, sql.query("record_truncate"), **key, load_epoch=row["load_epoch"]):
-                tables.truncate(cursor, plan.target)
-        elif not plan.append and tables.is_filled(cursor, plan.target):
-            raise DataError(
-                f"table {plan.source}: the target {plan.target} was empty when the run began and now holds rows; "
-                "find out who wrote them, or set truncate_onstart or append"
-            )
-        _insert_chunks(cursor, run_id, plan, chunks, first_id=1)
-        fetch(cursor, sql.query("start_loading"), **key, source_rows=source_rows)
-    return True
-
-
-def split_chunk(session: Session, run_id: str, plan: TablePlan, chunk_id: int, parts: Sequence[ScanSlice]) -> bool:
+def split_chunk(session: Session, run_id: str, plan: TablePlan, chunk_id: int, parts: Sequence[ChunkRead]) -> bool:
     """Put smaller chunks in the place of one that does not fit; False when someone has claimed it."""
     key = {"run_id": run_id, "table_id": plan.table_id}
     with session.transaction() as cursor:
         if fetch_one(cursor, sql.query("supersede_chunk"), **key, chunk_id=chunk_id) is None:
             return False
         row = fetch_one(cursor, sql.query("next_chunk_id"), **key)
-        _insert_chunks(cursor, run_id, plan, parts, first_id=row["chunk_id"] if row else 1)
+        insert_chunks(cursor, run_id, plan, parts, first_id=row["chunk_id"] if row else 1)
     return True
 
 
-def _insert_chunks(cursor: Cursor, run_id: str, plan: TablePlan, chunks: Sequence[ScanSlice], *, first_id: int) -> None:
+def insert_chunks(cursor: Cursor, run_id: str, plan: TablePlan, chunks: Sequence[ChunkRead], *, first_id: int) -> None:
+    """Add chunks that can be claimed as soon as the transaction commits."""
     cursor.execute(
         sql.query("insert_chunks"),
         {

@@ -1,4 +1,4 @@
-"""Target tables as PostgreSQL's catalog has them; one query for all of them, however many there are."""
+"""Target tables as PostgreSQL's catalog has them; a query for all of them, however many there are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from psycopg2 import sql as compose
 
 from snowmelt import sql
 from snowmelt.models import TableName, TargetColumn
+from snowmelt.planning.ties import ForeignKey
 from snowmelt.postgres.session import Cursor, Session, fetch_one
 
 
@@ -21,6 +22,8 @@ class TargetTable:
     may_select: bool
     may_truncate: bool
     columns: tuple[TargetColumn, ...]
+    unique_keys: tuple[frozenset[str], ...] = ()
+    """Column sets of which no two rows may have the same values."""
 
 
 def read(session: Session, names: Sequence[TableName]) -> dict[TableName, TargetTable]:
@@ -30,6 +33,10 @@ def read(session: Session, names: Sequence[TableName]) -> dict[TableName, Target
     for row in session.rows(sql.query("target_columns"), **wanted):
         name = TableName(schema_name=row.pop("schema_name"), name=row.pop("table_name"))
         columns.setdefault(name, []).append(TargetColumn.model_validate(row))
+    keys: dict[TableName, list[frozenset[str]]] = {}
+    for row in session.rows(sql.query("unique_keys"), **wanted):
+        name = TableName(schema_name=row["schema_name"], name=row["table_name"])
+        keys.setdefault(name, []).append(frozenset(row["columns"]))
     found = {}
     for row in session.rows(sql.query("target_tables"), **wanted):
         name = TableName(schema_name=row["schema_name"], name=row["name"])
@@ -41,6 +48,7 @@ def read(session: Session, names: Sequence[TableName]) -> dict[TableName, Target
             may_select=row["may_select"],
             may_truncate=row["may_truncate"],
             columns=tuple(columns.get(name, ())),
+            unique_keys=tuple(keys.get(name, ())),
         )
     return found
 
@@ -62,9 +70,28 @@ def is_filled(cursor: Cursor, name: TableName) -> bool:
     return fetch_one(cursor, probe) is not None
 
 
-def truncate(cursor: Cursor, name: TableName) -> None:
-    """Empty the table. Never CASCADE: what refers to it is someone's data."""
-    cursor.execute(compose.SQL("TRUNCATE TABLE {}").format(identifier(name)))
+def truncate(cursor: Cursor, names: Sequence[TableName]) -> None:
+    """Empty the tables in one statement. Never CASCADE: what else refers to them is someone's data."""
+    cursor.execute(compose.SQL("TRUNCATE TABLE {}").format(compose.SQL(", ").join(map(identifier, names))))
+
+
+def has_more_rows_than(cursor: Cursor, name: TableName, rows: int) -> bool:
+    """Whether the table holds more than that many rows; reads no more of it than it takes to know."""
+    probe = compose.SQL("SELECT 1 AS one FROM {} OFFSET {} LIMIT 1").format(identifier(name), compose.Literal(rows))
+    return fetch_one(cursor, probe) is not None
+
+
+def foreign_keys(session: Session, names: Sequence[TableName]) -> tuple[ForeignKey, ...]:
+    """The foreign keys from or to the tables."""
+    wanted = {"schemas": [n.schema_name for n in names], "tables": [n.name for n in names]}
+    return tuple(
+        ForeignKey(
+            name=row["name"],
+            child=TableName(schema_name=row["child_schema"], name=row["child_table"]),
+            parent=TableName(schema_name=row["parent_schema"], name=row["parent_table"]),
+        )
+        for row in session.rows(sql.query("foreign_keys"), **wanted)
+    )
 
 
 def analyze(session: Session, name: TableName) -> None:

@@ -62,15 +62,18 @@ ORDER BY r.run_id, t.target_schema, t.target_table
 -- name: insert_run
 -- A new run.
 INSERT INTO migration_status.migration_runs
-    (run_id, source_name, config_hash, snapshot_at, snowmelt_version, plan_format, store)
-VALUES (%(run_id)s, %(source_name)s, %(config_hash)s, %(snapshot_at)s, %(snowmelt_version)s, %(plan_format)s, %(store)s)
+    (run_id, source_name, config_hash, snapshot_at, snowmelt_version, plan_format, store, allow_shrink)
+VALUES (%(run_id)s, %(source_name)s, %(config_hash)s, %(snapshot_at)s, %(snowmelt_version)s, %(plan_format)s, %(store)s,
+        %(allow_shrink)s)
 
 -- name: insert_tables
 -- The run's tables, each of which now holds its target.
 INSERT INTO migration_status.migration_table_status
-    (run_id, table_id, source_table, target_schema, target_table, strategy)
-SELECT %(run_id)s, * FROM unnest(%(table_ids)s::integer[], %(source_tables)s::text[], %(schemas)s::text[],
-                                 %(tables)s::text[], %(strategies)s::text[])
+    (run_id, table_id, source_table, target_schema, target_table, strategy, loads_after)
+SELECT %(run_id)s, t.table_id, t.source_table, t.target_schema, t.target_table, t.strategy, t.loads_after::integer[]
+FROM unnest(%(table_ids)s::integer[], %(source_tables)s::text[], %(schemas)s::text[], %(tables)s::text[],
+            %(strategies)s::text[], %(loads_after)s::text[])
+     AS t (table_id, source_table, target_schema, target_table, strategy, loads_after)
 
 -- name: end_drivers
 -- Whoever drove the run does not any more.
@@ -126,7 +129,8 @@ WHERE t.run_id = c.run_id AND t.table_id = c.table_id AND t.status = 'loading'
 -- name: reopen_run
 -- The run goes on.
 UPDATE migration_status.migration_runs
-SET status = 'running', completed_at = NULL, error_code = NULL, error_text = NULL, waits = 0, stalled_rounds = 0, progress_mark = 0
+SET status = 'running', completed_at = NULL, error_code = NULL, error_text = NULL, waits = 0, stalled_rounds = 0,
+    progress_mark = 0, allow_shrink = allow_shrink OR %(allow_shrink)s
 WHERE run_id = %(run_id)s
 
 -- name: abandon_run
@@ -145,7 +149,7 @@ WHERE run_id = %(run_id)s AND status IN ('pending', 'scanning', 'loading', 'fina
 -- name: read_run
 -- One run.
 SELECT run_id, source_name, status, config_hash, snapshot_at, started_at, completed_at, rounds, waits, stalled_rounds,
-       progress_mark, snowmelt_version, plan_format, store, error_code, error_text
+       progress_mark, snowmelt_version, plan_format, store, allow_shrink, error_code, error_text
 FROM migration_status.migration_runs WHERE run_id = %(run_id)s
 
 -- name: read_tables
@@ -163,7 +167,7 @@ RETURNING load_epoch
 
 -- name: lock_scanned_table
 -- The table whose scan has ended, locked; no row when another planner was first.
-SELECT load_epoch, truncated_at FROM migration_status.migration_table_status
+SELECT table_id, load_epoch, truncated_at FROM migration_status.migration_table_status
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'scanning' AND query_id = %(query_id)s
 FOR UPDATE
 

@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_runs (
     snowmelt_version text        NOT NULL,
     plan_format      integer     NOT NULL,
     store            text        NOT NULL,              -- where the run's frozen plans are
+    allow_shrink     boolean     NOT NULL DEFAULT false, -- someone agreed that targets lose most of their rows
     error_code       text,
     error_text       text
 );
@@ -55,6 +56,7 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_table_status (
                   CHECK (status IN ('pending', 'scanning', 'loading', 'finalizing', 'completed', 'failed', 'abandoned')),
     load_epoch    integer     NOT NULL DEFAULT 1,       -- a load that began under an earlier epoch cannot commit
     strategy      text        NOT NULL,
+    loads_after   integer[]   NOT NULL DEFAULT '{}',    -- tables of the run that this one refers to
     query_id      text,                                 -- the scan in Snowflake
     source_rows   bigint,                               -- rows of that scan
     truncated_at  timestamptz,                          -- set in the transaction that truncated the target
@@ -100,18 +102,119 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_chunk_status (
     FOREIGN KEY (run_id, table_id) REFERENCES migration_status.migration_table_status ON DELETE CASCADE
 );
 
--- Definitions of indexes, saved in the transaction that drops them.
+-- Indexes that were dropped for a load and are owed to their table, saved in the transaction that dropped them.
+-- No foreign key: the history of a run may be deleted, what has still to be built again may not.
 CREATE TABLE IF NOT EXISTS migration_status.saved_indexes (
-    run_id        text        NOT NULL,
+    saved_id      bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id        text        NOT NULL,                 -- the run that owes it; a later one on the same target takes it over
     table_id      integer     NOT NULL,
-    index_schema  text        NOT NULL,
+    target_schema text        NOT NULL,                 -- of the table, and so of the index
+    target_table  text        NOT NULL,
     index_name    text        NOT NULL,
-    definition    text        NOT NULL,
-    saved_at      timestamptz NOT NULL DEFAULT now(),
-    restored_at   timestamptz,
-    PRIMARY KEY (run_id, table_id, index_schema, index_name),
-    FOREIGN KEY (run_id, table_id) REFERENCES migration_status.migration_table_status ON DELETE CASCADE
+    definition    text        NOT NULL,                 -- CREATE INDEX, every name of it qualified
+    tablespace    text        NOT NULL DEFAULT '',      -- '' is the database's own
+    afterwards    jsonb       NOT NULL DEFAULT '[]',    -- statements for what no definition holds: comment, statistics, CLUSTER
+    is_unique     boolean     NOT NULL,
+    size_bytes    bigint      NOT NULL,
+    lock_key      bigint      NOT NULL GENERATED ALWAYS AS
+                  (hashtextextended('snowmelt:index:' || target_schema || '.' || index_name, 0)) STORED,
+    saved_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    attempts      integer     NOT NULL DEFAULT 0,       -- builds that were begun and ended without a word
+    started_at    timestamptz,                          -- when the last build was begun
+    restored_at   timestamptz,                          -- set in the transaction that built it
+    failed_at     timestamptz,                          -- it cannot be built until someone looks at error_text
+    error_code    text,                                 -- SQLSTATE
+    error_text    text
 );
+CREATE UNIQUE INDEX IF NOT EXISTS owed_once
+    ON migration_status.saved_indexes (target_schema, target_table, index_name) WHERE restored_at IS NULL;
+CREATE INDEX IF NOT EXISTS saved_indexes_of_run ON migration_status.saved_indexes (run_id, table_id);
+
+-- Build one saved index. Index, comment and mark commit together or not at all, and the server does it all by itself:
+-- a build whose client has died goes on, and what came of it is recorded. The answer is a word:
+--   restored  it is there, valid, and as it was          failed   error_text says why it cannot be built
+--   blocked   a lock was not to be had: try again        held     another session is building it
+--   gone      it is restored, given up, or another run's
+CREATE OR REPLACE FUNCTION migration_status.restore_index(this bigint, of_run text) RETURNS text
+LANGUAGE plpgsql AS $function$
+DECLARE
+    saved       migration_status.saved_indexes;
+    target      oid;
+    there       record;
+    path        text := current_setting('search_path');
+    step        text;
+    code        text;
+    problem     text;
+    detail      text;
+    in_schema   text;
+    passing     boolean;
+BEGIN
+    SELECT * INTO saved FROM migration_status.saved_indexes s
+    WHERE s.saved_id = this AND s.run_id = of_run AND s.restored_at IS NULL AND s.failed_at IS NULL;
+    IF NOT FOUND THEN
+        RETURN 'gone';
+    END IF;
+    -- Ends with the transaction, so whoever holds it is at work.
+    IF NOT pg_try_advisory_xact_lock(saved.lock_key) THEN
+        UPDATE migration_status.saved_indexes s SET attempts = greatest(s.attempts - 1, 0) WHERE s.saved_id = this;
+        RETURN 'held';
+    END IF;
+    BEGIN
+        EXECUTE format('LOCK TABLE %I.%I IN SHARE MODE', saved.target_schema, saved.target_table);
+        -- Whoever takes an index over locks the table first: only now is it certain that it is still ours to build.
+        PERFORM FROM migration_status.saved_indexes s
+        WHERE s.saved_id = this AND s.run_id = of_run AND s.restored_at IS NULL AND s.failed_at IS NULL;
+        IF NOT FOUND THEN
+            RETURN 'gone';
+        END IF;
+        target := format('%I.%I', saved.target_schema, saved.target_table)::regclass;
+
+        PERFORM set_config('search_path', '', true);    -- so that the definition is written as it was when saved
+        SELECT c.oid, i.indrelid, i.indisvalid AND i.indisready AND i.indislive AS valid,
+               CASE WHEN i.indexrelid IS NOT NULL THEN pg_get_indexdef(c.oid) END AS definition
+        INTO there
+        FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+        WHERE n.nspname = saved.target_schema AND c.relname = saved.index_name;
+        -- Functions inside an index expression may rely on the path they were written under.
+        PERFORM set_config('search_path', path, true);
+
+        IF there.oid IS NOT NULL AND there.indrelid = target AND NOT there.valid THEN
+            EXECUTE format('DROP INDEX %I.%I', saved.target_schema, saved.index_name);
+            there.oid := NULL;
+        END IF;
+        IF there.oid IS NOT NULL AND (there.indrelid IS DISTINCT FROM target OR there.definition <> saved.definition) THEN
+            RAISE EXCEPTION 'something else has taken its name' USING ERRCODE = 'duplicate_object',
+                  DETAIL = coalesce(there.definition, format('a relation %I.%I', saved.target_schema, saved.index_name));
+        END IF;
+        IF there.oid IS NULL THEN
+            PERFORM set_config('default_tablespace', saved.tablespace, true);
+            EXECUTE saved.definition;
+        END IF;
+        -- CLUSTER ON waits for the other builds of the table; a built index must not be lost to that.
+        PERFORM set_config('lock_timeout', '0', true);
+        FOR step IN SELECT jsonb_array_elements_text(saved.afterwards) LOOP
+            EXECUTE step;
+        END LOOP;
+        UPDATE migration_status.saved_indexes s
+        SET restored_at = clock_timestamp(), error_code = NULL, error_text = NULL
+        WHERE s.saved_id = this;
+        RETURN 'restored';
+    EXCEPTION WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, problem = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL,
+                                in_schema = SCHEMA_NAME;
+        -- A duplicate key in the catalog is another session that was creating the same name.
+        passing := code IN ('40001', '40P01', '55P03') OR code = '23505' AND in_schema = 'pg_catalog';
+        UPDATE migration_status.saved_indexes s
+        SET error_code = code, error_text = concat_ws(': ', problem, nullif(detail, '')),
+            attempts = CASE WHEN passing THEN greatest(s.attempts - 1, 0) ELSE s.attempts END,
+            failed_at = CASE WHEN NOT passing THEN clock_timestamp() END
+        WHERE s.saved_id = this;
+        RETURN CASE WHEN passing THEN 'blocked' ELSE 'failed' END;
+    END;
+END
+$function$;
 
 -- How far each target has been loaded; written only when a whole table succeeded.
 CREATE TABLE IF NOT EXISTS migration_status.watermarks (

@@ -57,7 +57,12 @@ def target_rows(postgres: LocalPostgres, database: str, name: Sequence[str], sch
     options = pc.ConvertOptions(
         column_types=schema, null_values=[_NULL], strings_can_be_null=True, quoted_strings_can_be_null=False
     )
-    return pc.read_csv(text, pc.ReadOptions(column_names=schema.names), convert_options=options)
+    return pc.read_csv(
+        text,
+        pc.ReadOptions(column_names=schema.names),
+        pc.ParseOptions(newlines_in_values=True),
+        convert_options=options,
+    )
 
 
 def _matching(postgres: LocalPostgres, database: str, name: Sequence[str], wanted: Sequence[str]) -> list[str]:

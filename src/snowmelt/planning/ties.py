@@ -1,0 +1,98 @@
+"""What foreign keys among the target tables ask for: which are truncated together, and which are loaded first."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+
+from snowmelt.models import TableName
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A constraint: rows of ``child`` refer to rows of ``parent``."""
+
+    name: str
+    child: TableName
+    parent: TableName
+
+
+@dataclass(frozen=True)
+class Tied:
+    """What the keys ask of one table of the run; numbers are ``table_id``s.
+
+    ``truncated_with`` are the tables of its TRUNCATE, itself among them; ``loads_after`` are its parents.
+    """
+
+    truncated_with: tuple[int, ...]
+    loads_after: tuple[int, ...]
+    refers_to_itself: bool
+
+
+@dataclass(frozen=True)
+class Ties:
+    """Every table of the run by number, and what makes the run impossible."""
+
+    tables: Mapping[int, Tied]
+    problems: tuple[str, ...]
+
+
+def plan(targets: Mapping[int, TableName], truncated: Sequence[int], keys: Sequence[ForeignKey]) -> Ties:
+    """Tie the tables of a run by the foreign keys that touch them.
+
+    A table that is truncated needs every table that refers to it in the same TRUNCATE: one outside the run, or one
+    that keeps its rows, is a problem, and so is a circle, in which no table can be loaded first.
+    """
+    ids = {name: table_id for table_id, name in targets.items()}
+    inside = [k for k in keys if k.child in ids and k.parent in ids]
+    parents: dict[int, set[int]] = {table_id: set() for table_id in targets}
+    for key in inside:
+        if key.child != key.parent:
+            parents[ids[key.child]].add(ids[key.parent])
+    problems = [_blocked(k, ids) for k in keys if _blocks(k, ids, truncated)]
+    problems += _circles(parents, targets)
+    groups = _groups(truncated, [(ids[k.child], ids[k.parent]) for k in inside])
+    tables = {
+        table_id: Tied(
+            truncated_with=groups.get(table_id, (table_id,)),
+            loads_after=tuple(sorted(parents[table_id])),
+            refers_to_itself=any(k.child == k.parent == name for k in inside),
+        )
+        for table_id, name in targets.items()
+    }
+    return Ties(tables, tuple(problems))
+
+
+def _blocks(key: ForeignKey, ids: Mapping[TableName, int], truncated: Sequence[int]) -> bool:
+    return ids.get(key.parent) in truncated and ids.get(key.child) not in truncated
+
+
+def _blocked(key: ForeignKey, ids: Mapping[TableName, int]) -> str:
+    cure = (
+        f"set truncate_onstart for {key.child} too"
+        if key.child in ids
+        else f"add {key.child} to the run with truncate_onstart"
+    )
+    return (
+        f"{key.parent} cannot be truncated, because {key.child} refers to it by {key.name}; {cure}, "
+        "or drop the constraint for the load"
+    )
+
+
+def _circles(parents: Mapping[int, set[int]], targets: Mapping[int, TableName]) -> list[str]:
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        circle = " -> ".join(str(targets[table_id]) for table_id in reversed(error.args[1]))
+        return [f"foreign keys go round in a circle, {circle}: no table can be loaded first; drop one for the load"]
+    return []
+
+
+def _groups(truncated: Sequence[int], edges: Sequence[tuple[int, int]]) -> dict[int, tuple[int, ...]]:
+    """The truncated tables, each with all that keys connect it to."""
+    group = {table_id: {table_id} for table_id in truncated}
+    for child, parent in edges:
+        if child in group and parent in group and group[child] is not group[parent]:
+            merged = group[child] | group[parent]
+            for member in merged:
+                group[member] = merged
+    return {table_id: tuple(sorted(members)) for table_id, members in group.items()}

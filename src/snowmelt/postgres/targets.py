@@ -1,0 +1,96 @@
+"""Make targets ready for their first row: emptied or proven empty, in the transaction that lets workers in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from snowmelt import sql
+from snowmelt.errors import DataError
+from snowmelt.models import ChunkRead, TablePlan
+from snowmelt.postgres import status_store, tables
+from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A table whose rows are known and cut: what was read to know them, how many they are, and their chunks."""
+
+    plan: TablePlan
+    query_id: str
+    source_rows: int
+    chunks: Sequence[ChunkRead]
+
+
+def start_loading(session: Session, run_id: str, ready: Sequence[Ready], *, allow_shrink: bool) -> bool:
+    """Make the targets ready and the chunks claimable, in one transaction; False when another planner was first.
+
+    Tables that foreign keys tie come together. What is to be truncated is truncated here, in one statement, once per
+    run and epoch. DataError when that would lose most of a table without consent, or when a target that must be
+    empty is not.
+    """
+    with session.transaction() as cursor:
+        rows = [_locked(cursor, run_id, table) for table in ready]
+        epochs = {r["table_id"]: r for r in rows if r is not None}
+        if len(epochs) < len(ready):
+            return False
+        _truncate(cursor, run_id, [t for t in ready if t.plan.truncate_onstart], epochs, allow_shrink=allow_shrink)
+        for table in ready:
+            _refuse_filled(cursor, table)
+            status_store.insert_chunks(cursor, run_id, table.plan, table.chunks, first_id=1)
+            key = {"run_id": run_id, "table_id": table.plan.table_id}
+            fetch(cursor, sql.query("start_loading"), **key, source_rows=table.source_rows)
+    return True
+
+
+def _locked(cursor: Cursor, run_id: str, table: Ready) -> Row | None:
+    return fetch_one(
+        cursor,
+        sql.query("lock_scanned_table"),
+        run_id=run_id,
+        table_id=table.plan.table_id,
+        query_id=table.query_id,
+    )
+
+
+def _truncate(
+    cursor: Cursor, run_id: str, ready: Sequence[Ready], epochs: dict[int, Row], *, allow_shrink: bool
+) -> None:
+    for table in ready:
+        if not allow_shrink and epochs[table.plan.table_id]["truncated_at"] is None:
+            _refuse_shrinking(cursor, table)
+    due = [
+        t.plan.target
+        for t in ready
+        if fetch_one(
+            cursor,
+            sql.query("record_truncate"),
+            run_id=run_id,
+            table_id=t.plan.table_id,
+            load_epoch=epochs[t.plan.table_id]["load_epoch"],
+        )
+    ]
+    if due:
+        tables.truncate(cursor, due)
+
+
+def _refuse_shrinking(cursor: Cursor, table: Ready) -> None:
+    plan, rows = table.plan, table.source_rows
+    if plan.allow_shrink_to == 0:
+        return
+    most = int(rows / plan.allow_shrink_to)
+    if tables.has_more_rows_than(cursor, plan.target, most):
+        raise DataError(
+            f"table {plan.source}: the source has {rows} rows and the target {plan.target} more than {most}, so emptying "
+            "it would lose data, and nothing was touched; look at the source and its source_filter, and if the loss "
+            "is meant, start again with --allow-shrink (allow_shrink: true in the execution's input), or set "
+            f"allow_shrink_to below {plan.allow_shrink_to:g}"
+        )
+
+
+def _refuse_filled(cursor: Cursor, table: Ready) -> None:
+    plan = table.plan
+    must_be_empty = plan.load_mode == "copy" and not plan.truncate_onstart and not plan.append
+    if must_be_empty and tables.is_filled(cursor, plan.target):
+        raise DataError(
+            f"table {plan.source}: the target {plan.target} was empty when the run began and now holds rows; "
+            "find out who wrote them, or set truncate_onstart or append"
+        )

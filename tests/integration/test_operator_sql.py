@@ -1,0 +1,293 @@
+"""The SQL that operators run by hand, run by hand's own program against a status schema that real runs filled."""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from snowmelt import actions, runner, sql
+from snowmelt.deadline import Deadline
+from snowmelt.local.postgres import Database, LocalPostgres
+from snowmelt.local.postgres_programs import find_programs
+from snowmelt.local.snowflake import LocalSnowflake
+from snowmelt.settings import Settings
+from snowmelt.wiring import Wiring
+
+FOLDER = Path(__file__).parents[2] / "sql"
+ROLE = "operator_sql_loader"
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A database with a run of each kind in its status schema, loaded by a role that has just the granted rights."""
+
+    database: Database
+    snowflake: LocalSnowflake
+    folder: Path
+    completed: str = ""
+    failed: str = ""
+    running: str = ""
+
+    def new_target(self, name: str) -> str:
+        """An empty table that the role may load."""
+        self.database.execute(f"CREATE TABLE {name} (id bigint PRIMARY KEY, name varchar(8))")
+        psql(self.database, "grants_postgres.sql", role=ROLE, schema="public")
+        return name
+
+    def start(self, source: str, target: str, *, table: str = "GOOD") -> str:
+        """A run of one table; that of source ``open`` is begun and not driven on."""
+        config = {
+            "batch_size": 500,
+            "max_retry_attempts": 1,
+            "sources": [
+                {
+                    "source_name": f"{source}_{target}",
+                    "source_sf_database": "OPERATORS",
+                    "source_sf_schema": "PUBLIC",
+                    "target_pg_database": self.database.name,
+                    "target_pg_schema": "public",
+                    "tables": [{"source": table, "target": target, "truncate_onstart": True}],
+                }
+            ],
+        }
+        path = self.folder / f"{target}.json"
+        path.write_text(json.dumps(config), encoding="utf-8")
+        environment = {**self.snowflake.environment(), **self.database.server.environment(), "POSTGRES_USER": ROLE}
+        wiring = Wiring(Settings(config=str(path), store=str(self.folder / "store")), environment)
+        if source == "open":
+            event = {"action": "validate_config", "execution_id": f"test:{target}"}
+            return str(actions.run(event, wiring, Deadline.after(600))["run_id"])
+        return runner.migrate({}, wiring, execution_id=f"test:{target}").run_id
+
+
+@pytest.fixture(scope="module")
+def runs(
+    postgres: LocalPostgres, snowflake: LocalSnowflake, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Runs]:
+    snowflake.create_schema("OPERATORS", "PUBLIC")
+    two_tables = """
+        create or replace table good as
+        select n as id, 'row ' || n::varchar as name from (select seq4() as n from table(generator(rowcount => 2000)));
+        create or replace table bad as
+        select seq4() as id, 'too long for it' as name from table(generator(rowcount => 10))"""
+    for statement in two_tables.split(";"):
+        snowflake.execute(statement, database="OPERATORS", schema="PUBLIC")
+    with postgres.database() as database:
+        database.execute(f"CREATE ROLE {ROLE} LOGIN")
+        try:
+            given = Runs(database, snowflake, tmp_path_factory.mktemp("operators"))
+            yield replace(
+                given,
+                completed=given.start("done", given.new_target("good")),
+                failed=given.start("broken", given.new_target("bad"), table="BAD"),
+                running=given.start("open", given.new_target("left_open")),
+            )
+        finally:
+            database.execute(f"DROP OWNED BY {ROLE} CASCADE")
+            database.execute(f"DROP ROLE {ROLE}")
+
+
+def psql(database: Database, file: str, *options: str, **variables: str) -> str:
+    """What psql prints for the file; it must find nothing wrong with it."""
+    return _psql(database, "-f", str(FOLDER / file), *options, **variables)
+
+
+def _psql(database: Database, *options: str, **variables: str) -> str:
+    assigned = [f"--set={name}={value}" for name, value in variables.items()]
+    done = subprocess.run(
+        [find_programs() / "psql", "--no-psqlrc", "--dbname", database.dsn, *assigned, *options],
+        check=False,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "ERROR" not in done.stderr, done.stderr
+    return done.stdout
+
+
+def one(database: Database, query: str, *values: object) -> Any:
+    """The only value of the only row."""
+    ((value,),) = database.rows(query, values)
+    return value
+
+
+# --- looking --------------------------------------------------------------------------------------------------------
+
+
+def test_the_status_schema_that_operators_install_is_the_packages_own() -> None:
+    assert (FOLDER / "status_schema.sql").read_text(encoding="utf-8") == sql.text("status_schema.sql")
+
+
+def test_installing_the_status_schema_by_hand_changes_nothing_of_one_that_is_there(runs: Runs) -> None:
+    before = runs.database.rows("SELECT * FROM migration_status.v_table_progress ORDER BY run_id, table_id")
+    psql(runs.database, "status_schema.sql", "--set=ON_ERROR_STOP=1")
+    after = runs.database.rows("SELECT * FROM migration_status.v_table_progress ORDER BY run_id, table_id")
+    assert [row[:12] for row in after] == [row[:12] for row in before]
+
+
+def test_a_role_with_just_the_granted_rights_loads_a_table(runs: Runs) -> None:
+    assert one(runs.database, "SELECT count(*) FROM good") == 2000
+    status = one(runs.database, "SELECT status FROM migration_status.migration_runs WHERE run_id = %s", runs.completed)
+    assert status == "completed"
+    assert one(runs.database, "SELECT reltuples FROM pg_class WHERE relname = 'good'") == 2000, "it was analyzed"
+
+
+def test_progress_shows_a_run_that_is_on_and_the_tables_of_the_one_asked_for(runs: Runs) -> None:
+    shown = psql(runs.database, "progress.sql", run_id=runs.completed)
+    assert f"Tables of run {runs.completed}" in shown
+    assert re.search(r"GOOD\s*\| public\.good\s*\| completed\s*\|\s*2000 \|\s*2000 \|\s*100\.0", shown)
+    assert runs.running in shown.split("Tables of run")[0]
+
+
+def test_progress_takes_the_latest_run_when_none_is_named(runs: Runs) -> None:
+    assert f"Tables of run {runs.running}" in psql(runs.database, "progress.sql")
+
+
+def test_counting_the_target_finds_each_table_equal_to_its_scan(runs: Runs) -> None:
+    shown = psql(runs.database, "count_target.sql", "--csv", run_id=runs.completed)
+    assert shown.splitlines()[1] == "GOOD,public.good,completed,2000,2000,2000,t"
+
+
+def test_counting_the_target_finds_rows_that_somebody_has_deleted(runs: Runs) -> None:
+    runs.database.execute("CREATE TABLE kept AS SELECT * FROM good; DELETE FROM good WHERE id < 3")
+    try:
+        shown = psql(runs.database, "count_target.sql", "--csv", run_id=runs.completed)
+    finally:
+        runs.database.execute("TRUNCATE good; INSERT INTO good SELECT * FROM kept; DROP TABLE kept; ANALYZE good")
+    assert shown.splitlines()[1] == "GOOD,public.good,completed,2000,2000,1997,f"
+
+
+def test_diagnosis_asks_numbered_questions_and_answers_why_a_run_failed(runs: Runs) -> None:
+    shown = psql(runs.database, "diagnose.sql", run_id=runs.failed)
+    numbers = [int(number) for number in re.findall(r"^(\d+)\. ", shown, re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) >= 11
+    why = shown.split("\n4. ")[1].split("\n5. ")[0]
+    assert "DataError" in why
+    assert "longer than varchar(8) holds" in why
+
+
+def test_diagnosis_finds_no_fault_with_the_sums_of_sound_runs(runs: Runs) -> None:
+    for run_id in (runs.completed, runs.failed, runs.running):
+        sums = psql(runs.database, "diagnose.sql", run_id=run_id).split("\n11. ")[1].split("\n12. ")[0]
+        assert "(0 rows)" in sums
+
+
+def test_diagnosis_names_the_runs_that_hold_targets(runs: Runs) -> None:
+    held = psql(runs.database, "diagnose.sql", run_id=runs.completed).split("\n15. ")[1]
+    assert runs.running in held
+    assert runs.failed in held
+    assert runs.completed not in held
+
+
+# --- mending --------------------------------------------------------------------------------------------------------
+
+
+def mends() -> list[str]:
+    """The SQL that the diagnosis keeps in comments, a block for each question that has some."""
+    questions = re.split(r"^\\echo \d+\. ", (FOLDER / "diagnose.sql").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    blocks = ["\n".join(re.findall(r"^--   (.+)$", question, re.MULTILINE)) for question in questions[1:]]
+    return [block for block in blocks if block]
+
+
+@pytest.mark.parametrize("mend", mends())
+def test_every_mend_of_the_diagnosis_is_sql_that_runs(runs: Runs, mend: str, tmp_path: Path) -> None:
+    # pid 0 is nobody's, which the server only warns of; and nothing of it is kept.
+    block = mend.replace("BLOCKING_PID", "0").replace("BEGIN;", "").replace("COMMIT;", "")
+    run_by_hand(runs.database, f"BEGIN;\n{block}\nROLLBACK;", tmp_path, run_id=runs.running)
+
+
+def test_a_run_closed_by_hand_lets_its_target_go_and_is_never_resumed(runs: Runs, tmp_path: Path) -> None:
+    target = runs.new_target("closed_by_hand")
+    closed = runs.start("open", target)
+    run_by_hand(runs.database, mends()[-1], tmp_path, run_id=closed)
+    assert closed not in psql(runs.database, "diagnose.sql", run_id=closed).split("\n15. ")[1]
+    after = runs.start("open", target)
+    assert after != closed
+    old = "SELECT status, load_epoch FROM migration_status.migration_table_status WHERE run_id = %s"
+    assert runs.database.rows(old, (closed,)) == [("abandoned", 2)]
+
+
+def run_by_hand(database: Database, statements: str, folder: Path, **variables: str) -> None:
+    file = folder / "by_hand.sql"
+    file.write_text(statements, encoding="utf-8")
+    _psql(database, "-f", str(file), ON_ERROR_STOP="1", **variables)
+
+
+# --- forgetting -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_running_is_never_forgotten(runs: Runs) -> None:
+    assert f"kept: run {runs.running} is running" in psql(runs.database, "clear_state.sql", run_id=runs.running)
+    assert chunks_and_tables(runs, runs.running) == (0, 1)
+
+
+def test_a_run_that_is_over_is_forgotten_with_all_its_rows_and_its_target_stays(runs: Runs) -> None:
+    over = runs.start("done", runs.new_target("loaded_once"))
+    assert chunks_and_tables(runs, over) == (4, 1)
+    assert f"forgotten: run {over}, which was completed" in psql(runs.database, "clear_state.sql", run_id=over)
+    assert chunks_and_tables(runs, over) == (0, 0)
+    assert one(runs.database, "SELECT count(*) FROM loaded_once") == 2000
+
+
+def test_a_run_that_still_owes_indexes_is_not_forgotten(runs: Runs) -> None:
+    runs.database.execute(
+        "INSERT INTO migration_status.saved_indexes "
+        "(run_id, table_id, target_schema, target_table, index_name, definition, is_unique, size_bytes) "
+        f"VALUES ('{runs.failed}', 0, 'public', 'bad', 'bad_id', 'CREATE INDEX bad_id ON bad (id)', false, 0)"
+    )
+    try:
+        assert "has dropped 1 indexes" in psql(runs.database, "clear_state.sql", run_id=runs.failed)
+        assert chunks_and_tables(runs, runs.failed) == (1, 1)
+    finally:
+        runs.database.execute("DELETE FROM migration_status.saved_indexes")
+
+
+def test_forgetting_a_run_that_is_not_there_says_so_and_forgets_nothing(runs: Runs) -> None:
+    before = one(runs.database, "SELECT count(*) FROM migration_status.migration_runs")
+    assert "there is no run of-nobody" in psql(runs.database, "clear_state.sql", run_id="of-nobody")
+    assert one(runs.database, "SELECT count(*) FROM migration_status.migration_runs") == before
+
+
+def chunks_and_tables(runs: Runs, run_id: str) -> tuple[int, int]:
+    chunks = "SELECT count(*) FROM migration_status.migration_chunk_status WHERE run_id = %s"
+    tables = "SELECT count(*) FROM migration_status.migration_table_status WHERE run_id = %s"
+    return one(runs.database, chunks, run_id), one(runs.database, tables, run_id)
+
+
+# --- Snowflake ------------------------------------------------------------------------------------------------------
+
+
+def test_counting_the_source_gives_the_rows_that_are_there_and_those_that_the_run_read(
+    runs: Runs, snowflake: LocalSnowflake
+) -> None:
+    query = "SELECT query_id FROM migration_status.migration_table_status WHERE run_id = %s"
+    text = (FOLDER / "count_source.sql").read_text(encoding="utf-8").split("-- 3.")[0]
+    text = text.replace('"NYC"."PUBLIC"."FLIGHTS"', '"OPERATORS"."PUBLIC"."GOOD"')
+    text = text.replace("-- S", "S").replace("QUERY_ID", one(runs.database, query, runs.completed))
+    text = text.replace("SELECT COUNT(*) AS rows_read FROM", "SELECT * FROM")  # the stand-in can do no more with it
+    counts = [s for s in re.sub("--.*", "", text).split(";") if s.strip()]
+    now, read = (snowflake.execute(count) for count in counts)
+    assert now == [(2000,)]
+    assert len(read) == 2000
+
+
+def test_the_grants_for_snowflake_let_it_read_and_nothing_else() -> None:
+    text = re.sub("--.*", "", (FOLDER / "grants_snowflake.sql").read_text(encoding="utf-8"))
+    assert set(re.findall(r"\bGRANT (\w+)", text)) == {"ROLE", "USAGE", "SELECT"}
+
+
+# --- the page -------------------------------------------------------------------------------------------------------
+
+
+def test_every_file_is_explained_on_the_page_beside_them() -> None:
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert [f.name for f in sorted(FOLDER.glob("*.sql")) if f"`{f.name}`" not in page] == []

@@ -1,0 +1,160 @@
+"""Named queries: each says what it is for, each is used, and PostgreSQL understands each."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg2 import sql as compose
+
+from snowmelt import sql
+from snowmelt.local.postgres import Database, LocalPostgres
+
+SOURCES = Path(sql.__file__).parents[1]
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+UUID = "2f1d3a52-6c1f-4f6e-9a53-2d3f6f0f7a11"
+VALUES: dict[str, object] = {
+    "backend_pid": 1,
+    "backend_start": NOW,
+    "chunk_id": 1,
+    "chunk_ids": [1],
+    "config_hash": "h",
+    "error_code": "DataError",
+    "error_text": "text",
+    "estimated_rows": [1],
+    "execution_id": "arn:e",
+    "indexes": "[]",
+    "lease_token": UUID,
+    "limit": 1,
+    "load_epoch": 1,
+    "load_mode": "copy",
+    "max_attempts": 3,
+    "most": 5,
+    "names": ["statement_timeout"],
+    "pids": [1],
+    "plan_format": 1,
+    "progress_mark": 1,
+    "query_id": "q",
+    "reads": ['{"rows": 1}'],
+    "reason": "closed",
+    "rows": 1,
+    "run_id": "r",
+    "saved_id": 1,
+    "schemas": ["public"],
+    "search_path": "",
+    "seconds": 1.5,
+    "size_bytes": 1,
+    "snapshot_at": NOW,
+    "snowmelt_version": "1",
+    "source_name": "s",
+    "source_rows": 1,
+    "source_table": "T",
+    "source_tables": ["T"],
+    "spent_seconds": 1.5,
+    "stalled_rounds": 0,
+    "starts": [NOW],
+    "status": "failed",
+    "store": "s3://b",
+    "strategies": ["one_scan"],
+    "table_id": 1,
+    "table_ids": [1],
+    "tables": ["t"],
+    "target_schema": "public",
+    "target_table": "t",
+    "values": ["0"],
+    "waits": 0,
+}
+"""A value of the right kind for each parameter that is no number, and for some that are."""
+MAY_BE_NULL = ("backend_pid", "backend_start", "error_code", "error_text", "run_id", "spent_seconds", "table_id")
+
+
+@pytest.fixture(scope="module")
+def installed(postgres: LocalPostgres) -> Iterator[Database]:
+    """A database with the status schema."""
+    with postgres.database() as database:
+        database.execute(sql.text("status_schema.sql"))
+        yield database
+
+
+def explained(database: Database, name: str, values: dict[str, object]) -> list[tuple[Any, ...]]:
+    """The plan that PostgreSQL makes of a query; it is parsed and typed, and not run."""
+    parameters = set(re.findall(r"%\((\w+)\)s", sql.query(name)))
+    connection = database.connect()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("EXPLAIN " + sql.query(name), {**dict.fromkeys(parameters, 1), **values})
+            return cursor.fetchall()
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("name", sql.names())
+def test_a_query_says_what_it_is_for(name: str) -> None:
+    description = re.match(r"-- ([^\n]+(?:\n-- [^\n]+)*)\n", sql.query(name))
+
+    assert description is not None
+    assert description[1].endswith((".", "?"))
+    assert len(description[1].split()) >= 2
+
+
+@pytest.mark.parametrize("name", sql.names())
+def test_a_query_is_used(name: str) -> None:
+    code = "\n".join(file.read_text(encoding="utf-8") for file in SOURCES.rglob("*.py"))
+
+    assert f'"{name}"' in code
+
+
+@pytest.mark.parametrize("name", sql.names())
+def test_a_query_is_one_statement(name: str) -> None:
+    assert ";" not in re.sub(r"--[^\n]*|'[^']*'", "", sql.query(name))
+
+
+@pytest.mark.parametrize("name", sql.names())
+def test_postgresql_understands_a_query(installed: Database, name: str) -> None:
+    assert explained(installed, name, VALUES)
+
+
+@pytest.mark.parametrize("name", sql.names())
+def test_postgresql_understands_a_query_whose_values_are_missing(installed: Database, name: str) -> None:
+    """NULL has no type of its own: a parameter that needs a cast shows here."""
+    assert explained(installed, name, {**VALUES, **dict.fromkeys(MAY_BE_NULL)})
+
+
+def test_every_value_tried_here_belongs_to_a_query() -> None:
+    text = " ".join(sql.query(name) for name in sql.names())
+
+    assert set(VALUES) - set(re.findall(r"%\((\w+)\)s", text)) == set()
+
+
+def test_code_asks_for_no_query_that_is_not_there() -> None:
+    asked = {
+        name
+        for file in SOURCES.rglob("*.py")
+        for name in re.findall(r'sql\.query\(\s*"(\w+)"', file.read_text(encoding="utf-8"))
+    }
+
+    assert asked <= set(sql.names())
+    assert len(asked) > 20
+
+
+def test_a_query_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        sql.query("drop_everything")
+
+
+def test_no_text_is_ever_formatted_into_sql() -> None:
+    """Only named queries and composed identifiers reach a cursor; nothing is interpolated by Python."""
+    formatted = re.compile(r"\.execute\(\s*(?:f[\"']|[\"'][^\"']*[\"']\s*(?:%|\.format))")
+    postgres = (SOURCES / "postgres").rglob("*.py")
+
+    assert [file.name for file in postgres if formatted.search(file.read_text(encoding="utf-8"))] == []
+
+
+def test_names_of_every_kind_survive_quoting(database: Database) -> None:
+    for name in ('a "b" c', "x'; DROP TABLE y; --", "Größe", "%s", "select"):
+        database.execute(compose.SQL("CREATE TABLE {} ()").format(compose.Identifier(name)))
+    names = database.rows("SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace")
+
+    assert len(names) == 5
