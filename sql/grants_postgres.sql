@@ -12,10 +12,11 @@
 \prompt 'target schema: ' schema
 \endif
 
--- Targets: read to see that they are empty, load, truncate. Without TRUNCATE, tables with truncate_onstart are refused.
-GRANT CONNECT ON DATABASE :"DBNAME" TO :"role";
+-- Targets: read to see that they are empty, load, truncate where a table says truncate_onstart, update and stage in a
+-- temporary table where one says uniqueness_columns.
+GRANT CONNECT, TEMPORARY ON DATABASE :"DBNAME" TO :"role";
 GRANT USAGE ON SCHEMA :"schema" TO :"role";
-GRANT SELECT, INSERT, TRUNCATE ON ALL TABLES IN SCHEMA :"schema" TO :"role";
+GRANT SELECT, INSERT, UPDATE, TRUNCATE ON ALL TABLES IN SCHEMA :"schema" TO :"role";
 
 -- ANALYZE after the load: a privilege of its own from PostgreSQL 17 on. Before, only owners may; PostgreSQL then warns,
 -- leaves it to autovacuum, and the run goes on.

@@ -29,6 +29,10 @@ class Store(Protocol):
         """The content; DataError when there is none."""
         ...
 
+    def at(self, location: Location) -> bytes:
+        """The content of an object by what ``put`` said of it."""
+        ...
+
 
 class FolderStore:
     """A store in a folder; its locations name the folder as the bucket."""
@@ -66,6 +70,10 @@ class FolderStore:
         except OSError as error:
             raise AccessError(f"cannot read {self._folder / key}: {error.strerror}") from error
 
+    def at(self, location: Location) -> bytes:
+        """Read the file, whose key is that of this folder."""
+        return self.get(location.key)
+
 
 class S3Store:
     """A store in a bucket, under a prefix."""
@@ -92,6 +100,10 @@ class S3Store:
     def get(self, key: str) -> bytes:
         """Get the object."""
         return read_s3(self._bucket, self._prefix + key, client=self._s3)
+
+    def at(self, location: Location) -> bytes:
+        """Get the object, whose key is whole: the prefix is in it."""
+        return read_s3(location.bucket, location.key, client=self._s3)
 
 
 def open_store(uri: str) -> Store:
@@ -161,7 +173,7 @@ def save_manifest(store: Store, run_id: str, name: str, items: Sequence[WorkItem
 
 def load_manifest(location: Location, store: Store) -> tuple[WorkItem, ...]:
     """The items of a manifest of this store, for those who are their own Map."""
-    return tuple(WorkItem.model_validate(item) for item in json.loads(store.get(location.key)))
+    return tuple(WorkItem.model_validate(item) for item in json.loads(store.at(location)))
 
 
 def save_report(store: Store, run_id: str, report: dict[str, Any]) -> Location:

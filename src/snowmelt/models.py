@@ -69,6 +69,17 @@ class TableName(Value):
         return f"{self.schema_name}.{self.name}"
 
 
+class WatermarkPlan(Value):
+    """Which rows an incremental run reads; ``low`` and ``high`` are inclusive, as text of the kind."""
+
+    source: str
+    target: str
+    kind: Literal["number", "date", "timestamp", "moment", "text"]
+    low: str | None
+    high: str | None
+    null_rows: int
+
+
 LoadMode = Literal["copy", "upsert", "insert_only"]
 
 
@@ -85,8 +96,8 @@ class TablePlan(Value):
     load_mode: LoadMode = "copy"
     key: tuple[str, ...] = ()
     """Target columns that identify a row; what upsert and insert-only need, and COPY falls back on."""
-    target_watermark: str | None = None
-    """Target column that tells the newer of two rows with the same key."""
+    watermark: WatermarkPlan | None = None
+    """Bounds of an incremental run, and the target column that tells the newer of two rows with the same key."""
     truncate_onstart: bool
     truncated_with: tuple[int, ...] = ()
     """Tables of the run that foreign keys tie to this one, itself among them: emptied together or not at all."""
@@ -98,6 +109,11 @@ class TablePlan(Value):
     batch_size: int
     max_retry_attempts: int
     warnings: tuple[str, ...] = ()
+
+    @property
+    def target_watermark(self) -> str | None:
+        """The target column that tells the newer of two rows."""
+        return self.watermark.target if self.watermark else None
 
 
 class RunPlan(Value):

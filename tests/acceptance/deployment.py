@@ -7,15 +7,13 @@ from typing import Any
 
 from snowmelt.local.aws import LocalAws
 
-DEFINITION = Path(__file__).parents[2] / "statemachine" / "migration.asl.json"
-
 
 def main() -> None:
-    """Run it; the one argument is JSON with the function's environment, where S3 is, and the log file."""
+    """Run it; the one argument is JSON: the function's environment, the definition, where S3 is, and the log file."""
     options = json.loads(sys.argv[1])
     with LocalAws(
         options["environment"],
-        DEFINITION,
+        Path(options["definition"]),
         timeout_seconds=60.0,
         storage_url=options["storage_url"],
         log_file=Path(options["log_file"]),

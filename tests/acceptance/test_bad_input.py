@@ -191,7 +191,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "a target column of another kind": Mistake(
         make=lambda world: without(world, "ALTER TABLE lines ALTER amount TYPE boolean USING true"),
-        says=('LINES: column "amount"', "boolean"),
+        says=('LINES: column "amount": NUMBER(12,2) does not go into bool', "make the target column numeric(12,2)"),
         exit_code=2,
         error="ConfigError",
     ),
@@ -199,7 +199,8 @@ MISTAKES: Mapping[str, Mistake] = {
         make=lambda world: without(world, "INSERT INTO lines VALUES (1, 1, 'mine', now())"),
         says=(
             "table LINES: the target public.lines holds rows already",
-            "set truncate_onstart to replace them, or append to add to them",
+            "set truncate_onstart to replace them",
+            "append to add to them",
         ),
         exit_code=2,
         error="ConfigError",

@@ -146,7 +146,7 @@ def test_filled_targets_that_are_not_to_be_truncated_are_all_named_before_anythi
 
     assert "table KEPT: the target public.kept holds rows already" in cause
     assert "table HELD: the target public.held holds rows already" in cause
-    assert "set truncate_onstart to replace them, or append to add to them" in cause
+    assert "loading it again would double them; set truncate_onstart to replace them" in cause
     assert "RENEWED" not in cause
     assert "EMPTY" not in cause
     assert {name: count(world, name) for name in ("renewed", "kept", "held", "empty")} == {

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -50,9 +51,14 @@ class World:
 
     # --- data and config ---
 
-    def add_table(self, name: str, rows: int, **settings: Any) -> None:
-        """A source table with generated rows and an empty target; ``settings`` are the config's for this table."""
-        self.snowflake.load_table(self.source_database, "PUBLIC", name.upper(), _rows(rows), types=TYPES)
+    def add_table(self, name: str, rows: int, *, row_bytes: int = 50, **settings: Any) -> None:
+        """A source table with generated rows and an empty target; ``settings`` are the config's for this table.
+
+        The encoder sends nothing before it has a megabyte: where a COPY is to be seen at work, rows must be wide.
+        """
+        self.snowflake.load_table(
+            self.source_database, "PUBLIC", name.upper(), _rows(rows, " " * row_bytes), types=TYPES
+        )
         self.target.execute(TARGET.format(sql.Identifier(name.lower())))
         self.tables.append({"source": name.upper(), **settings})
 
@@ -100,8 +106,13 @@ class World:
     def start_deployment(self, storage_url: str) -> "subprocess.Popen[bytes]":
         """The deployment and one execution in a process of their own; it ends with a line of JSON on stdout."""
         program = Path(__file__).with_name("deployment.py")
-        options = {"environment": self.environment("s3://snowmelt/store"), "storage_url": storage_url}
-        return self._start(str(program), json.dumps({**options, "log_file": str(self.folder / "function.log")}))
+        options = {
+            "environment": self.environment("s3://snowmelt/store"),
+            "definition": str(DEFINITION),
+            "storage_url": storage_url,
+            "log_file": str(self.folder / "function.log"),
+        }
+        return self._start(str(program), json.dumps(options))
 
     def start_cli(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """``snowmelt ARGUMENTS`` as a process of its own, its store in the test's folder."""
@@ -166,7 +177,7 @@ class World:
 
     def status(self, query: str) -> list[dict[str, Any]]:
         """Rows of the status schema; none before it is installed."""
-        with self.target.connect() as connection, connection.cursor() as cursor:
+        with closing(self.target.connect()) as connection, connection.cursor() as cursor:
             try:
                 cursor.execute(query)
             except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
@@ -180,11 +191,7 @@ class World:
         return [query["query_id"] for query in log if query["asynchronous"]]
 
 
-_WIDE = "a ledger whose pages are wide, " * 8
-"""Makes a few hundred rows enough for the encoder to send some."""
-
-
-def _rows(count: int) -> pa.Table:
+def _rows(count: int, padding: str) -> pa.Table:
     """Rows that differ in every column, with NULL, empty and odd values among them."""
     notes = ("", None, "\\N", "NULL", "tab\tand\nline", "Größe ⛄", 'quoted "x", y')
     began = datetime(2024, 2, 29, 23, 59, 59, 999_999)  # noqa: DTZ001 - a TIMESTAMP_NTZ has no zone
@@ -195,7 +202,7 @@ def _rows(count: int) -> pa.Table:
             "AMOUNT": pa.array(
                 [None if i % 11 == 3 else Decimal(i * 37 - 999) / 100 for i in ids], pa.decimal128(12, 2)
             ),
-            "NOTE": pa.array([f"entry {i} of {_WIDE}" if i % 5 else notes[i // 5 % len(notes)] for i in ids]),
+            "NOTE": pa.array([f"entry {i}{padding}" if i % 5 else notes[i // 5 % len(notes)] for i in ids]),
             "BOOKED": pa.array(
                 [None if i % 13 == 5 else began + timedelta(seconds=i) for i in ids], pa.timestamp("us")
             ),

@@ -317,6 +317,11 @@ def _freed_and_loaded_again(scene: Scene, planner: Session) -> None:
     scene.load(planner, scene.claim(planner, 1))
 
 
+def _freed_and_claimed_again(scene: Scene, planner: Session) -> None:
+    _freed(scene, planner)
+    scene.claim(planner, 1)
+
+
 def _freed_and_split(scene: Scene, planner: Session) -> None:
     _freed(scene, planner)
     assert scene.split(planner, 1)
@@ -364,6 +369,7 @@ WAYS = {
     for way in (
         _freed,
         _freed_and_loaded_again,
+        _freed_and_claimed_again,
         _freed_and_split,
         _finalized,
         _resumed,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import DataError
 from snowmelt.local.postgres import Database, LocalPostgres
-from snowmelt.models import ColumnPlan, LoadMode, SourceColumn, TableName, TablePlan, TargetColumn
+from snowmelt.models import ColumnPlan, LoadMode, SourceColumn, TableName, TablePlan, TargetColumn, WatermarkPlan
 from snowmelt.postgres import merge
 from snowmelt.postgres.merge import Merged
 from snowmelt.postgres.session import Session
@@ -48,7 +48,9 @@ def plan(load_mode: LoadMode, *, watermark: bool) -> TablePlan:
         statement="",
         load_mode=load_mode,
         key=("id", "part of"),
-        target_watermark="changed" if watermark else None,
+        watermark=WatermarkPlan(source="c", target="changed", kind="number", low=None, high="9", null_rows=0)
+        if watermark
+        else None,
         truncate_onstart=False,
         append=False,
         batch_size=1,

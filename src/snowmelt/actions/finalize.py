@@ -70,7 +70,7 @@ def _close(run: RunResources, session: Session, table: TableRow, tally: ChunkTal
         status_store.fail_table(session, run.run_id, table.table_id, error)
         return
     tables.analyze(session, table.target)
-    status_store.complete_table(session, run.run_id, table.table_id)
+    status_store.complete_table(session, run.run_id, run.plan.source_name, run.table(table.table_id))
     logger.info("table completed", extra={"table": table.source_table, "rows": tally.rows_loaded})
 
 

@@ -6,27 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from snowmelt import __version__, manifest_store, schema_compare
+from snowmelt import __version__, manifest_store
 from snowmelt import config as configs
+from snowmelt.actions.table_plans import table_plans
 from snowmelt.config import Config, SourceConfig, TableConfig
 from snowmelt.deadline import Deadline
-from snowmelt.errors import AccessError, ConfigError, DataError, SnowmeltError
+from snowmelt.errors import ConfigError, SnowmeltError
 from snowmelt.models import (
     RunPlan,
-    SourceColumn,
-    TableName,
-    TablePlan,
     ValidateConfigEvent,
     ValidateConfigResult,
 )
-from snowmelt.planning import load_mode, resume, statement, ties
-from snowmelt.planning.load_mode import Loading, NoLoading
+from snowmelt.planning import resume
 from snowmelt.planning.resume import Fresh, KnownRun, Resume, Start
-from snowmelt.planning.ties import Tied
-from snowmelt.postgres import status_store, tables
+from snowmelt.postgres import status_store
 from snowmelt.postgres.session import Session
-from snowmelt.postgres.tables import TargetTable
-from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.wiring import Wiring, keep_back
 
 logger = logging.getLogger(__name__)
@@ -114,8 +108,8 @@ def _open(
     run_id = _new_run_id(asked.source.source_name)
     with wiring.source(asked.config, asked.source, run_id) as snowflake:
         identity = snowflake.identity()
-        table_plans = _plan_tables(asked, snowflake, session)
-    warnings = tuple(w for t in table_plans for w in t.warnings)
+        planned = table_plans(asked.config, asked.source, asked.tables, snowflake, session)
+    warnings = tuple(w for t in planned for w in t.warnings)
     plan = RunPlan(
         snowmelt_version=__version__,
         run_id=run_id,
@@ -129,13 +123,13 @@ def _open(
         snowflake_role=identity.role,
         parallel_threads=asked.config.parallel_threads,
         lambda_timeout_buffer_seconds=asked.config.lambda_timeout_buffer_seconds,
-        tables=tuple(t.source for t in table_plans),
+        tables=tuple(t.source for t in planned),
     )
-    manifest_store.save_run(wiring.store, plan, table_plans)
+    manifest_store.save_run(wiring.store, plan, planned)
     status_store.open_run(
         session,
         plan,
-        table_plans,
+        planned,
         driver=wiring.driver(event.execution_id),
         snapshot_at=identity.now,
         store=wiring.store.uri,
@@ -150,109 +144,9 @@ def _open(
         run_id=run_id,
         resumed=False,
         message=f"{decision.message}: {run_id}",
-        tables=len(table_plans),
+        tables=len(planned),
         # A result must stay small whatever the tables hold; the plan in the store has every warning.
         warnings=tuple(w[:300] for w in warnings[:20]),
-    )
-
-
-def _plan_tables(asked: _Asked, snowflake: SnowflakeSource, session: Session) -> tuple[TablePlan, ...]:
-    """The plan of every table; ConfigError with every problem of every table."""
-    names = [_target(asked.source, t) for t in asked.tables]
-    found = tables.read(session, names)
-    filled = tables.filled(
-        session, [name for name, t in found.items() if t.is_table and t.may_use_schema and t.may_select]
-    )
-    keys = tables.foreign_keys(session, names)
-    tied = ties.plan(dict(enumerate(names)), [i for i, t in enumerate(asked.tables) if t.truncate_onstart], keys)
-    problems: list[str] = [*tied.problems]
-    plans: list[TablePlan] = []
-    for table_id, (table, name) in enumerate(zip(asked.tables, names, strict=True)):
-        described = _describe(asked.source, table, snowflake, problems)
-        target = found.get(name)
-        here = list(_target_problems(table, name, target, session))
-        problems += here
-        if described is None or target is None or here:
-            continue
-        compared = schema_compare.compare(table.source, described, target.columns)
-        loading = load_mode.choose(table, name, compared.columns, filled=name in filled, unique_keys=target.unique_keys)
-        problems += compared.problems
-        if isinstance(loading, NoLoading):
-            problems += loading.problems
-            continue
-        plans.append(_table_plan(asked, table_id, table, name, compared, loading, tied.tables[table_id]))
-    if problems:
-        raise ConfigError(f"source {asked.source.source_name} cannot be migrated as it is", problems)
-    return tuple(plans)
-
-
-def _describe(
-    source: SourceConfig, table: TableConfig, snowflake: SnowflakeSource, problems: list[str]
-) -> tuple[SourceColumn, ...] | None:
-    try:
-        return snowflake.describe_table(source.snowflake_database, source.snowflake_schema, table.snowflake_name)
-    except (AccessError, ConfigError, DataError) as error:
-        problems.append(f"table {table.source}: {error.message}")
-        return None
-
-
-def _target(source: SourceConfig, table: TableConfig) -> TableName:
-    return TableName(schema_name=source.postgres_schema, name=table.postgres_name)
-
-
-def _target_problems(
-    table: TableConfig, name: TableName, target: TargetTable | None, session: Session
-) -> Sequence[str]:
-    where = f"table {table.source}: the target {name}"
-    if target is None:
-        return (f"{where} is not there in {session.where}; create it, or mend target and target_pg_schema",)
-    if not target.is_table:
-        return (f"{where} is not a table; name a table as the target",)
-    wanted = {
-        "USAGE on its schema": target.may_use_schema,
-        "INSERT": target.may_insert,
-        "SELECT": target.may_select,
-        "TRUNCATE": target.may_truncate or not table.truncate_onstart,
-    }
-    lacking = [privilege for privilege, there in wanted.items() if not there]
-    if lacking:
-        return (f"{where} may not be loaded by this user; GRANT {', '.join(lacking)}",)
-    return ()
-
-
-def _table_plan(
-    asked: _Asked,
-    table_id: int,
-    table: TableConfig,
-    name: TableName,
-    compared: schema_compare.Comparison,
-    loading: Loading,
-    tied: Tied,
-) -> TablePlan:
-    source = asked.source
-    return TablePlan(
-        table_id=table_id,
-        source=table.source,
-        target=name,
-        columns=compared.columns,
-        statement=statement.select(
-            compared.columns,
-            database=source.snowflake_database,
-            schema=source.snowflake_schema,
-            table=table.snowflake_name,
-            source_filter=table.source_filter,
-        ),
-        load_mode=loading.load_mode,
-        key=loading.key,
-        truncate_onstart=table.truncate_onstart,
-        truncated_with=tied.truncated_with if table.truncate_onstart else (),
-        loads_after=tied.loads_after,
-        allow_shrink_to=table.allow_shrink_to,
-        append=table.append,
-        # Rows that refer to rows of their own table come in one transaction: PostgreSQL checks them at its end.
-        batch_size=_ALL_ROWS if tied.refers_to_itself else table.batch_size or asked.config.batch_size,
-        max_retry_attempts=table.max_retry_attempts or asked.config.max_retry_attempts,
-        warnings=(*compared.warnings, *loading.warnings),
     )
 
 

@@ -31,8 +31,6 @@ NOT_SUPPORTED_YET = (
     Refused(TableConfig, "chunking_columns"),
     Refused(TableConfig, "chunking_column_types"),
     Refused(TableConfig, "sort_columns"),
-    Refused(TableConfig, "source_watermark"),
-    Refused(TableConfig, "target_watermark"),
     Refused(TableConfig, "disable_index"),
     Refused(TableConfig, "parallel_threads"),
 )
@@ -113,8 +111,9 @@ def _within(table: Tree) -> Iterator[tuple[str, str]]:
         yield "chunking_column_types", f"needs one type per chunking column, {len(columns)}, not {len(types)}"
     if watermark and not (_list(table, "uniqueness_columns") or _is_set(table.get("truncate_onstart"))):
         yield "source_watermark", "needs uniqueness_columns, or truncate_onstart; add one of them"
-    if table.get("target_watermark") and not watermark:
-        yield "target_watermark", "needs source_watermark; add it"
+    for key in ("target_watermark", "watermark_from_target"):
+        if _is_set(table.get(key)) and not watermark:
+            yield key, "needs source_watermark; add it"
     for key in ("chunking_columns", "uniqueness_columns", "sort_columns"):
         names_given = [name for name in _list(table, key) if isinstance(name, str)]
         repeated = sorted({name for name in names_given if names_given.count(name) > 1})

@@ -133,6 +133,10 @@ class TableConfig(_Part):
     """Column of the source that grows with every change of a row."""
     target_watermark: Text | None = None
     """Column of the target that holds the source's watermark."""
+    watermark_overlap: Duration = timedelta(hours=1)
+    """How far before the stored watermark an incremental run reads again, for transactions that committed late."""
+    watermark_from_target: Flag = False
+    """true takes the target's highest watermark where none is stored, for a target that another tool filled."""
     truncate_onstart: Flag = False
     """true empties the target once, before a new run loads it."""
     allow_shrink_to: Share = 0.5

@@ -16,12 +16,25 @@ def describe(database: str, schema: str, table: str) -> str:
     return f"SELECT * FROM {source_table(database, schema, table)}"  # noqa: S608 - quoted above
 
 
-def select(columns: Sequence[ColumnPlan], *, database: str, schema: str, table: str, source_filter: str | None) -> str:
-    """Read the columns in their order, converted for the wire, of the rows the filter lets through.
+def select(columns: Sequence[ColumnPlan], *, source: str, conditions: Sequence[str]) -> str:
+    """Read the columns in their order, converted for the wire, of the rows that meet every condition.
 
-    The filter is the user's own SQL. It stands in brackets on lines of its own, so that neither an OR nor a
-    comment in it reaches beyond them; and Snowflake refuses a second statement in one request.
+    ``source`` is the table's full name, quoted. A condition may be the user's own SQL: each stands in brackets on
+    lines of its own, so that neither an OR nor a comment in it reaches beyond them, and Snowflake refuses a second
+    statement in one request.
     """
     wanted = ",\n       ".join(f"{c.select} AS {snowflake_identifier(c.target.name)}" for c in columns)
-    text = f"SELECT {wanted}\nFROM {source_table(database, schema, table)}"
-    return f"{text}\nWHERE (\n{source_filter}\n)" if source_filter else text
+    text = f"SELECT {wanted}\nFROM {source}"
+    return f"{text}\nWHERE {all_of(conditions)}" if conditions else text
+
+
+def duplicates(key: Sequence[str], *, source: str, conditions: Sequence[str]) -> str:
+    """A few of the keys that more than one row has."""
+    names = ", ".join(map(snowflake_identifier, key))
+    where = f"\nWHERE {all_of(conditions)}" if conditions else ""
+    return f"SELECT {names}\nFROM {source}{where}\nGROUP BY {names}\nHAVING COUNT(*) > 1\nLIMIT 3"
+
+
+def all_of(conditions: Sequence[str]) -> str:
+    """The conditions together, each on lines of its own."""
+    return "\n  AND ".join(f"(\n{condition}\n)" for condition in conditions)

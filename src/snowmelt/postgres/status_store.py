@@ -9,6 +9,7 @@ from typing import Literal
 from snowmelt import sql
 from snowmelt.errors import AccessError, ConfigError, DataError, HeldError, SnowmeltError
 from snowmelt.models import ChunkRead, RunPlan, ScanSlice, TableName, TablePlan
+from snowmelt.planning import watermarks
 from snowmelt.planning.resume import KnownRun
 from snowmelt.postgres import leases
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
@@ -416,9 +417,37 @@ def start_finalizing(session: Session, run_id: str, table_id: int) -> bool:
     return session.row(sql.query("start_finalizing"), run_id=run_id, table_id=table_id) is not None
 
 
-def complete_table(session: Session, run_id: str, table_id: int) -> None:
-    """All of the table is in the target."""
-    session.run(sql.query("complete_table"), run_id=run_id, table_id=table_id)
+def complete_table(session: Session, run_id: str, source_name: str, plan: TablePlan) -> None:
+    """All of the table is in the target; with it, and only now, its watermark moves."""
+    with session.transaction() as cursor:
+        if fetch_one(cursor, sql.query("complete_table"), run_id=run_id, table_id=plan.table_id) is None:
+            return
+        stored = watermark_of(fetch(cursor, sql.query("read_watermarks"), source_name=source_name), plan.target)
+        bounds = plan.watermark
+        if bounds is None or bounds.high is None:
+            return
+        cursor.execute(
+            sql.query("write_watermark"),
+            {
+                "source_name": source_name,
+                "target_schema": plan.target.schema_name,
+                "target_table": plan.target.name,
+                "watermark": watermarks.later(bounds.kind, stored, bounds.high),
+                "watermark_type": bounds.kind,
+                "run_id": run_id,
+            },
+        )
+
+
+def read_watermarks(session: Session, source_name: str) -> list[Row]:
+    """How far each target of the source has been loaded; ``watermark_of`` finds one among them."""
+    return session.rows(sql.query("read_watermarks"), source_name=source_name)
+
+
+def watermark_of(rows: Sequence[Row], target: TableName) -> str | None:
+    """The stored watermark of a target, or None."""
+    names = (target.schema_name, target.name)
+    return next((r["watermark"] for r in rows if (r["target_schema"], r["target_table"]) == names), None)
 
 
 # --- what is left to do ---------------------------------------------------------------------------------------------

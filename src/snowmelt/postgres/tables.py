@@ -81,6 +81,13 @@ def has_more_rows_than(cursor: Cursor, name: TableName, rows: int) -> bool:
     return fetch_one(cursor, probe) is not None
 
 
+def highest(session: Session, name: TableName, column: str) -> str | None:
+    """The highest value of a column, as text; None when the table has none."""
+    query = compose.SQL("SELECT max({})::text AS high FROM {}").format(compose.Identifier(column), identifier(name))
+    row = session.row(query)
+    return None if row is None else row["high"]
+
+
 def foreign_keys(session: Session, names: Sequence[TableName]) -> tuple[ForeignKey, ...]:
     """The foreign keys from or to the tables."""
     wanted = {"schemas": [n.schema_name for n in names], "tables": [n.name for n in names]}

@@ -79,9 +79,9 @@ def _refuse_shrinking(cursor: Cursor, table: Ready) -> None:
     most = int(rows / plan.allow_shrink_to)
     if tables.has_more_rows_than(cursor, plan.target, most):
         raise DataError(
-            f"table {plan.source}: the source has {rows} rows and the target {plan.target} more than {most}, so emptying "
-            "it would lose data, and nothing was touched; look at the source and its source_filter, and if the loss "
-            "is meant, start again with --allow-shrink (allow_shrink: true in the execution's input), or set "
+            f"table {plan.source}: the source has {rows} rows and the target {plan.target} more than {most}; emptying "
+            "it would lose data, and nothing was touched; look at the source and its source_filter, and if the loss is "
+            "meant, start again with --allow-shrink (allow_shrink: true in the execution's input), or set "
             f"allow_shrink_to below {plan.allow_shrink_to:g}"
         )
 

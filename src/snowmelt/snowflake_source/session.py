@@ -162,6 +162,12 @@ class SnowflakeSource:
         with suppress(NotRunningError), translated(query_id=query_id):
             self._connection.cursor().execute("select system$cancel_query(%s)", (query_id,))
 
+    def aggregate(self, statement: str) -> list[tuple[Any, ...]]:
+        """The rows of a statement that gives few: bounds, counts, histograms."""
+        with translated(statement=statement), self._connection.cursor() as cursor:
+            cursor.execute(statement)
+            return [tuple(row) for row in cursor.fetchall()]
+
     def _row(self, statement: str) -> tuple[Any, ...]:
         with translated(statement=statement):
             cursor = self._connection.cursor()

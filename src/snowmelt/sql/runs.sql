@@ -208,12 +208,27 @@ RETURNING table_id
 -- All of the table is in the target.
 UPDATE migration_status.migration_table_status SET status = 'completed', completed_at = clock_timestamp()
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'finalizing'
+RETURNING table_id
 
 -- name: record_round
 -- What this plan found, for the next one to compare.
 UPDATE migration_status.migration_runs
 SET rounds = rounds + 1, waits = %(waits)s, stalled_rounds = %(stalled_rounds)s, progress_mark = %(progress_mark)s
 WHERE run_id = %(run_id)s
+
+-- name: read_watermarks
+-- How far the targets of a source have been loaded.
+SELECT target_schema, target_table, watermark, watermark_type
+FROM migration_status.watermarks WHERE source_name = %(source_name)s
+
+-- name: write_watermark
+-- How far the table has been loaded, now that all of it is in.
+INSERT INTO migration_status.watermarks
+    (source_name, target_schema, target_table, watermark, watermark_type, run_id)
+VALUES (%(source_name)s, %(target_schema)s, %(target_table)s, %(watermark)s, %(watermark_type)s, %(run_id)s)
+ON CONFLICT (source_name, target_schema, target_table) DO UPDATE
+SET watermark = excluded.watermark, watermark_type = excluded.watermark_type, run_id = excluded.run_id,
+    written_at = clock_timestamp()
 
 -- name: note_error
 -- What a worker last complained of, while the run goes on.

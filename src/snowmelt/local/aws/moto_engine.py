@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from botocore.client import BaseClient
 from botocore.config import Config
-from moto.stepfunctions.parser.api import HistoryEventType, MapRunFailedEventDetails
+from moto.stepfunctions.parser.api import ExecutionStatus, HistoryEventType, MapRunFailedEventDetails
 from moto.stepfunctions.parser.asl.component.common.error_name.failure_event import (
     FailureEvent,
     FailureEventException,
@@ -29,6 +29,7 @@ from moto.stepfunctions.parser.asl.component.state.exec.state_map.iteration impo
 )
 from moto.stepfunctions.parser.asl.component.state.wait.wait_function import wait_function
 from moto.stepfunctions.parser.asl.utils import boto_client
+from moto.stepfunctions.parser.backend.execution import Execution
 
 from snowmelt.local.aws.moto_service import aws_session
 
@@ -46,6 +47,7 @@ def engine(*, endpoints: Mapping[str, str], time_scale: float = 1.0) -> Iterator
     with ExitStack() as changes:
         changes.enter_context(patch.object(boto_client, "boto3", _Clients(endpoints)))
         changes.enter_context(patch.object(_DistributedMap, "_map_run", _map_run_within_tolerance()))
+        changes.enter_context(patch.object(Execution, "stop", _stop_at_once()))
         changes.enter_context(patch.object(wait_function.WaitFunction, "_wait_interval", _wait(time_scale)))
         sleep = SimpleNamespace(sleep=lambda seconds: time.sleep(seconds * time_scale))
         changes.enter_context(patch.object(retrier_decl, "time", sleep))
@@ -116,6 +118,19 @@ def _exceeded(env: Any) -> FailureEventException:
             event_details=details,
         )
     )
+
+
+def _stop_at_once() -> Any:
+    """Return a stop after which an execution is ABORTED; moto says RUNNING until the task under way has ended."""
+    original = Execution.stop
+
+    def stop(self: Any, **reason: Any) -> None:
+        original(self, **reason)
+        if self.exec_status == ExecutionStatus.RUNNING:
+            self.exec_status = ExecutionStatus.ABORTED
+            self.stop_date = reason["stop_date"]
+
+    return stop
 
 
 def _wait(time_scale: float) -> Any:

@@ -1,0 +1,243 @@
+"""Decide everything about the tables of a run before anything moves, or say all that stands against it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from snowmelt import schema_compare
+from snowmelt.config import Config, SourceConfig, TableConfig
+from snowmelt.errors import AccessError, ConfigError, DataError
+from snowmelt.models import ColumnPlan, SourceColumn, TableName, TablePlan, WatermarkPlan
+from snowmelt.planning import load_mode, statement, ties, watermarks
+from snowmelt.planning.load_mode import Loading, NoLoading
+from snowmelt.planning.ties import Tied
+from snowmelt.postgres import status_store, tables
+from snowmelt.postgres.session import Row, Session
+from snowmelt.postgres.tables import TargetTable
+from snowmelt.snowflake_source import SnowflakeSource
+
+_ALL_ROWS = 2**62
+
+
+def table_plans(
+    config: Config,
+    source: SourceConfig,
+    selected: Sequence[TableConfig],
+    snowflake: SnowflakeSource,
+    session: Session,
+) -> tuple[TablePlan, ...]:
+    """The plan of every table; ConfigError with every problem of every table. Nothing is written anywhere."""
+    return _Planner(config, source, selected, snowflake, session).plans()
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """What the target database says of all tables at once."""
+
+    found: Mapping[TableName, TargetTable]
+    filled: frozenset[TableName]
+    tied: Mapping[int, Tied]
+    watermarks: Sequence[Row]
+
+
+class _Planner:
+    def __init__(
+        self,
+        config: Config,
+        source: SourceConfig,
+        selected: Sequence[TableConfig],
+        snowflake: SnowflakeSource,
+        session: Session,
+    ) -> None:
+        self._config = config
+        self._source = source
+        self._selected = selected
+        self._snowflake = snowflake
+        self._session = session
+        self._names = [TableName(schema_name=source.postgres_schema, name=t.postgres_name) for t in selected]
+        self._problems: list[str] = []
+
+    def plans(self) -> tuple[TablePlan, ...]:
+        targets = self._targets()
+        plans = [
+            self._plan(table_id, table, name, targets)
+            for table_id, (table, name) in enumerate(zip(self._selected, self._names, strict=True))
+        ]
+        if self._problems:
+            raise ConfigError(f"source {self._source.source_name} cannot be migrated as it is", self._problems)
+        return tuple(plan for plan in plans if plan is not None)
+
+    def _targets(self) -> _Targets:
+        found = tables.read(self._session, self._names)
+        readable = [n for n, t in found.items() if t.is_table and t.may_use_schema and t.may_select]
+        truncated = [i for i, t in enumerate(self._selected) if t.truncate_onstart]
+        tied = ties.plan(dict(enumerate(self._names)), truncated, tables.foreign_keys(self._session, self._names))
+        self._problems += tied.problems
+        return _Targets(
+            found=found,
+            filled=frozenset(tables.filled(self._session, readable)),
+            tied=tied.tables,
+            watermarks=status_store.read_watermarks(self._session, self._source.source_name),
+        )
+
+    def _plan(self, table_id: int, table: TableConfig, name: TableName, targets: _Targets) -> TablePlan | None:
+        described = self._described(table)
+        target = targets.found.get(name)
+        unusable = list(_target_problems(table, name, target, self._session.where))
+        self._problems += unusable
+        if described is None or target is None or unusable:
+            return None
+        filled = name in targets.filled
+        compared = schema_compare.compare(table.source, described, target.columns)
+        loading = load_mode.choose(table, name, compared.columns, filled=filled, unique_keys=target.unique_keys)
+        self._problems += compared.problems
+        if isinstance(loading, NoLoading):
+            self._problems += loading.problems
+            return None
+        self._refuse_duplicates(table, compared.columns, loading)
+        stored = status_store.watermark_of(targets.watermarks, name)
+        watermark, said = self._watermark(table, name, described, compared.columns, stored=stored, filled=filled)
+        return self._put_together(table_id, table, name, compared, loading, targets.tied[table_id], watermark, said)
+
+    def _put_together(
+        self,
+        table_id: int,
+        table: TableConfig,
+        name: TableName,
+        compared: schema_compare.Comparison,
+        loading: Loading,
+        tied: Tied,
+        watermark: WatermarkPlan | None,
+        said: Sequence[str],
+    ) -> TablePlan:
+        conditions = [table.source_filter] if table.source_filter else []
+        if watermark is not None:
+            conditions.append(watermarks.predicate(watermark))
+        batch_size = table.batch_size or self._config.batch_size
+        return TablePlan(
+            table_id=table_id,
+            source=table.source,
+            target=name,
+            columns=compared.columns,
+            statement=statement.select(compared.columns, source=self._source_table(table), conditions=conditions),
+            load_mode=loading.load_mode,
+            key=loading.key,
+            watermark=watermark,
+            truncate_onstart=table.truncate_onstart,
+            truncated_with=tied.truncated_with if table.truncate_onstart else (),
+            loads_after=tied.loads_after,
+            allow_shrink_to=table.allow_shrink_to,
+            append=table.append,
+            # Rows that refer to rows of their own table come in one transaction: PostgreSQL checks them at its end.
+            batch_size=_ALL_ROWS if tied.refers_to_itself else batch_size,
+            max_retry_attempts=table.max_retry_attempts or self._config.max_retry_attempts,
+            warnings=(*compared.warnings, *loading.warnings, *said),
+        )
+
+    def _described(self, table: TableConfig) -> tuple[SourceColumn, ...] | None:
+        source = self._source
+        try:
+            return self._snowflake.describe_table(
+                source.snowflake_database, source.snowflake_schema, table.snowflake_name
+            )
+        except (AccessError, ConfigError, DataError) as error:
+            self._problems.append(f"table {table.source}: {error.message}")
+            return None
+
+    def _source_table(self, table: TableConfig) -> str:
+        return statement.source_table(
+            self._source.snowflake_database, self._source.snowflake_schema, table.snowflake_name
+        )
+
+    def _refuse_duplicates(self, table: TableConfig, columns: Sequence[ColumnPlan], loading: Loading) -> None:
+        """Rows of one key in two chunks would overwrite each other in any order, unless a watermark orders them."""
+        if loading.load_mode != "upsert" or table.source_watermark is not None:
+            return
+        key = [c.source.name for k in loading.key for c in columns if c.target.name == k]
+        conditions = [table.source_filter] if table.source_filter else []
+        found = self._snowflake.aggregate(
+            statement.duplicates(key, source=self._source_table(table), conditions=conditions)
+        )
+        if found:
+            named = "; ".join(", ".join(f"{k}={v}" for k, v in zip(key, row, strict=False)) for row in found)
+            self._problems.append(
+                f"table {table.source}: the source holds the key ({', '.join(key)}) more than once, as in {named}, and "
+                "no watermark says which row is newer; mend uniqueness_columns or the source, or name source_watermark"
+            )
+
+    # --- watermarks -------------------------------------------------------------------------------------------------
+
+    def _watermark(
+        self,
+        table: TableConfig,
+        name: TableName,
+        described: Sequence[SourceColumn],
+        columns: Sequence[ColumnPlan],
+        *,
+        stored: str | None,
+        filled: bool,
+    ) -> tuple[WatermarkPlan | None, tuple[str, ...]]:
+        """The bounds of an incremental run, and what the reader should know of them."""
+        if table.source_watermark is None:
+            return None, ()
+        column = next((c for c in described if c.name == table.source_watermark), None)
+        target = watermarks.target_column(columns, table.source_watermark, table.target_watermark)
+        if column is None or target is None or watermarks.kind_of(column) is None:
+            self._problems.append(_no_watermark(table, column))
+            return None, ()
+        low, said = self._low(table, name, target, stored=stored, filled=filled)
+        query = watermarks.bounds_query(
+            column, source_table=self._source_table(table), source_filter=table.source_filter
+        )
+        ((high, null_rows),) = self._snowflake.aggregate(query)
+        bounds = watermarks.plan(
+            column, target, stored=low, high=high, null_rows=null_rows, overlap=table.watermark_overlap
+        )
+        if null_rows:
+            text = (
+                f"table {table.source}: {null_rows} rows have no {column.name}; they are read by every run, "
+                "as nothing tells whether they changed"
+            )
+            said = (*said, text)
+        return bounds, said
+
+    def _low(
+        self, table: TableConfig, name: TableName, target: str, *, stored: str | None, filled: bool
+    ) -> tuple[str | None, tuple[str, ...]]:
+        """The watermark to go on from, or None to read all rows."""
+        if table.truncate_onstart:
+            return None, ()
+        if not filled:
+            text = f"table {table.source}: the target {name} is empty, so all rows are loaded, and not only newer ones"
+            return None, (text,) if stored else ()
+        if stored is None and table.watermark_from_target:
+            return tables.highest(self._session, name, target), ()
+        return stored, ()
+
+
+def _no_watermark(table: TableConfig, column: SourceColumn | None) -> str:
+    where = f"table {table.source}: source_watermark {table.source_watermark}"
+    if column is None:
+        return f"{where} is no column of the source; mend the name, which is exact"
+    if watermarks.kind_of(column) is None:
+        return f"{where} has the type {column.type}; name a column of numbers, dates or times"
+    if table.target_watermark:
+        return f"{where}: target_watermark {table.target_watermark} is not among the columns that are loaded"
+    return f"{where} is not among the columns that are loaded; add it to the target, or name target_watermark"
+
+
+def _target_problems(table: TableConfig, name: TableName, target: TargetTable | None, where: str) -> Sequence[str]:
+    here = f"table {table.source}: the target {name}"
+    if target is None:
+        return (f"{here} is not there in {where}; create it, or mend target and target_pg_schema",)
+    if not target.is_table:
+        return (f"{here} is not a table; name a table as the target",)
+    wanted = {
+        "USAGE on its schema": target.may_use_schema,
+        "INSERT": target.may_insert,
+        "SELECT": target.may_select,
+        "TRUNCATE": target.may_truncate or not table.truncate_onstart,
+    }
+    lacking = [privilege for privilege, there in wanted.items() if not there]
+    if lacking:
+        return (f"{here} may not be loaded by this user; GRANT {', '.join(lacking)}",)
+    return ()

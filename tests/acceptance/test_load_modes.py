@@ -1,0 +1,194 @@
+"""Full loads, merges, insert-only and incremental runs, each over a target that another run left behind."""
+
+import json
+from typing import Any
+
+from acceptance.world import Ended, World
+
+
+def keyed(world: World, name: str = "orders", rows: int = 3000, **settings: Any) -> None:
+    world.add_table(name, rows, **settings)
+    world.target.execute(f"ALTER TABLE {name} ADD PRIMARY KEY (id)")
+
+
+def change(world: World, statement: str) -> None:
+    world.snowflake.execute(statement.replace("ORDERS", f'"{world.source_database}"."PUBLIC"."ORDERS"'))
+
+
+def migrate(world: World, *arguments: str) -> dict[str, Any]:
+    done = world.cli("migrate", "--json", *arguments)
+    assert done.exit_code == 0, done.err
+    result: dict[str, Any] = json.loads(done.out)
+    return result
+
+
+def counts(world: World, run_id: str) -> dict[str, int]:
+    names = ("actual_rows", "inserted_rows", "updated_rows", "unchanged_rows", "deduplicated_rows")
+    chunks = [c for c in world.chunks("completed") if c["run_id"] == run_id]
+    return {name.removesuffix("_rows"): sum(c[name] for c in chunks) for name in names}
+
+
+def refused(done: Ended, *words: str) -> None:
+    assert done.exit_code in (1, 2), done.out
+    assert "Traceback" not in done.err
+    for word in words:
+        assert word in done.err
+
+
+def test_a_second_run_with_a_key_merges_and_rewrites_nothing_that_did_not_change(world: World) -> None:
+    keyed(world, uniqueness_columns=["ID"])
+    world.configure(batch_size=1000)
+    first = migrate(world)
+    before = world.target.rows("SELECT id, xmin::text, ctid::text FROM orders ORDER BY id")
+    change(world, "UPDATE ORDERS SET NOTE = 'mended' WHERE ID IN (5, 1500)")
+    change(world, "INSERT INTO ORDERS SELECT 9000, AMOUNT, NOTE, BOOKED FROM ORDERS WHERE ID = 7")
+    second = migrate(world)
+    after = world.target.rows("SELECT id, xmin::text, ctid::text FROM orders ORDER BY id")
+    assert world.equal("orders")
+    assert counts(world, first["run_id"])["inserted"] == 3000
+    assert counts(world, second["run_id"]) == {
+        "actual": 3001,
+        "inserted": 1,
+        "updated": 2,
+        "unchanged": 2998,
+        "deduplicated": 0,
+    }
+    assert {row[0] for row in set(after) - set(before)} == {5, 1500, 9000}
+
+
+def test_insert_only_leaves_changed_rows_as_they_are(world: World) -> None:
+    keyed(world, uniqueness_columns=["ID"])
+    world.configure(insert_only_mode=True)
+    migrate(world)
+    change(world, "UPDATE ORDERS SET NOTE = 'mended' WHERE ID = 6")
+    change(world, "INSERT INTO ORDERS SELECT 9000, AMOUNT, NOTE, BOOKED FROM ORDERS WHERE ID = 6")
+    migrate(world)
+    assert world.target.rows("SELECT id FROM orders WHERE note = 'mended'") == [(9000,)]
+    assert world.target.rows("SELECT count(*) FROM orders") == [(3001,)]
+
+
+def test_an_incremental_run_reads_only_what_is_newer_and_moves_the_watermark_when_all_is_in(world: World) -> None:
+    keyed(world, uniqueness_columns=["ID"], source_watermark="BOOKED", watermark_overlap="2s")
+    world.configure()
+    change(world, "UPDATE ORDERS SET BOOKED = DATEADD(second, ID, '2024-01-01'::TIMESTAMP_NTZ)")
+    migrate(world)
+    stored = world.status("SELECT watermark, watermark_type FROM migration_status.watermarks")
+    assert stored == [{"watermark": "2024-01-01 00:49:59.000000000", "watermark_type": "timestamp"}]
+
+    change(world, "UPDATE ORDERS SET NOTE = 'mended', BOOKED = '2024-02-01' WHERE ID = 10")
+    change(world, "UPDATE ORDERS SET NOTE = 'late', BOOKED = '2024-01-01 00:49:58' WHERE ID = 11")
+    second = migrate(world)
+    # The two seconds of overlap hold 2997, 2998 and 2999, found unchanged, and the row that was committed late.
+    assert counts(world, second["run_id"]) == {
+        "actual": 5,
+        "inserted": 0,
+        "updated": 2,
+        "unchanged": 3,
+        "deduplicated": 0,
+    }
+    assert world.equal("orders")
+    assert world.status("SELECT watermark FROM migration_status.watermarks") == [
+        {"watermark": "2024-02-01 00:00:00.000000000"}
+    ]
+
+
+def test_rows_without_a_watermark_are_read_each_time_and_said(world: World) -> None:
+    keyed(world, uniqueness_columns=["ID"], source_watermark="BOOKED")
+    world.configure()
+    change(world, "UPDATE ORDERS SET BOOKED = NULL WHERE ID < 4")
+    first = migrate(world)
+    assert any("4 rows have no BOOKED" in warning for warning in first["warnings"])
+    change(world, "UPDATE ORDERS SET NOTE = 'mended' WHERE ID = 2")
+    migrate(world)
+    assert world.equal("orders")
+
+
+def test_a_target_that_another_tool_filled_goes_on_from_its_own_highest_watermark(world: World) -> None:
+    keyed(
+        world,
+        uniqueness_columns=["ID"],
+        source_watermark="BOOKED",
+        watermark_from_target=True,
+        watermark_overlap="0s",
+    )
+    world.configure()
+    change(world, "UPDATE ORDERS SET BOOKED = DATEADD(second, ID, '2024-01-01'::TIMESTAMP_NTZ)")
+    world.target.execute(
+        "INSERT INTO orders SELECT i, NULL, 'theirs', '2024-01-01'::timestamp + i * interval '1 second' "
+        "FROM generate_series(0, 2989) i"
+    )
+    result = migrate(world)
+    assert counts(world, result["run_id"])["actual"] == 11
+    assert world.target.rows("SELECT count(*), count(*) FILTER (WHERE note = 'theirs') FROM orders") == [(3000, 2989)]
+
+
+def test_a_filled_target_without_a_key_is_refused_before_anything_moves(world: World) -> None:
+    world.add_table("orders", 100)
+    world.configure()
+    migrate(world)
+    refused(world.cli("migrate"), "orders holds rows already", "uniqueness_columns")
+
+
+def test_a_key_that_the_target_does_not_keep_unique_is_refused(world: World) -> None:
+    world.add_table("orders", 100, uniqueness_columns=["ID"])
+    world.configure()
+    migrate(world)
+    refused(world.cli("migrate"), "has no unique index on id")
+
+
+def test_duplicates_in_a_full_load_are_refused_and_named_without_a_watermark(world: World) -> None:
+    keyed(world, uniqueness_columns=["ID"])
+    world.configure(batch_size=500)
+    change(world, "INSERT INTO ORDERS SELECT ID, AMOUNT, 'twin', BOOKED FROM ORDERS WHERE ID = 8")
+    refused(world.cli("migrate"), "more than once", "no watermark says which is newer")
+
+
+def test_of_duplicates_in_a_full_load_the_newest_counts(world: World) -> None:
+    keyed(world, uniqueness_columns=["ID"], source_watermark="BOOKED")
+    world.configure(batch_size=500)
+    change(world, "INSERT INTO ORDERS SELECT ID, AMOUNT, 'twin', '2099-01-01' FROM ORDERS WHERE ID IN (8, 9)")
+    result = migrate(world)
+    found = counts(world, result["run_id"])
+    assert found["actual"] == 3002
+    assert found["updated"] + found["unchanged"] + found["deduplicated"] == 2
+    assert world.target.rows("SELECT id FROM orders WHERE note = 'twin' ORDER BY id") == [(8,), (9,)]
+
+
+def test_a_source_emptied_by_mistake_does_not_empty_the_target(world: World) -> None:
+    world.add_table("orders", 2000, truncate_onstart=True)
+    world.configure()
+    migrate(world)
+    change(world, "DELETE FROM ORDERS WHERE ID >= 900")
+    refused(world.cli("migrate"), "the source has 900 rows", "--allow-shrink")
+    assert world.target.rows("SELECT count(*) FROM orders") == [(2000,)]
+    result = migrate(world, "--allow-shrink")
+    assert result["resumed"]
+    assert world.target.rows("SELECT count(*) FROM orders") == [(900,)]
+    assert world.equal("orders")
+
+
+def test_tables_tied_by_foreign_keys_are_truncated_together_and_parents_load_first(world: World) -> None:
+    for name in ("lines", "orders", "buyers"):
+        keyed(world, name, rows=1500, truncate_onstart=True)
+    world.target.execute("ALTER TABLE lines ADD FOREIGN KEY (id) REFERENCES orders")
+    world.target.execute("ALTER TABLE orders ADD FOREIGN KEY (id) REFERENCES buyers")
+    world.configure(batch_size=400)
+    migrate(world)
+    migrate(world)
+    assert all(world.equal(name) for name in ("lines", "orders", "buyers"))
+
+
+def test_a_table_that_someone_else_refers_to_is_not_truncated(world: World) -> None:
+    keyed(world, truncate_onstart=True)
+    world.target.execute("CREATE TABLE invoices (order_id bigint REFERENCES orders)")
+    world.configure()
+    refused(world.cli("migrate"), "public.orders cannot be truncated, because public.invoices refers to it")
+
+
+def test_a_table_that_refers_to_itself_is_loaded_whole(world: World) -> None:
+    keyed(world, rows=2500)
+    world.target.execute("ALTER TABLE orders ADD FOREIGN KEY (id) REFERENCES orders")
+    world.configure(batch_size=500)
+    migrate(world)
+    assert world.equal("orders")
+    assert len(world.chunks("completed")) == 1

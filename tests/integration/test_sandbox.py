@@ -1,0 +1,224 @@
+"""`snowmelt sandbox`: both servers on this machine, ready for any config, gone without a trace when stopped."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+import pytest
+import snowflake.connector
+from dotenv import dotenv_values
+
+PATIENCE_SECONDS = 120.0
+CSV = "id,name,price\n1,bolt,0.25\n2,nut,\n3,washer,1.5\n"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A sandbox that has said it is ready."""
+
+    process: "subprocess.Popen[str]"
+    environment: Mapping[str, str]
+
+    def children(self) -> list[int]:
+        return _descendants(self.process.pid)
+
+    def ports(self) -> list[int]:
+        return [int(self.environment["SNOWFLAKE_PORT"]), int(self.environment["POSTGRES_PORT"])]
+
+
+@contextmanager
+def sandbox(folder: Path, *options: str) -> Iterator[Running]:
+    """The command, once it has written its environment file."""
+    env_file = folder / ".env"
+    env_file.unlink(missing_ok=True)
+    process = start(folder, "sandbox", "--env-file", str(env_file), *options)
+    try:
+        said = process.stdout.readline() if process.stdout else ""  # the first line comes when both servers run
+        assert said, process.communicate()[1]
+        eventually(lambda: env_file.exists() and "POSTGRES_SSLMODE" in env_file.read_text(), what="the file is written")
+        yield Running(process, {k: v or "" for k, v in dotenv_values(env_file).items()})
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "snowmelt.cli", *arguments],
+        cwd=folder,
+        env={"PATH": os.defpath, "HOME": str(folder)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    process = start(folder, *arguments)
+    out, err = process.communicate(timeout=PATIENCE_SECONDS)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+def eventually(seen: Callable[[], object], *, what: str) -> None:
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not seen():
+        assert time.monotonic() < until, f"it took more than {PATIENCE_SECONDS:g} s until {what}"
+        time.sleep(0.05)
+
+
+def _descendants(pid: int) -> list[int]:
+    children = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        children += [int(child) for child in (task / "children").read_text().split()]
+    return [*children, *(grandchild for child in children for grandchild in _descendants(child))]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def config(folder: Path) -> Path:
+    """A config without connections, beside the file that has them."""
+    source = {
+        "source_name": "shop",
+        "source_sf_database": "SANDBOX",
+        "source_sf_schema": "PUBLIC",
+        "target_pg_database": "postgres",
+        "target_pg_schema": "public",
+        "tables": [{"source": '"parts"', "target": "parts"}],
+    }
+    path = folder / "config.json"
+    path.write_text(json.dumps({"lambda_timeout_buffer_seconds": 5, "sources": [source]}))
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "parts.csv").write_text(CSV)
+    return folder
+
+
+def test_a_folder_of_csv_travels_through_the_sandbox_with_nothing_but_its_env_file(tmp_path: Path, data: Path) -> None:
+    with sandbox(tmp_path, "--load", str(data)) as running:
+        target = psycopg2.connect(
+            host=running.environment["POSTGRES_HOST"],
+            port=running.environment["POSTGRES_PORT"],
+            user=running.environment["POSTGRES_USER"],
+            dbname="postgres",
+        )
+        target.autocommit = True
+        target.cursor().execute("CREATE TABLE parts (id bigint, name text, price double precision)")
+        path = str(config(tmp_path))
+
+        connections = run(tmp_path, "test-connections", "--config", path)
+        migrated = run(tmp_path, "migrate", "--config", path, "--json")
+
+        with target.cursor() as cursor:
+            cursor.execute("SELECT * FROM parts ORDER BY id")
+            rows = cursor.fetchall()
+        target.close()
+    assert (connections.returncode, connections.stderr) == (0, "")
+    assert [line.split(":")[:2] for line in connections.stdout.splitlines()] == [
+        ["snowflake", " ok"],
+        ["postgres", " ok"],
+    ]
+    assert migrated.returncode == 0, migrated.stderr
+    assert json.loads(migrated.stdout)["status"] == "completed"
+    assert rows == [(1, "bolt", 0.25), (2, "nut", None), (3, "washer", 1.5)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_sandbox_that_is_stopped_leaves_no_process_and_no_port(tmp_path: Path, number: signal.Signals) -> None:
+    with sandbox(tmp_path) as running:
+        children, ports = running.children(), running.ports()
+        assert len(children) >= 2
+        assert all(map(is_open, ports))
+
+        running.process.send_signal(number)
+        _, said = running.process.communicate(timeout=PATIENCE_SECONDS)
+
+        assert running.process.returncode == 0
+        assert said.splitlines()[-1] == "stopping"
+        assert "Traceback" not in said
+        eventually(lambda: not any(map(is_alive, children)), what="every server has ended")
+        assert not any(map(is_open, ports))
+
+
+def test_a_sandbox_that_is_killed_takes_its_servers_with_it(tmp_path: Path) -> None:
+    with sandbox(tmp_path) as running:
+        children, ports = running.children(), running.ports()
+
+        running.process.kill()
+
+        eventually(lambda: not any(map(is_alive, children)), what="every server has ended")
+        assert not any(map(is_open, ports))
+
+
+def test_a_sandbox_with_a_folder_of_its_own_keeps_its_data(tmp_path: Path, data: Path) -> None:
+    kept = str(tmp_path / "kept")
+    with sandbox(tmp_path, "--directory", kept, "--load", str(data), "--into", "SHOP.RAW") as running:
+        running.process.terminate()
+        running.process.communicate(timeout=PATIENCE_SECONDS)
+
+    with sandbox(tmp_path, "--directory", kept) as running:
+        sign_in = {
+            k.removeprefix("SNOWFLAKE_").lower(): v for k, v in running.environment.items() if k.startswith("SNOW")
+        }
+        with snowflake.connector.connect(**sign_in, platform_detection_timeout_seconds=0.0) as connection:
+            rows = connection.cursor().execute('SELECT count(*), sum("price") FROM SHOP.RAW."parts"').fetchall()
+
+    assert rows == [(3, 1.75)]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--into", "SANDBOX"), "ConfigError: --into SANDBOX: write DATABASE.SCHEMA, such as SANDBOX.PUBLIC"),
+        (("--into", "A.B.C"), "ConfigError: --into A.B.C: write DATABASE.SCHEMA, such as SANDBOX.PUBLIC"),
+        (("--load", "empty"), "empty holds no file to load: put CSV (.csv, .csv.gz) or Parquet files there"),
+        (("--env-file", "no/such/folder/.env"), "ConfigError: --env-file no/such/folder/.env cannot be written"),
+    ],
+)
+def test_a_sandbox_that_cannot_do_what_it_was_asked_says_so_and_ends(
+    tmp_path: Path, options: tuple[str, ...], says: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+
+    ended = run(tmp_path, "sandbox", *options)
+
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize("option", ["--load", "--directory"])
+def test_a_file_where_a_folder_is_wanted_is_a_usage_error(tmp_path: Path, option: str) -> None:
+    (tmp_path / "file").write_text("")
+
+    ended = run(tmp_path, "sandbox", option, str(tmp_path / "file"))
+
+    assert ended.returncode == 2
+    assert "is a file" in ended.stderr
+    assert "Traceback" not in ended.stderr
