@@ -1,7 +1,6 @@
 """The state machine's loop on one machine: plan, load in threads, plan again, finalize."""
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -30,6 +29,7 @@ from snowmelt.wiring import Wiring
 
 logger = logging.getLogger(__name__)
 
+_LONG_AFTER = 1e9
 INVOCATION_SECONDS = 900.0
 """What each action is given, as on AWS: a lease must end while someone is still there to see it."""
 
@@ -123,7 +123,7 @@ class _Loop:
 
     def _clock(self) -> float:
         """Time as the workers see it: once the loop is stopped, every deadline has passed."""
-        return math.inf if self._stopped.is_set() else time.monotonic()
+        return time.monotonic() + (_LONG_AFTER if self._stopped.is_set() else 0.0)
 
     def _map(self, run_id: str, manifest: Location, workers: int) -> None:
         """Process every item of the manifest; like the Map, tolerate whatever becomes of each."""
@@ -140,6 +140,8 @@ class _Loop:
                 raise
 
     def _process(self, event: Mapping[str, Any]) -> None:
+        if self._stopped.is_set():
+            return
         try:
             self.invoke(event)
         except SnowmeltError as error:

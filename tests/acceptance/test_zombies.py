@@ -88,7 +88,7 @@ def completed(world: World, run_id: str) -> list[dict[str, Any]]:
 @pytest.fixture
 def filled(world: World) -> World:
     """A world whose target holds rows of old, which the run is to replace."""
-    world.add_table("entries", ROWS, truncate_onstart=True)
+    world.add_table("entries", ROWS, row_bytes=1000, truncate_onstart=True)
     world.target.execute("INSERT INTO entries (id) VALUES (-1)")
     world.configure(batch_size=BATCH_ROWS, parallel_threads=2)
     return world

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -112,82 +113,76 @@ def config(folder: Path) -> Path:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    (folder / "parts.csv").write_text(CSV)
-    return folder
+def folder() -> Iterator[Path]:
+    """A folder that everyone may enter: where tests run as root, PostgreSQL runs as someone else."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        (Path(name) / "data").mkdir()
+        (Path(name) / "data" / "parts.csv").write_text(CSV)
+        yield Path(name)
 
 
-def test_a_folder_of_csv_travels_through_the_sandbox_with_nothing_but_its_env_file(tmp_path: Path, data: Path) -> None:
-    with sandbox(tmp_path, "--load", str(data)) as running:
+def assert_gone(children: list[int], ports: list[int]) -> None:
+    eventually(lambda: not any(map(is_alive, children)), what="every server has ended")
+    eventually(lambda: not any(map(is_open, ports)), what="nobody listens any more")
+
+
+def test_a_folder_of_csv_travels_through_the_sandbox_with_nothing_but_its_env_file(folder: Path) -> None:
+    with sandbox(folder, "--load", str(folder / "data")) as running:
+        there = running.environment
         target = psycopg2.connect(
-            host=running.environment["POSTGRES_HOST"],
-            port=running.environment["POSTGRES_PORT"],
-            user=running.environment["POSTGRES_USER"],
-            dbname="postgres",
+            host=there["POSTGRES_HOST"], port=there["POSTGRES_PORT"], user=there["POSTGRES_USER"], dbname="postgres"
         )
         target.autocommit = True
         target.cursor().execute("CREATE TABLE parts (id bigint, name text, price double precision)")
-        path = str(config(tmp_path))
+        path = str(config(folder))
 
-        connections = run(tmp_path, "test-connections", "--config", path)
-        migrated = run(tmp_path, "migrate", "--config", path, "--json")
+        connections = run(folder, "test-connections", "--config", path)
+        migrated = run(folder, "migrate", "--config", path, "--json")
 
         with target.cursor() as cursor:
             cursor.execute("SELECT * FROM parts ORDER BY id")
             rows = cursor.fetchall()
         target.close()
+        children, ports = running.children(), running.ports()
+        running.process.send_signal(signal.SIGINT)
+        _, said = running.process.communicate(timeout=PATIENCE_SECONDS)
     assert (connections.returncode, connections.stderr) == (0, "")
-    assert [line.split(":")[:2] for line in connections.stdout.splitlines()] == [
-        ["snowflake", " ok"],
-        ["postgres", " ok"],
-    ]
+    verdicts = [line.split(":")[:2] for line in connections.stdout.splitlines()]
+    assert verdicts == [["snowflake", " ok"], ["postgres", " ok"]]
     assert migrated.returncode == 0, migrated.stderr
     assert json.loads(migrated.stdout)["status"] == "completed"
     assert rows == [(1, "bolt", 0.25), (2, "nut", None), (3, "washer", 1.5)]
+    assert said.splitlines() == [
+        'loaded 3 rows into SANDBOX.PUBLIC."parts"',
+        "both servers run; put these lines into the .env beside your config. Ctrl-C stops them.",
+        "stopping",
+    ]
+    assert running.process.returncode == 0
+    assert_gone(children, ports)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_sandbox_that_is_stopped_leaves_no_process_and_no_port(tmp_path: Path, number: signal.Signals) -> None:
-    with sandbox(tmp_path) as running:
+def test_a_sandbox_with_a_folder_of_its_own_keeps_its_data_and_leaves_nothing_else(folder: Path) -> None:
+    kept = ("--directory", str(folder / "kept"))
+    with sandbox(folder, *kept, "--load", str(folder / "data"), "--into", "SHOP.RAW") as running:
         children, ports = running.children(), running.ports()
         assert len(children) >= 2
         assert all(map(is_open, ports))
-
-        running.process.send_signal(number)
+        running.process.send_signal(signal.SIGTERM)
         _, said = running.process.communicate(timeout=PATIENCE_SECONDS)
+    assert (running.process.returncode, said.splitlines()[-1]) == (0, "stopping")
+    assert_gone(children, ports)
 
-        assert running.process.returncode == 0
-        assert said.splitlines()[-1] == "stopping"
-        assert "Traceback" not in said
-        eventually(lambda: not any(map(is_alive, children)), what="every server has ended")
-        assert not any(map(is_open, ports))
-
-
-def test_a_sandbox_that_is_killed_takes_its_servers_with_it(tmp_path: Path) -> None:
-    with sandbox(tmp_path) as running:
-        children, ports = running.children(), running.ports()
-
-        running.process.kill()
-
-        eventually(lambda: not any(map(is_alive, children)), what="every server has ended")
-        assert not any(map(is_open, ports))
-
-
-def test_a_sandbox_with_a_folder_of_its_own_keeps_its_data(tmp_path: Path, data: Path) -> None:
-    kept = str(tmp_path / "kept")
-    with sandbox(tmp_path, "--directory", kept, "--load", str(data), "--into", "SHOP.RAW") as running:
-        running.process.terminate()
-        running.process.communicate(timeout=PATIENCE_SECONDS)
-
-    with sandbox(tmp_path, "--directory", kept) as running:
-        sign_in = {
-            k.removeprefix("SNOWFLAKE_").lower(): v for k, v in running.environment.items() if k.startswith("SNOW")
-        }
+    with sandbox(folder, *kept) as running:
+        names = ("ACCOUNT", "USER", "PASSWORD", "HOST", "PORT", "PROTOCOL")
+        sign_in = {name.lower(): running.environment[f"SNOWFLAKE_{name}"] for name in names}
         with snowflake.connector.connect(**sign_in, platform_detection_timeout_seconds=0.0) as connection:
-            rows = connection.cursor().execute('SELECT count(*), sum("price") FROM SHOP.RAW."parts"').fetchall()
-
+            cursor = connection.cursor()
+            cursor.execute('SELECT count(*), sum("price") FROM SHOP.RAW."parts"')
+            rows = cursor.fetchall()
+        children, ports = running.children(), running.ports()
+        running.process.kill()
+        assert_gone(children, ports)
     assert rows == [(3, 1.75)]
 
 
@@ -195,30 +190,25 @@ def test_a_sandbox_with_a_folder_of_its_own_keeps_its_data(tmp_path: Path, data:
     ("options", "says"),
     [
         (("--into", "SANDBOX"), "ConfigError: --into SANDBOX: write DATABASE.SCHEMA, such as SANDBOX.PUBLIC"),
-        (("--into", "A.B.C"), "ConfigError: --into A.B.C: write DATABASE.SCHEMA, such as SANDBOX.PUBLIC"),
-        (("--load", "empty"), "empty holds no file to load: put CSV (.csv, .csv.gz) or Parquet files there"),
-        (("--env-file", "no/such/folder/.env"), "ConfigError: --env-file no/such/folder/.env cannot be written"),
+        (
+            ("--env-file", "no/dir/.env"),
+            "ConfigError: --env-file no/dir/.env cannot be written: No such file or directory; name another file",
+        ),
     ],
 )
-def test_a_sandbox_that_cannot_do_what_it_was_asked_says_so_and_ends(
+def test_a_sandbox_that_cannot_do_what_it_was_asked_says_so_on_one_line(
     tmp_path: Path, options: tuple[str, ...], says: str
 ) -> None:
-    (tmp_path / "empty").mkdir()
-
     ended = run(tmp_path, "sandbox", *options)
 
-    assert ended.returncode == 2
-    assert says in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert ended.stdout == ""
+    assert (ended.returncode, ended.stdout, ended.stderr.splitlines()) == (2, "", [says])
 
 
 @pytest.mark.parametrize("option", ["--load", "--directory"])
 def test_a_file_where_a_folder_is_wanted_is_a_usage_error(tmp_path: Path, option: str) -> None:
     (tmp_path / "file").write_text("")
 
-    ended = run(tmp_path, "sandbox", option, str(tmp_path / "file"))
+    ended = run(tmp_path, "sandbox", option, "file")
 
     assert ended.returncode == 2
-    assert "is a file" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    assert f"Invalid value for '{option}': 'file' is a file." in " ".join(ended.stderr.split())

@@ -1,9 +1,9 @@
 """Log lines: readable ones for people, JSON for pipes, and one line for each event in both."""
 
-import io
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -26,16 +26,12 @@ def as_it_was() -> Iterator[None]:
     logger.setLevel(before[2])
 
 
-@pytest.fixture
-def stderr(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What is written to stderr, which is a pipe."""
-    text = io.StringIO()
-    monkeypatch.setattr("sys.stderr", text)
-    monkeypatch.setattr(console, "err", console._console(stderr=True))
-    return text
+def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The lines on stderr, which is a pipe."""
+    return capsys.readouterr().err.splitlines()
 
 
-def record(message: str, level: int = logging.INFO, **keys: object) -> logging.LogRecord:
+def record(message: str, level: int = logging.INFO, **keys: Any) -> logging.LogRecord:
     made = logging.makeLogRecord({"msg": message, "levelno": level, "levelname": logging.getLevelName(level), **keys})
     made.name = "snowmelt.actions.process_chunk"
     return made
@@ -63,7 +59,7 @@ def test_a_level_is_named_when_it_matters() -> None:
         st.sampled_from(["run_id", "table", "chunk"]), st.text(max_size=20) | st.integers() | st.none()
     ),
 )
-def test_a_json_line_is_one_line_and_holds_every_key(message: str, keys: dict[str, object]) -> None:
+def test_a_json_line_is_one_line_and_holds_every_key(message: str, keys: dict[str, Any]) -> None:
     line = JsonFormatter().format(record("%s", args=(message,), **keys))
 
     assert "\n" not in line
@@ -81,13 +77,11 @@ def test_a_json_line_holds_values_that_json_has_not() -> None:
 # --- where they go --------------------------------------------------------------------------------------------------
 
 
-def lines_of(text: io.StringIO) -> list[str]:
-    return text.getvalue().splitlines()
-
-
 @pytest.mark.parametrize("as_json", [False, True])
-def test_a_message_is_one_line_although_others_have_set_up_the_root_logger(stderr: io.StringIO, as_json: bool) -> None:
-    root = logging.StreamHandler(stderr)
+def test_a_message_is_one_line_although_others_have_set_up_the_root_logger(
+    capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    root = logging.StreamHandler()
     logging.getLogger().addHandler(root)
     try:
         console.set_up_logging(None, as_json=as_json)
@@ -96,7 +90,7 @@ def test_a_message_is_one_line_although_others_have_set_up_the_root_logger(stder
     finally:
         logging.getLogger().removeHandler(root)
 
-    (line,) = lines_of(stderr)
+    (line,) = said(capsys)
     assert "run ended" in line
     assert line.startswith("{") == as_json
 
@@ -105,7 +99,7 @@ def test_a_message_is_one_line_although_others_have_set_up_the_root_logger(stder
     ("level", "seen"), [(None, ["INFO", "WARNING"]), ("WARNING", ["WARNING"]), ("DEBUG", ["DEBUG", "INFO", "WARNING"])]
 )
 def test_a_level_lets_through_what_is_at_least_as_grave(
-    stderr: io.StringIO, level: str | None, seen: list[str]
+    capsys: pytest.CaptureFixture[str], level: str | None, seen: list[str]
 ) -> None:
     console.set_up_logging(level, as_json=True)
     logger = logging.getLogger("snowmelt.runner")
@@ -113,7 +107,7 @@ def test_a_level_lets_through_what_is_at_least_as_grave(
     for grave in (logging.DEBUG, logging.INFO, logging.WARNING):
         logger.log(grave, "event")
 
-    assert [json.loads(line)["level"] for line in lines_of(stderr)] == seen
+    assert [json.loads(line)["level"] for line in said(capsys)] == seen
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
@@ -124,47 +118,50 @@ def test_a_level_lets_through_what_is_at_least_as_grave(
     [
         (DataError("table A: gone; create it"), ["DataError: table A: gone; create it"]),
         (ConfigError("c.json is not JSON; mend it"), ["ConfigError: c.json is not JSON; mend it"]),
-        (ConfigError("c.json has 1 problem", ["a: bad; mend it"]), ["ConfigError: c.json has 1 problem; a: bad; mend it"]),
+        (
+            ConfigError("c.json has 1 problem", ["a: bad; mend it"]),
+            ["ConfigError: c.json has 1 problem; a: bad; mend it"],
+        ),
         (
             ConfigError("c.json; the second has 2 problems", ["a: bad; mend it", "b: worse"]),
             ["ConfigError: c.json; the second has 2 problems:", "  a: bad; mend it", "  b: worse"],
         ),
     ],
-)  # fmt: skip
+)
 def test_an_error_is_a_line_and_several_problems_are_a_line_each(
-    stderr: io.StringIO, error: SnowmeltError, lines: list[str]
+    capsys: pytest.CaptureFixture[str], error: SnowmeltError, lines: list[str]
 ) -> None:
     console.show_error(error)
 
-    assert lines_of(stderr) == lines
+    assert said(capsys) == lines
 
 
-def test_an_error_is_json_where_log_lines_are(stderr: io.StringIO) -> None:
+def test_an_error_is_json_where_log_lines_are(capsys: pytest.CaptureFixture[str]) -> None:
     console.set_up_logging("WARNING", as_json=True)
 
     console.show_error(ConfigError("c.json has 2 problems", ["a: bad", "b: worse"]))
 
-    (line,) = map(json.loads, lines_of(stderr))
+    (line,) = map(json.loads, said(capsys))
     assert (line["level"], line["error_code"], line["problems"]) == ("ERROR", "ConfigError", ["a: bad", "b: worse"])
     assert line["message"] == "c.json has 2 problems; a: bad; b: worse"
 
 
 @pytest.mark.parametrize("length", [10, 500, 5_000])
-def test_an_error_stays_on_its_line_however_long_it_is(stderr: io.StringIO, length: int) -> None:
+def test_an_error_stays_on_its_line_however_long_it_is(capsys: pytest.CaptureFixture[str], length: int) -> None:
     console.show_error(DataError("word " * length))
 
-    assert lines_of(stderr) == ["DataError: " + " ".join(["word"] * length)]
+    assert said(capsys) == ["DataError: " + " ".join(["word"] * length)]
 
 
 ODD_NAMES = ('"Order [Details]"', "[/red]", ":key:", "a:smile:b", "[bold]x[/bold]", "\\[x]", "{x}", "100 %")
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-def test_names_are_shown_as_they_are(stderr: io.StringIO, name: str) -> None:
+def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str], name: str) -> None:
     """Brackets and colons of a name are no markup and no emoji."""
     console.show_error(DataError(f"table {name}: gone"))
 
-    assert lines_of(stderr) == [f"DataError: table {name}: gone"]
+    assert said(capsys) == [f"DataError: table {name}: gone"]
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)

@@ -4,7 +4,7 @@ import shlex
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,16 +42,20 @@ def run(*, load: Path | None, into: str, env_file: Path | None, directory: Path 
     database, _, schema = into.partition(".")
     if not database or not schema or "." in schema:
         raise ConfigError(f"--into {into}: write DATABASE.SCHEMA, such as SANDBOX.PUBLIC")
+    if env_file is not None:
+        _write(env_file, "")  # before minutes are spent on what could then not be told
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with started(directory) as sandbox:
         if load is not None:
             for table, rows in sandbox.snowflake.load_folder(load, database, schema).items():
-                console.err.print(f'loaded {rows:,} rows into {database}.{schema}."{table}"', markup=False)
+                console.err.print(f'loaded {rows:,} rows into {database}.{schema}."{table}"')
         lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in sandbox.environment().items())
-        if env_file is not None:
-            _write(env_file, lines)
-        console.out.print(lines, end="", markup=False)
-        console.err.print("both servers run; put these lines into the .env beside your config. Ctrl-C stops them.")
-        _wait_for_signal()
+        with suppress(KeyboardInterrupt):
+            if env_file is not None:
+                _write(env_file, lines)
+            console.out.print(lines, end="")
+            console.err.print("both servers run; put these lines into the .env beside your config. Ctrl-C stops them.")
+            threading.Event().wait()
         console.err.print("stopping")
 
 
@@ -60,10 +64,3 @@ def _write(env_file: Path, lines: str) -> None:
         env_file.write_text(lines, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--env-file {env_file} cannot be written: {error.strerror}; name another file") from error
-
-
-def _wait_for_signal() -> None:
-    over = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: over.set())
-    over.wait()

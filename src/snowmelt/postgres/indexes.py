@@ -82,7 +82,8 @@ class MissingIndex:
         if self.error_text is None:
             return None
         cure = _CURES.get(self.error_code or "", "mend the cause")
-        return f"{self} {'cannot be' if self.is_failed else 'is not yet'} built: {self.error_text}; {cure}{_AND_THEN}"
+        verdict = "cannot be" if self.is_failed else "is not yet"
+        return f"{self} {verdict} built: {self.error_text.rstrip('.')}; {cure}{_AND_THEN}"
 
 
 _AND_THEN = ", then run `snowmelt indexes restore`"
