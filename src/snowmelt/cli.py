@@ -100,7 +100,7 @@ def migrate(
         try:
             outcome = runner.migrate(start, wiring, execution_id=_execution_id(), on_run=show)
         except KeyboardInterrupt as interrupt:
-            console.err.print("stopped; what was completed stays, start again to resume")
+            console.show_note("stopped; what was completed stays, start again to resume")
             raise typer.Exit(EXIT_UNFINISHED) from interrupt
     with monitor.watch(wiring, parsed, found) as watched:
         run, moved = watched.run(outcome.run_id), watched.tables(outcome.run_id)

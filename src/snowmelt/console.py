@@ -69,10 +69,22 @@ def set_up_logging(level: str | None, *, as_json: bool) -> None:
     _logger.setLevel(level or ("WARNING" if err.is_terminal else "INFO"))
 
 
+def show_note(text: str) -> None:
+    """A line for people on stderr; JSON where log lines are."""
+    if _logs_json():
+        _logger.warning(text)
+    else:
+        err.print(text)
+
+
+def _logs_json() -> bool:
+    return any(isinstance(handler.formatter, JsonFormatter) for handler in _logger.handlers)
+
+
 def show_error(error: SnowmeltError) -> None:
     """The error on stderr: a line, and one for each problem if there are several; JSON where log lines are."""
     problems = error.problems if isinstance(error, ConfigError) else ()
-    if any(isinstance(handler.formatter, JsonFormatter) for handler in _logger.handlers):
+    if _logs_json():
         _logger.error(error.message, extra={"error_code": error.code, "problems": list(problems)})
         return
     if len(problems) < 2:

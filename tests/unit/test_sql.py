@@ -16,6 +16,7 @@ SOURCES = Path(sql.__file__).parents[1]
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 UUID = "2f1d3a52-6c1f-4f6e-9a53-2d3f6f0f7a11"
 VALUES: dict[str, object] = {
+    "allow_shrink": False,
     "backend_pid": 1,
     "backend_start": NOW,
     "chunk_id": 1,
@@ -30,6 +31,7 @@ VALUES: dict[str, object] = {
     "limit": 1,
     "load_epoch": 1,
     "load_mode": "copy",
+    "loads_after": ["{}"],
     "max_attempts": 3,
     "most": 5,
     "names": ["statement_timeout"],

@@ -1,0 +1,291 @@
+"""The command line: documented, predictable for pipes, readable for people."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import typer.main
+
+from acceptance.world import SOURCE, Ended, World, ended, eventually
+from snowmelt import __version__, cli
+from snowmelt.local.demo import data
+from snowmelt.local.postgres import Database
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "command-line.md"]
+COMMANDS = {
+    "migrate",
+    "test-connections",
+    "status",
+    "status install",
+    "config",
+    "config check",
+    "config schema",
+    "sandbox",
+}
+
+
+def tree(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command by its full name, groups included."""
+    if name:
+        yield name, command
+    for child, inner in getattr(command, "commands", {}).items():
+        yield from tree(inner, f"{name} {child}".strip())
+
+
+def options_of(command: Any) -> list[tuple[str, str | None]]:
+    """Its long options and what it says of each."""
+    return [
+        (option, parameter.help) for parameter in command.params for option in parameter.opts if option.startswith("--")
+    ]
+
+
+def alone(*arguments: str, cwd: Path, **environment: str) -> Ended:
+    """``snowmelt ARGUMENTS`` where no server is."""
+    done = subprocess.run(
+        [sys.executable, "-m", "snowmelt.cli", *arguments],
+        cwd=cwd,
+        env={"PATH": os.defpath, "HOME": str(cwd), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def json_lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+# --- documentation --------------------------------------------------------------------------------------------------
+
+
+def test_these_are_the_commands() -> None:
+    assert {name for name, _ in tree(typer.main.get_command(cli.app))} == COMMANDS
+
+
+def test_every_command_and_option_says_what_it_does() -> None:
+    for name, command in tree(typer.main.get_command(cli.app)):
+        assert command.help, name
+        assert [option for option, text in options_of(command) if not text] == [], name
+
+
+def test_every_command_and_option_is_documented() -> None:
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    missing = [
+        f"{name} {option}"
+        for name, command in tree(typer.main.get_command(cli.app))
+        for option, _ in options_of(command)
+        if not re.search(rf"{re.escape(option)}\b", pages)
+    ]
+
+    assert missing == []
+    assert [name for name in COMMANDS if f"snowmelt {name}" not in pages] == []
+
+
+def test_the_page_names_no_option_that_there_is_not() -> None:
+    known = {option for _, command in tree(typer.main.get_command(cli.app)) for option, _ in options_of(command)}
+
+    named = set(re.findall(r"--[a-z][a-z-]+", PAGES[1].read_text(encoding="utf-8")))
+
+    assert named <= known | {"--help", "--version"}
+
+
+# --- without any server ---------------------------------------------------------------------------------------------
+
+
+def test_the_version_is_printed(tmp_path: Path) -> None:
+    assert alone("--version", cwd=tmp_path) == Ended(0, f"{__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("migrat",), "No such command 'migrat'"),
+        (("migrate", "--confg", "x"), "No such option: --confg"),
+        (("migrate", "--log-level", "chatty"), "'DEBUG', 'INFO', 'WARNING', 'ERROR'"),
+        (("status", "install", "now"), "unexpected extra argument"),
+    ],
+)
+def test_a_call_that_cannot_be_understood_ends_with_two(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+    done = alone(*arguments, cwd=tmp_path)
+
+    assert (done.exit_code, done.out) == (2, "")
+    assert says in " ".join(re.sub("[│╭╮╰╯─]", " ", done.err).split())
+    assert "Traceback" not in done.err
+
+
+def test_an_environment_that_is_wrong_is_named(tmp_path: Path) -> None:
+    done = alone("config", "check", cwd=tmp_path, SNOWMELT_LOG_LEVEL="chatty")
+
+    assert (done.exit_code, done.out) == (2, "")
+    assert done.err.startswith("ConfigError: the environment is not right; SNOWMELT_LOG_LEVEL: ")
+    assert len(done.err.splitlines()) == 1
+
+
+def test_the_printed_ddl_installs_on_an_empty_server_and_again(tmp_path: Path, database: Database) -> None:
+    done = alone("status", "install", "--print", cwd=tmp_path)
+
+    assert (done.exit_code, done.err) == (0, "")
+    for _ in range(2):
+        database.execute(done.out)
+    views = database.rows("SELECT viewname::text FROM pg_views WHERE schemaname = 'migration_status'")
+    assert {"v_active_migrations", "v_table_progress"} <= {name for (name,) in views}
+
+
+def test_the_printed_schema_accepts_the_demo_config_and_no_misspelt_key(tmp_path: Path) -> None:
+    done = alone("config", "schema", cwd=tmp_path)
+    schema = json.loads(done.out)
+    demo = json.loads(data.config_path().read_text(encoding="utf-8"))
+
+    assert done.exit_code == 0
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(demo, schema)
+    demo["sources"][0]["tables"][0]["sauce"] = demo["sources"][0]["tables"][0].pop("source")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(demo, schema)
+
+
+# --- with both servers ----------------------------------------------------------------------------------------------
+
+
+def test_a_migration_for_people(world: World) -> None:
+    world.add_table("entries", 1_500)
+    world.configure()
+    config = ("--config", str(world.config))
+
+    done = world.cli("migrate", *config)
+    shown = world.cli("status", *config)
+    listed = world.cli("status", "--all", *config)
+
+    (run,) = world.runs()
+    assert done.exit_code == 0, done.err
+    title, header, row = done.out.splitlines()
+    assert title.strip() == f"run {run['run_id']} completed: 1 tables, 1500 rows"
+    assert header.split() == ["table", "target", "status", "rows", "of", "chunks", "seconds", "rows/s", "bytes"]
+    assert row.split()[:6] == ["ENTRIES", "public.entries", "completed", "1,500", "1,500", "1/1"]
+    assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in done.err.splitlines())
+    assert len([line for line in done.err.splitlines() if "chunk completed" in line]) == 1
+    assert (shown.exit_code, shown.err) == (0, "")
+    assert shown.out.startswith(f"run {run['run_id']}: completed, ")
+    assert listed.out.splitlines()[1].split()[:2] == [run["run_id"], "completed"]
+    assert world.equal("entries")
+
+
+def test_a_migration_for_pipes(world: World) -> None:
+    """A column that the target has not makes a warning, which is told once."""
+    world.add_table("entries", 1_500)
+    world.target.execute("ALTER TABLE entries DROP COLUMN note")
+    world.configure()
+    config = ("--config", str(world.config))
+
+    done = world.cli("migrate", "--json", *config)
+    shown = world.cli("status", "--json", *config)
+
+    assert (done.exit_code, len(done.out.splitlines())) == (0, 1), done.err
+    result = json.loads(done.out)
+    assert (result["status"], result["rows"], result["resumed"]) == ("completed", 1_500, False)
+    assert [(t["table"], t["rows"], t["status"]) for t in result["tables"]] == [("ENTRIES", 1_500, "completed")]
+    assert len(result["warnings"]) == 1
+    log = json_lines(done.err)
+    assert all({"level", "timestamp", "message"} <= set(line) for line in log)
+    assert [line["message"] for line in log].count(result["warnings"][0]) == 1
+    (completed,) = [line for line in log if line["message"] == "chunk completed"]
+    assert (completed["run_id"], completed["table"], completed["chunk"], completed["rows"]) == (
+        result["run_id"],
+        "ENTRIES",
+        1,
+        1_500,
+    )
+    assert json.loads(shown.out)["tables"] == result["tables"]
+
+
+def test_a_migration_that_fails_ends_with_one_and_tells_both_people_and_pipes(world: World) -> None:
+    world.add_table("entries", 30)
+    world.target.execute("ALTER TABLE entries ADD CHECK (id < 15)")
+    world.configure(max_retry_attempts=1)
+    config = ("--config", str(world.config))
+
+    failed = world.cli("migrate", "--json", *config)
+    again = world.cli("migrate", *config)
+
+    result = json.loads(failed.out)
+    assert (failed.exit_code, result["status"]) == (1, "failed")
+    assert "violates check constraint" in result["message"]
+    assert [(t["status"], t["rows"]) for t in result["tables"]] == [("failed", 0)]
+    assert again.exit_code == 1
+    assert "violates check constraint" in again.out
+    assert "Traceback" not in f"{failed.err}{again.err}"
+
+
+def test_ctrl_c_ends_with_four_and_the_same_command_goes_on(world: World) -> None:
+    world.add_table("entries", 20_000, truncate_onstart=True)
+    world.configure(batch_size=1_000, parallel_threads=1)
+    world.snowflake.set_delays(batch_seconds=1.0)
+    config = ("--config", str(world.config))
+    process = world.start_cli("migrate", "--json", *config)
+    eventually(lambda: world.chunks("completed"), what="the first chunk is in")
+
+    process.send_signal(signal.SIGINT)
+    stopped = ended(process)
+    world.snowflake.set_delays()
+    before = {chunk["chunk_id"]: chunk["completed_at"] for chunk in world.chunks("completed")}
+    finished = world.cli("migrate", "--json", *config)
+
+    assert (stopped.exit_code, stopped.out) == (4, "")
+    assert json_lines(stopped.err)[-1]["message"] == "stopped; what was completed stays, start again to resume"
+    assert (finished.exit_code, json.loads(finished.out)["resumed"]) == (0, True)
+    assert before.items() <= {chunk["chunk_id"]: chunk["completed_at"] for chunk in world.chunks("completed")}.items()
+    assert len(world.runs()) == 1
+    assert world.equal("entries")
+
+
+def test_status_says_what_is_not_there(world: World) -> None:
+    world.add_table("entries", 10)
+    world.configure()
+    config = ("--config", str(world.config))
+
+    before = world.cli("status", *config)
+    installed = world.cli("status", "install", *config)
+    empty = world.cli("status", *config)
+    nameless = world.cli("status", "--run", "ledger-7", *config)
+
+    assert before.exit_code == 2
+    assert "no status schema here; `snowmelt status install` puts it in place" in before.err
+    assert (installed.exit_code, installed.out.split(":")[0]) == (0, "status schema installed")
+    assert (empty.exit_code, empty.out) == (0, "no run yet\n")
+    assert (nameless.exit_code, nameless.out) == (1, "")
+    assert nameless.err == "DataError: there is no run ledger-7; `snowmelt status --all` lists the runs there are\n"
+
+
+def test_connections_are_tried_on_both_sides_whatever_one_of_them_says(world: World) -> None:
+    world.add_table("entries", 10)
+    world.configure(snowflake={"password": "wrong"}, postgres={"host": "127.0.0.1", "port": 1, "user": "x"})
+    config = ("--config", str(world.config))
+
+    done = world.cli("test-connections", "--json", *config)
+
+    verdicts = {verdict["server"]: verdict for verdict in json.loads(done.out)["verdicts"]}
+    assert (done.exit_code, done.err) == (1, "")
+    assert {server: verdict["ok"] for server, verdict in verdicts.items()} == {"snowflake": False, "postgres": False}
+    assert "refused to sign in user SANDBOX" in verdicts["snowflake"]["message"]
+    assert "Connection refused" in verdicts["postgres"]["message"]
+
+
+def test_a_config_that_is_sound_is_said_to_be(world: World) -> None:
+    world.add_table("entries", 10)
+    world.configure()
+
+    done = world.cli("config", "check", "--json", "--config", str(world.config))
+
+    assert (done.exit_code, done.err) == (0, "")
+    assert json.loads(done.out) == {"ok": True, "sources": [{"source_name": SOURCE, "enabled": True, "tables": 1}]}
