@@ -24,9 +24,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 config_app = typer.Typer(help="Look at a config.", no_args_is_help=True)
+indexes_app = typer.Typer(help="Look after indexes that loads dropped.", no_args_is_help=True)
 status_app = typer.Typer(help="See how far runs are.", invoke_without_command=True)
 app.add_typer(config_app, name="config")
 app.add_typer(status_app, name="status")
+app.add_typer(indexes_app, name="indexes")
 
 ConfigPath = Annotated[
     str, typer.Option("--config", "-c", help="Config file, or s3://bucket/key.", envvar="SNOWMELT_CONFIG")
@@ -53,13 +55,19 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         console.out.print(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options of no command."""
 
 
 # --- the main job ---------------------------------------------------------------------------------------------------
@@ -182,6 +190,34 @@ def install(
         return
     wiring = _wiring(config_path)
     console.out.print(f"status schema installed: {monitor.install(wiring, *_source(wiring, source))}")
+
+
+# --- indexes ---------------------------------------------------------------------------------------------------------
+
+
+@indexes_app.command("restore")
+def restore_indexes(
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
+    run_id: Annotated[str | None, typer.Option("--run", help="Only what this run dropped.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put back indexes that a load dropped and did not come to build; tables that are being loaded are left alone."""
+    console.set_up_logging("WARNING", as_json=as_json)
+    wiring = _wiring(config_path)
+    restored = monitor.restore_indexes(wiring, *_source(wiring, source), run_id=run_id)
+    if as_json:
+        console.show_json(restored.model_dump(mode="json"))
+    else:
+        for state, names in restored.model_dump().items():
+            for name in names:
+                console.out.print(f"{state}: {name}", markup=False)
+        if not any(restored.model_dump().values()):
+            console.out.print("no index is owed")
+    if restored.failed:
+        raise typer.Exit(EXIT_FAILED)
+    if restored.unfinished:
+        raise typer.Exit(EXIT_UNFINISHED)
 
 
 # --- config ---------------------------------------------------------------------------------------------------------

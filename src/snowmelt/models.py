@@ -99,6 +99,7 @@ class TablePlan(Value):
     watermark: WatermarkPlan | None = None
     """Bounds of an incremental run, and the target column that tells the newer of two rows with the same key."""
     truncate_onstart: bool
+    disable_index: bool = False
     truncated_with: tuple[int, ...] = ()
     """Tables of the run that foreign keys tie to this one, itself among them: emptied together or not at all."""
     loads_after: tuple[int, ...] = ()

@@ -5,11 +5,15 @@ from contextlib import contextmanager
 from datetime import datetime
 
 from snowmelt.config import Config, SourceConfig
+from snowmelt.deadline import Deadline
 from snowmelt.errors import DataError
 from snowmelt.models import Value
-from snowmelt.postgres import status_store
+from snowmelt.postgres import indexes, status_store
 from snowmelt.postgres.session import Session
 from snowmelt.wiring import Wiring
+
+INDEX_WORKERS = 2
+_PATIENCE_SECONDS = 12 * 3600.0
 
 
 class TableProgress(Value):
@@ -89,6 +93,33 @@ def install(wiring: Wiring, config: Config, source: SourceConfig) -> str:
     with wiring.target(config, source.postgres_database, "snowmelt install") as session:
         status_store.install(session)
         return session.where
+
+
+class Restored(Value):
+    """What became of the indexes that were owed; failed ones with the reason and what to do."""
+
+    built: tuple[str, ...]
+    unfinished: tuple[str, ...]
+    failed: tuple[str, ...]
+    loading: tuple[str, ...]
+
+
+def restore_indexes(wiring: Wiring, config: Config, source: SourceConfig, *, run_id: str | None) -> Restored:
+    """Build the indexes that are owed in a source's target database, those of one run or all; failed ones again."""
+
+    def connect() -> Session:
+        return wiring.connect_target(config, source.postgres_database, "snowmelt indexes")
+
+    with connect() as session:
+        status_store.require_installed(session)
+        indexes.retry_failed(session, run_id)
+    restored = indexes.restore(connect, run_id, workers=INDEX_WORKERS, deadline=Deadline.after(_PATIENCE_SECONDS))
+    return Restored(
+        built=restored.built,
+        unfinished=tuple(str(index) for index in (*restored.building, *restored.remaining)),
+        failed=tuple(index.problem or str(index) for index in restored.failed),
+        loading=tuple(str(index) for index in restored.loading),
+    )
 
 
 def _run(row: dict[str, object]) -> RunProgress:

@@ -78,8 +78,12 @@ class Wiring:
     @contextmanager
     def target(self, config: Config, database: str, application_name: str) -> Iterator[Session]:
         """A session in the target database."""
-        with Session.connect(config.postgres, database=database, application_name=application_name) as session:
+        with self.connect_target(config, database, application_name) as session:
             yield session
+
+    def connect_target(self, config: Config, database: str, application_name: str) -> Session:
+        """The same, for the caller to close."""
+        return Session.connect(config.postgres, database=database, application_name=application_name)
 
     @contextmanager
     def source(self, config: Config, source: SourceConfig, run_id: str | None) -> Iterator[SnowflakeSource]:
@@ -133,16 +137,19 @@ class RunResources:
 
         A server that cannot be reached in the middle of a run may come back: TransientError.
         """
+        with self.connect_target() as session:
+            yield session
+
+    def connect_target(self) -> Session:
+        """The same, for the caller to close."""
         try:
-            session = Session.connect(
+            return Session.connect(
                 self.config.postgres,
                 database=self.plan.target_database,
                 application_name=f"snowmelt {self.run_id}",
             )
         except UnreachableError as error:
             raise TransientError(error.message) from error
-        with session:
-            yield session
 
     @contextmanager
     def source(self) -> Iterator[SnowflakeSource]:

@@ -21,16 +21,6 @@ from snowmelt.local.postgres import Database
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "command-line.md"]
-COMMANDS = {
-    "migrate",
-    "test-connections",
-    "status",
-    "status install",
-    "config",
-    "config check",
-    "config schema",
-    "sandbox",
-}
 
 
 def tree(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -69,10 +59,6 @@ def json_lines(text: str) -> list[dict[str, Any]]:
 # --- documentation --------------------------------------------------------------------------------------------------
 
 
-def test_these_are_the_commands() -> None:
-    assert {name for name, _ in tree(typer.main.get_command(cli.app))} == COMMANDS
-
-
 def test_every_command_and_option_says_what_it_does() -> None:
     for name, command in tree(typer.main.get_command(cli.app)):
         assert command.help, name
@@ -89,7 +75,7 @@ def test_every_command_and_option_is_documented() -> None:
     ]
 
     assert missing == []
-    assert [name for name in COMMANDS if f"snowmelt {name}" not in pages] == []
+    assert [name for name, _ in tree(typer.main.get_command(cli.app)) if f"snowmelt {name}" not in pages] == []
 
 
 def test_the_page_names_no_option_that_there_is_not() -> None:

@@ -65,9 +65,8 @@ def written(aws: LocalAws) -> tuple[list[dict[str, Any]], list[str]]:
     """The function's log: lines that are JSON, and what else it printed."""
     lines = [line for line in aws.functions.log_file.read_text().splitlines() if line.strip()]
     own = [line for line in lines if not line.startswith(OF_THE_SERVICE)]
-    return [json.loads(line) for line in own if line.startswith("{")], [
-        line for line in own if not line.startswith("{")
-    ]
+    as_json, other = ([line for line in own if line.startswith("{") is wanted] for wanted in (True, False))
+    return [json.loads(line) for line in as_json], other
 
 
 def everything(aws: LocalAws, world: World, *executions: str) -> dict[str, str]:

@@ -7,7 +7,7 @@ from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
 from snowmelt.errors import DataError, SnowmeltError
 from snowmelt.models import FinalizeEvent, FinalizeResult
-from snowmelt.postgres import status_store, tables
+from snowmelt.postgres import indexes, sequences, status_store, tables
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import ChunkTally, TableRow
 from snowmelt.wiring import RunResources, Wiring
@@ -16,6 +16,10 @@ logger = logging.getLogger(__name__)
 
 BUSY_WAIT_SECONDS = 5
 MOST_REASONS = 5
+INDEX_WORKERS = 2
+"""Builds at once; each takes ``INDEX_MEMORY`` and so many processes of the server."""
+INDEX_MEMORY = "256MB"
+INDEX_PARALLEL_WORKERS = 2
 
 
 def finalize(event: FinalizeEvent, wiring: Wiring, deadline: Deadline) -> FinalizeResult:
@@ -32,7 +36,7 @@ def finalize(event: FinalizeEvent, wiring: Wiring, deadline: Deadline) -> Finali
             return _more("another planner is at work", BUSY_WAIT_SECONDS)
         if row.status == "running":
             if not _close_tables(run, session, deadline):
-                return _more("tables are left to close", 1)
+                return _more("indexes or tables are left to finish", 10)
             status_store.finish_run(session, event.run_id, _verdict(run, session))
         return _result(run, session)
 
@@ -42,36 +46,84 @@ def _more(message: str, wait_seconds: int) -> FinalizeResult:
 
 
 def _close_tables(run: RunResources, session: Session, deadline: Deadline) -> bool:
-    """Complete or fail every table that is still open; False when time ran out first."""
+    """Complete or fail every table that is still open; False when time ran out first.
+
+    First nothing may be loaded any more, then indexes are built, then what depends on the rows is brought up to date.
+    """
     tallies = status_store.chunk_tallies(session, run.run_id)
     for table in status_store.read_tables(session, run.run_id):
-        if table.status not in ("loading", "finalizing", "pending", "scanning"):
+        if table.status in ("loading", "pending", "scanning"):
+            _end_loading(run, session, table, tallies.get(table.table_id, ChunkTally()))
+    if not _restore_indexes(run, session, deadline):
+        return False
+    for table in status_store.read_tables(session, run.run_id):
+        if table.status != "finalizing":
             continue
         if not deadline.allows(0):
             return False
-        _close(run, session, table, tallies.get(table.table_id, ChunkTally()))
+        _complete(run, session, table)
     return True
 
 
-def _close(run: RunResources, session: Session, table: TableRow, tally: ChunkTally) -> None:
-    closed = table.status == "finalizing" or status_store.start_finalizing(session, run.run_id, table.table_id)
-    error: SnowmeltError | None = None
-    if not closed:
-        error = DataError(
-            f"table {table.source_table}: {tally.failed} of {tally.failed + tally.completed + tally.pending} chunks "
-            "could not be loaded"
-        )
+def _end_loading(run: RunResources, session: Session, table: TableRow, tally: ChunkTally) -> None:
+    """Close the table for loading; it fails unless its chunks' rows are just those of its source."""
+    if not status_store.start_finalizing(session, run.run_id, table.table_id):
+        status_store.fail_table(session, run.run_id, table.table_id, _unfinished(table, tally))
     elif tally.rows_loaded != table.source_rows:
-        error = DataError(
-            f"table {table.source_table}: {tally.rows_loaded} rows were loaded where the scan has {table.source_rows}; "
-            "start again with no_resume"
+        text = (
+            f"table {table.source_table}: {tally.rows_loaded} rows were loaded where the source has "
+            f"{table.source_rows}; start again with no_resume"
         )
-    if error is not None:
-        status_store.fail_table(session, run.run_id, table.table_id, error)
-        return
+        status_store.fail_table(session, run.run_id, table.table_id, DataError(text))
+
+
+def _unfinished(table: TableRow, tally: ChunkTally) -> DataError:
+    chunks = tally.failed + tally.completed + tally.pending + tally.running
+    if tally.pending and not tally.failed:
+        return DataError(
+            f"table {table.source_table}: {tally.pending} of {chunks} chunks were never tried, as a table that it "
+            "refers to is not complete"
+        )
+    return DataError(f"table {table.source_table}: {tally.failed} of {chunks} chunks could not be loaded")
+
+
+def _restore_indexes(run: RunResources, session: Session, deadline: Deadline) -> bool:
+    """Put back what was dropped for the load, of failed tables too; False when builds are left."""
+    if not indexes.missing(session, run.run_id):
+        return True
+    restored = indexes.restore(
+        run.connect_target,
+        run.run_id,
+        workers=INDEX_WORKERS,
+        deadline=deadline,
+        maintenance_work_mem=INDEX_MEMORY,
+        parallel_workers=INDEX_PARALLEL_WORKERS,
+    )
+    logger.info(
+        "indexes restored",
+        extra={
+            "built": len(restored.built),
+            "building": len(restored.building),
+            "remaining": len(restored.remaining),
+            "failed": len(restored.failed),
+        },
+    )
+    tables_by_name = {t.target: t for t in status_store.read_tables(session, run.run_id)}
+    for index in restored.failed:
+        table = tables_by_name[index.table]
+        text = f"table {table.source_table}: all rows are in, but {index.problem}"
+        status_store.fail_table(session, run.run_id, table.table_id, DataError(text))
+    return not restored.more
+
+
+def _complete(run: RunResources, session: Session, table: TableRow) -> None:
     tables.analyze(session, table.target)
+    for moved in sequences.advance(session, table.target):
+        logger.info(
+            "sequence moved", extra={"table": table.source_table, "sequence": str(moved.sequence), "to": moved.value}
+        )
     status_store.complete_table(session, run.run_id, run.plan.source_name, run.table(table.table_id))
-    logger.info("table completed", extra={"table": table.source_table, "rows": tally.rows_loaded})
+    logger.info("table completed", extra={"table": table.source_table, "rows": table.source_rows})
 
 
 def _verdict(run: RunResources, session: Session) -> SnowmeltError | None:

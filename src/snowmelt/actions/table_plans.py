@@ -10,7 +10,8 @@ from snowmelt.models import ColumnPlan, SourceColumn, TableName, TablePlan, Wate
 from snowmelt.planning import load_mode, statement, ties, watermarks
 from snowmelt.planning.load_mode import Loading, NoLoading
 from snowmelt.planning.ties import Tied
-from snowmelt.postgres import status_store, tables
+from snowmelt.postgres import facts, status_store, tables
+from snowmelt.postgres.facts import TableFacts
 from snowmelt.postgres.session import Row, Session
 from snowmelt.postgres.tables import TargetTable
 from snowmelt.snowflake_source import SnowflakeSource
@@ -35,6 +36,7 @@ class _Targets:
 
     found: Mapping[TableName, TargetTable]
     filled: frozenset[TableName]
+    facts: Mapping[TableName, TableFacts]
     tied: Mapping[int, Tied]
     watermarks: Sequence[Row]
 
@@ -75,6 +77,7 @@ class _Planner:
         return _Targets(
             found=found,
             filled=frozenset(tables.filled(self._session, readable)),
+            facts=facts.read(self._session, self._names),
             tied=tied.tables,
             watermarks=status_store.read_watermarks(self._session, self._source.source_name),
         )
@@ -93,9 +96,12 @@ class _Planner:
         if isinstance(loading, NoLoading):
             self._problems += loading.problems
             return None
+        problems, warnings = _consequences(table, name, loading, targets.facts[name])
+        self._problems += problems
         self._refuse_duplicates(table, compared.columns, loading)
         stored = status_store.watermark_of(targets.watermarks, name)
         watermark, said = self._watermark(table, name, described, compared.columns, stored=stored, filled=filled)
+        said = (*loading.warnings, *warnings, *said)
         return self._put_together(table_id, table, name, compared, loading, targets.tied[table_id], watermark, said)
 
     def _put_together(
@@ -122,6 +128,7 @@ class _Planner:
             load_mode=loading.load_mode,
             key=loading.key,
             watermark=watermark,
+            disable_index=table.disable_index,
             truncate_onstart=table.truncate_onstart,
             truncated_with=tied.truncated_with if table.truncate_onstart else (),
             loads_after=tied.loads_after,
@@ -130,7 +137,7 @@ class _Planner:
             # Rows that refer to rows of their own table come in one transaction: PostgreSQL checks them at its end.
             batch_size=_ALL_ROWS if tied.refers_to_itself else batch_size,
             max_retry_attempts=table.max_retry_attempts or self._config.max_retry_attempts,
-            warnings=(*compared.warnings, *loading.warnings, *said),
+            warnings=(*compared.warnings, *said),
         )
 
     def _described(self, table: TableConfig) -> tuple[SourceColumn, ...] | None:
@@ -212,6 +219,40 @@ class _Planner:
         if stored is None and table.watermark_from_target:
             return tables.highest(self._session, name, target), ()
         return stored, ()
+
+
+def _consequences(
+    table: TableConfig, name: TableName, loading: Loading, facts: TableFacts
+) -> tuple[list[str], list[str]]:
+    """What about the target forbids the load, and what the load would set off."""
+    here = f"table {table.source}: the target {name}"
+    problems = {
+        f"{here} has row-level security, under which COPY is refused; load as its owner, or as a user with BYPASSRLS": (
+            facts.has_row_security
+        ),
+        f"{here} is unlogged: a crash of the server would empty it, and rows marked as loaded would be gone; "
+        f"ALTER TABLE {name} SET LOGGED": facts.is_unlogged,
+        f"{here} belongs to another user, so disable_index cannot drop its indexes; load as its owner, or set "
+        "disable_index to false": table.disable_index and not facts.is_owned,
+        f"{here} has rules ({', '.join(facts.rules)}), which a merge cannot go through; drop them for the load": (
+            loading.load_mode != "copy" and bool(facts.rules)
+        ),
+    }
+    triggers = facts.insert_triggers + (facts.update_triggers if loading.load_mode == "upsert" else ())
+    warnings = {
+        f"{here} has triggers that fire for every row: {', '.join(dict.fromkeys(triggers))}; disable them if they "
+        "are not meant for a load": bool(triggers),
+        f"{here} has triggers on TRUNCATE: {', '.join(facts.truncate_triggers)}": (
+            table.truncate_onstart and bool(facts.truncate_triggers)
+        ),
+        f"{here} is truncated with what belongs to it: {', '.join(facts.children)}": (
+            table.truncate_onstart and bool(facts.children)
+        ),
+        f"{here} is partitioned, whose indexes are kept: disable_index has no effect": (
+            table.disable_index and facts.is_partitioned
+        ),
+    }
+    return [text for text, holds in problems.items() if holds], [text for text, holds in warnings.items() if holds]
 
 
 def _no_watermark(table: TableConfig, column: SourceColumn | None) -> str:

@@ -19,7 +19,7 @@ from snowmelt.models import (
 )
 from snowmelt.planning import resume
 from snowmelt.planning.resume import Fresh, KnownRun, Resume, Start
-from snowmelt.postgres import status_store
+from snowmelt.postgres import indexes, status_store
 from snowmelt.postgres.session import Session
 from snowmelt.wiring import Wiring, keep_back
 
@@ -98,6 +98,7 @@ def _resume(decision: Resume, event: ValidateConfigEvent, session: Session, wiri
             wiring.execution_state,
             allow_shrink=event.allow_shrink,
         )
+        indexes.retry_failed(session, plan.run_id)
     logger.info("run resumed", extra={"run_id": plan.run_id, "message_text": decision.message})
     return ValidateConfigResult(run_id=plan.run_id, resumed=True, message=decision.message, tables=len(plan.tables))
 

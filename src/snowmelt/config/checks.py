@@ -31,7 +31,6 @@ NOT_SUPPORTED_YET = (
     Refused(TableConfig, "chunking_columns"),
     Refused(TableConfig, "chunking_column_types"),
     Refused(TableConfig, "sort_columns"),
-    Refused(TableConfig, "disable_index"),
     Refused(TableConfig, "parallel_threads"),
 )
 """Refused rather than ignored. A setting that comes to work loses its line here, and its mark in the docs."""

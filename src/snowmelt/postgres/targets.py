@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from snowmelt import sql
 from snowmelt.errors import DataError
 from snowmelt.models import ChunkRead, TablePlan
-from snowmelt.postgres import status_store, tables
+from snowmelt.postgres import indexes, status_store, tables
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
 
 
@@ -32,6 +32,8 @@ def start_loading(session: Session, run_id: str, ready: Sequence[Ready], *, allo
         epochs = {r["table_id"]: r for r in rows if r is not None}
         if len(epochs) < len(ready):
             return False
+        for table in ready:
+            _set_indexes_aside(cursor, run_id, table.plan)
         _truncate(cursor, run_id, [t for t in ready if t.plan.truncate_onstart], epochs, allow_shrink=allow_shrink)
         for table in ready:
             _refuse_filled(cursor, table)
@@ -39,6 +41,14 @@ def start_loading(session: Session, run_id: str, ready: Sequence[Ready], *, allo
             key = {"run_id": run_id, "table_id": table.plan.table_id}
             fetch(cursor, sql.query("start_loading"), **key, source_rows=table.source_rows)
     return True
+
+
+def _set_indexes_aside(cursor: Cursor, run_id: str, plan: TablePlan) -> None:
+    """Drop indexes for the load, if it asks for that; and take over what an earlier load still owes in any case."""
+    if plan.disable_index:
+        indexes.save_and_drop(cursor, run_id, plan.table_id, plan.target, [plan.key] if plan.key else [])
+    else:
+        indexes.adopt(cursor, run_id, plan.table_id, plan.target)
 
 
 def _locked(cursor: Cursor, run_id: str, table: Ready) -> Row | None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
+MEMORY_SETTINGS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_MMAP_THRESHOLD_": "131072"}
+"""As the template sets them."""
 HANDLER = "snowmelt.lambda_handler.handler"
 _PATIENT_INIT_SECONDS = 60.0
 """Beyond Lambda's ten: here all processes, and the servers they talk to, share one machine's processors."""
@@ -135,6 +137,7 @@ class LocalAws:
     def _service_environment(self) -> dict[str, str]:
         return {
             **CREDENTIALS,
+            **MEMORY_SETTINGS,
             "AWS_DEFAULT_REGION": REGION,
             "AWS_REGION": REGION,
             "AWS_ENDPOINT_URL": self.storage_url,

@@ -1,0 +1,403 @@
+"""The SQL of key ranges, in Snowflake's dialect: the condition of a range, and the two queries that plan them.
+
+Values come as text that is checked against the pattern of their kind before it becomes a literal; names are quoted.
+The one text taken as it is, is the user's own ``source_filter``, in brackets on lines of its own. The key's
+columns are renamed k1, k2 ... in a subquery, so that no name in the table can be mistaken for one in a query.
+
+Both queries count cells of a grid and pack neighbouring cells before anything leaves Snowflake. Running totals cut
+the packs: a cell of more than ``batch_size`` rows is a pack of its own, others share one until the total passes the
+next multiple of ``batch_size``; so no pack of several cells has twice ``batch_size`` rows.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from snowmelt.errors import DataError
+from snowmelt.planning import date_range, key_range, value_groups
+from snowmelt.planning.keys import Bucket, Histogram, Key, KeyColumn, KeyKind, KeyRange, KeySpec, Piece
+from snowmelt.types import snowflake_identifier
+
+MOST_LISTED_BUCKETS = 500
+MOST_LISTED_CHARACTERS = 200_000
+"""Beyond these the second query finds the full buckets again by itself: a statement may have a megabyte."""
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """How a kind of column is divided into cells: SQL from SQL."""
+
+    width: Callable[[str, str, str, int], str]
+    """Of low, high, number of rows and batch_size."""
+    place: Callable[[str, str, str], str]
+    """Of a key, low and the width."""
+
+
+_GRIDS: dict[KeyKind, _Grid] = {
+    "number": _Grid(key_range.width, key_range.place),
+    "text": _Grid(value_groups.width, value_groups.place),
+    "date": _Grid(date_range.date_width, date_range.date_place),
+    "timestamp_ntz": _Grid(date_range.timestamp_width, date_range.timestamp_place),
+    "timestamp_ltz": _Grid(date_range.timestamp_width, date_range.timestamp_place),
+    "timestamp_tz": _Grid(date_range.timestamp_width, date_range.timestamp_place),
+}
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+_DATE = r"\d{4}-\d\d-\d\d"
+_TIME = rf"{_DATE} \d\d:\d\d:\d\d\.\d{{9}}"
+_PATTERNS: dict[KeyKind, str] = {
+    "number": r"-?(\d{1,38}(\.\d{1,37})?|\.\d{1,37})",
+    "text": r"(?s).*",
+    "date": _DATE,
+    "timestamp_ntz": _TIME,
+    "timestamp_ltz": _TIME,
+    "timestamp_tz": _TIME,
+}
+_SHORT_FRACTION = re.compile(rf"({_DATE} \d\d:\d\d:\d\d)\.?(\d{{0,8}})")
+
+
+def exact(kind: KeyKind, text: str) -> str:
+    """The value as ranges keep it; DataError if it is none of that kind.
+
+    A fraction of a second gets its nine digits.
+    """
+    if kind.startswith("timestamp") and (short := _SHORT_FRACTION.fullmatch(text)):
+        text = f"{short[1]}.{short[2]:0<9}"
+    if re.fullmatch(_PATTERNS[kind], text, re.ASCII) is None:
+        raise DataError(
+            f"{text[:60]!r} cannot bound a range of a {kind} key: years are 0001 to 9999, numbers have up to 38 digits; "
+            "mend the row, exclude it by source_filter, or set chunking to one_scan"
+        )
+    return text
+
+
+def literal(kind: KeyKind, text: str) -> str:
+    """The value as SQL, of the column's own type."""
+    value = exact(kind, text)
+    match kind:
+        case "number":
+            return value
+        case "text":
+            return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+        case "date":
+            return f"'{value}'::DATE"
+        case "timestamp_ntz":
+            return f"'{value}'::TIMESTAMP_NTZ"
+        case "timestamp_ltz" | "timestamp_tz":
+            return f"'{value} +00:00'::{kind.upper()}"
+
+
+def _text_of(kind: KeyKind, value: str) -> str:
+    match kind:
+        case "text":
+            return value
+        case "number":
+            return f"TO_VARCHAR({value})"
+        case "date":
+            return f"TO_VARCHAR({value}, 'YYYY-MM-DD')"
+        case "timestamp_ntz":
+            return f"TO_VARCHAR({value}, 'YYYY-MM-DD HH24:MI:SS.FF9')"
+        case "timestamp_ltz" | "timestamp_tz":
+            return f"TO_VARCHAR(CONVERT_TIMEZONE('UTC', {value}), 'YYYY-MM-DD HH24:MI:SS.FF9')"
+
+
+# --- the condition of a range -----------------------------------------------------------------------------------------
+
+
+def where(columns: Sequence[KeyColumn], key_range: KeyRange) -> str:
+    """The condition that holds for the range's rows and is false or unknown for all others.
+
+    Columns in which the range does not move are compared for equality, and every bound also stands as a plain
+    comparison of the first column that moves: that is what Snowflake prunes by.
+    """
+    start, stop = key_range.start or (), key_range.stop or ()
+    names = [snowflake_identifier(column.name) for column in columns]
+    kinds = [column.kind for column in columns]
+    fixed = _common_length(start, stop)
+    conditions = [_equals(names[i], kinds[i], start[i]) for i in range(fixed)]
+    start, stop, names, kinds = start[fixed:], stop[fixed:], names[fixed:], kinds[fixed:]
+    if start:
+        reaches_nulls = not stop or (stop[0] is None and len(stop) > 1)
+        conditions.append(_from(names, kinds, start, reaches_nulls=reaches_nulls))
+    if stop and not (start and stop == (None,)):  # a comparison from below leaves NULL out by itself
+        conditions.append(_before(names, kinds, stop))
+    return " AND ".join(conditions) or "TRUE"
+
+
+def _common_length(start: Key, stop: Key) -> int:
+    return next((i for i, (a, b) in enumerate(zip(start, stop, strict=False)) if a != b), min(len(start), len(stop)))
+
+
+def _equals(name: str, kind: KeyKind, value: str | None) -> str:
+    return f"{name} IS NULL" if value is None else f"{name} = {literal(kind, value)}"
+
+
+def _from(names: Sequence[str], kinds: Sequence[KeyKind], start: Key, *, reaches_nulls: bool) -> str:
+    name, value, rest = names[0], start[0], start[1:]
+    later = _from(names[1:], kinds[1:], rest, reaches_nulls=True) if rest else ""
+    if value is None:
+        return f"{name} IS NULL AND {later}" if later else f"{name} IS NULL"
+    bound = literal(kinds[0], value)
+    condition = f"{name} >= {bound}"
+    if later:
+        condition += f" AND ({name} > {bound} OR {later})"
+    return f"({condition} OR {name} IS NULL)" if reaches_nulls else condition
+
+
+def _before(names: Sequence[str], kinds: Sequence[KeyKind], stop: Key) -> str:
+    name, value, rest = names[0], stop[0], stop[1:]
+    earlier = _before(names[1:], kinds[1:], rest) if rest else ""
+    if value is None:
+        return f"({name} IS NOT NULL OR {earlier})" if earlier else f"{name} IS NOT NULL"
+    bound = literal(kinds[0], value)
+    return f"{name} <= {bound} AND ({name} < {bound} OR {earlier})" if earlier else f"{name} < {bound}"
+
+
+# --- the first query --------------------------------------------------------------------------------------------------
+
+
+def histogram(spec: KeySpec) -> str:
+    """The query whose rows are the buckets: text of low and high, rows, full, the grid's width, COUNT(*) of all."""
+    kind, batch_size = spec.columns[0].kind, spec.batch_size
+    grid = _GRIDS[kind]
+    keys = _keys(spec, 1)
+    return f"""WITH grid AS (
+  SELECT low, row_count AS total, {grid.width("low", "high", "row_count", batch_size)} AS width
+  FROM (SELECT MIN(k1) AS low, MAX(k1) AS high, COUNT(*) AS row_count FROM {keys} AS extent_keys) AS extent
+), cells AS (
+  SELECT {grid.place("k1", "grid.low", "grid.width")} AS place,
+         COUNT(*) AS row_count, MIN(k1) AS low, MAX(k1) AS high
+  FROM {keys} AS cell_keys CROSS JOIN grid
+  GROUP BY 1
+), running AS (
+  SELECT low, high, row_count, {_alone("low", batch_size)} AS alone,
+         SUM({_alone("low", batch_size)}) OVER (ORDER BY low ASC NULLS LAST {_SO_FAR}) AS alone_so_far,
+         SUM(row_count) OVER (ORDER BY low ASC NULLS LAST {_SO_FAR}) - row_count AS row_count_before
+  FROM cells
+), packs AS (
+  SELECT MIN(low) AS low, MAX(high) AS high, SUM(row_count) AS row_count, MAX(row_count) AS largest
+  FROM running
+  GROUP BY alone, alone_so_far, row_count_before - MOD(row_count_before, {batch_size:d})
+)
+SELECT {_text_of(kind, "packs.low")}, {_text_of(kind, "packs.high")}, packs.row_count,
+       IFF(packs.largest > {batch_size:d}, 1, 0), grid.width, grid.total
+FROM packs CROSS JOIN grid
+ORDER BY packs.low ASC NULLS LAST"""  # noqa: S608 - names are quoted, values checked
+
+
+_SO_FAR = "ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"
+
+
+def _alone(low: str, batch_size: int) -> str:
+    return f"IFF(row_count > {batch_size:d} OR {low} IS NULL, 1, 0)"
+
+
+def _keys(spec: KeySpec, count: int) -> str:
+    """The first key columns of all rows that are to be cut, as k1, k2 ...; written out wherever it is read.
+
+    As a common table expression of its own, read more than once, it would be kept aside as a whole.
+    """
+    columns = ", ".join(f"{snowflake_identifier(c.name)} AS k{i}" for i, c in enumerate(spec.columns[:count], 1))
+    name = f"{spec.table} {spec.at}" if spec.at else spec.table
+    conditions = [f"(\n{spec.source_filter}\n)"] if spec.source_filter else []
+    if spec.within is not None:
+        conditions.append(f"({where(spec.columns, spec.within)})")
+    filtered = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    return f"(SELECT {columns} FROM {name}{filtered})"  # noqa: S608 - names are quoted, values checked
+
+
+# --- the second query -------------------------------------------------------------------------------------------------
+
+
+def refinement(spec: KeySpec, found: Histogram) -> str | None:
+    """The query that cuts full buckets into pieces; None where nothing is full, or nothing in it can be cut.
+
+    Its rows are: text of the bucket's low, number of columns that bound the piece, text of each column, rows. A
+    bucket of several values gets a finer grid of its own, one of a single value a grid on the second column. What
+    is too full even there is counted key by key.
+    """
+    spans, values = spannable(spec, found), divisible(spec, found)
+    if not spans and not values:
+        return None
+    listed = [*spans, *values]
+    characters = sum(len(b.low or "") + len(b.high or "") for b in listed)
+    recount = len(listed) > MOST_LISTED_BUCKETS or characters > MOST_LISTED_CHARACTERS
+    tables = [("cells", _recounted(spec, found))] if recount else []
+    items = []
+    if spans:
+        tables += _span_tables(spec, found, spans, recount=recount)
+        items += [_items(spec, "fine_spans", depth=1), _items(spec, "exact_spans", depth=len(spec.columns))]
+    if values:
+        tables += _value_tables(spec, values, recount=recount)
+        items += [_items(spec, "fine_values", depth=2), _items(spec, "exact_values", depth=len(spec.columns))]
+    tables.append(("items", "\n  UNION ALL\n  ".join(items)))
+    named = ", ".join(f"{name} AS (\n  {body}\n)" for name, body in tables)
+    return f"WITH {named}, {_packed_items(spec)}"
+
+
+def spannable(spec: KeySpec, found: Histogram) -> list[Bucket]:
+    """Full buckets that hold several values of the first column."""
+    return [b for b in found.buckets if b.full and b.rows > spec.batch_size and b.low != b.high]
+
+
+def divisible(spec: KeySpec, found: Histogram) -> list[Bucket]:
+    """Full buckets of one value, or of NULL, that a second column can cut."""
+    if len(spec.columns) == 1:
+        return []
+    return [b for b in found.buckets if b.full and b.rows > spec.batch_size and b.low == b.high]
+
+
+def _recounted(spec: KeySpec, found: Histogram) -> str:
+    """The cells of the first query once more, for buckets that are too many to be listed."""
+    return f"""SELECT {_outer_place(spec, found, "k1")} AS place, COUNT(*) AS row_count, MIN(k1) AS low, MAX(k1) AS high
+  FROM {_keys(spec, 1)} AS cell_keys
+  GROUP BY 1
+  HAVING COUNT(*) > {spec.batch_size:d}"""  # noqa: S608 - names are quoted, values checked
+
+
+def _outer_place(spec: KeySpec, found: Histogram, key: str) -> str:
+    kind, low, width = spec.columns[0].kind, found.buckets[0].low, found.width
+    if low is None or width is None:
+        return f"IFF({key} IS NULL, NULL, 0)"  # only NULLs: no grid, and nothing to find on it
+    return _GRIDS[kind].place(key, literal(kind, low), f"{width:d}")
+
+
+def _span_tables(spec: KeySpec, found: Histogram, buckets: Sequence[Bucket], *, recount: bool) -> list[tuple[str, str]]:
+    kind, batch_size, count = spec.columns[0].kind, spec.batch_size, len(spec.columns)
+    grid = _GRIDS[kind]
+    if recount:
+        listed = "SELECT low AS first_key, high AS last_key, row_count FROM cells WHERE low < high"
+        bounds = "TRUE"
+    else:
+        tuples = ", ".join(f"({_value(kind, b.low)}, {_value(kind, b.high)}, {b.rows:d})" for b in buckets)
+        listed = f"SELECT column1 AS first_key, column2 AS last_key, column3 AS row_count FROM VALUES {tuples}"  # noqa: S608
+        bounds = f"keys.k1 BETWEEN {_value(kind, buckets[0].low)} AND {_value(kind, buckets[-1].high)}"
+    outer, inner = _outer_place(spec, found, "keys.k1"), grid.place("keys.k1", "spans.low", "spans.width")
+    columns = _columns("keys", 1, count)
+    spans = f"""SELECT first_key AS low, {_outer_place(spec, found, "first_key")} AS cell,
+         {grid.width("first_key", "last_key", "row_count", batch_size)} AS width
+  FROM ({listed}) AS listed"""  # noqa: S608
+    counted = f"""SELECT spans.low AS bucket, {inner} AS place,
+         COUNT(*) AS row_count, MIN(keys.k1) AS k1, MAX(keys.k1) AS high
+  FROM {_keys(spec, 1)} AS keys JOIN spans ON {outer} = spans.cell
+  WHERE {bounds}
+  GROUP BY 1, 2"""  # noqa: S608
+    fine = f"SELECT counted.*, {_dense('k1', batch_size, last=count == 1)} AS dense FROM ({counted}) AS counted"  # noqa: S608
+    exact_keys = f"""SELECT spans.low AS bucket, {columns}, COUNT(*) AS row_count, 0 AS dense
+  FROM {_keys(spec, count)} AS keys JOIN spans ON {outer} = spans.cell
+  JOIN fine_spans ON fine_spans.dense = 1 AND fine_spans.bucket = spans.low AND fine_spans.place = {inner}
+  WHERE {bounds}
+  GROUP BY spans.low, {columns}"""  # noqa: S608
+    return [("spans", spans), ("fine_spans", fine), ("exact_spans", exact_keys)]
+
+
+def _value_tables(spec: KeySpec, buckets: Sequence[Bucket], *, recount: bool) -> list[tuple[str, str]]:
+    first, second, count = spec.columns[0].kind, spec.columns[1].kind, len(spec.columns)
+    grid = _GRIDS[second]
+    nulls = any(b.low is None for b in buckets)
+    equal = "IS NOT DISTINCT FROM" if nulls else "="
+    if recount:
+        listed = "SELECT low AS bucket FROM cells WHERE low = high OR low IS NULL"
+    else:
+        tuples = ", ".join(f"({_value(first, b.low)})" for b in buckets)
+        listed = f"SELECT column1 AS bucket FROM VALUES {tuples}"  # noqa: S608
+    bounds = "TRUE"
+    if not nulls and not recount:
+        bounds = f"keys.k1 BETWEEN {_value(first, buckets[0].low)} AND {_value(first, buckets[-1].low)}"
+    inner = grid.place("keys.k2", "divided.low", "divided.width")
+    columns = _columns("keys", 2, count)
+    divided = f"""SELECT bucket, low, {grid.width("low", "high", "row_count", spec.batch_size)} AS width
+  FROM (
+    SELECT listed.bucket, COUNT(*) AS row_count, MIN(keys.k2) AS low, MAX(keys.k2) AS high
+    FROM {_keys(spec, 2)} AS keys JOIN ({listed}) AS listed ON keys.k1 {equal} listed.bucket
+    WHERE {bounds}
+    GROUP BY 1
+  ) AS extents"""  # noqa: S608
+    counted = f"""SELECT divided.bucket, {inner} AS place,
+         COUNT(*) AS row_count, MIN(keys.k2) AS k2, MAX(keys.k2) AS high
+  FROM {_keys(spec, 2)} AS keys JOIN divided ON keys.k1 {equal} divided.bucket
+  WHERE {bounds}
+  GROUP BY 1, 2"""  # noqa: S608
+    fine = f"""SELECT counted.*, bucket AS k1, {_dense("k2", spec.batch_size, last=count == 2)} AS dense
+  FROM ({counted}) AS counted"""  # noqa: S608
+    exact_keys = f"""SELECT divided.bucket, divided.bucket AS k1, {columns}, COUNT(*) AS row_count, 0 AS dense
+  FROM {_keys(spec, count)} AS keys JOIN divided ON keys.k1 {equal} divided.bucket
+  JOIN fine_values ON fine_values.dense = 1 AND fine_values.bucket {equal} divided.bucket
+    AND fine_values.place IS NOT DISTINCT FROM {inner}
+  WHERE {bounds}
+  GROUP BY divided.bucket, {columns}"""  # noqa: S608
+    return [("divided", divided), ("fine_values", fine), ("exact_values", exact_keys)]
+
+
+def _value(kind: KeyKind, text: str | None) -> str:
+    return "NULL" if text is None else literal(kind, text)
+
+
+def _columns(relation: str, first: int, last: int) -> str:
+    return ", ".join(f"{relation}.k{i}" for i in range(first, last + 1))
+
+
+def _dense(low: str, batch_size: int, *, last: bool) -> str:
+    """SQL for 1 where a cell is too full and counting its keys one by one will cut it."""
+    return f"IFF(row_count > {batch_size:d}{f' AND {low} < high' if last else ''}, 1, 0)"
+
+
+def _items(spec: KeySpec, table: str, *, depth: int) -> str:
+    columns = ", ".join(f"k{i}" if i <= depth else f"NULL AS k{i}" for i in range(1, len(spec.columns) + 1))
+    return f"SELECT bucket, {depth:d} AS depth, {columns}, row_count FROM {table} WHERE dense = 0"  # noqa: S608
+
+
+def _packed_items(spec: KeySpec) -> str:
+    """The end of the second query: pieces packed bucket by bucket, each told by its first key."""
+    columns = [f"k{i}" for i in range(1, len(spec.columns) + 1)]
+    order = ", ".join(f"{column} ASC NULLS LAST" for column in columns)
+    so_far = f"OVER (PARTITION BY bucket ORDER BY {order} {_SO_FAR})"
+    alone = f"IFF(row_count > {spec.batch_size:d}, 1, 0)"
+    pack = "PARTITION BY bucket, alone, alone_so_far, pack"
+    texts = ", ".join(_text_of(c.kind, name) for c, name in zip(spec.columns, columns, strict=True))
+    return f"""running AS (
+  SELECT items.*, {alone} AS alone, SUM({alone}) {so_far} AS alone_so_far,
+         SUM(row_count) {so_far} - row_count AS row_count_before
+  FROM items
+), packs AS (
+  SELECT running.*, row_count_before - MOD(row_count_before, {spec.batch_size:d}) AS pack FROM running
+)
+SELECT {_text_of(spec.columns[0].kind, "bucket")}, depth, {texts}, SUM(row_count) OVER ({pack})
+FROM packs
+QUALIFY ROW_NUMBER() OVER ({pack} ORDER BY {order}) = 1
+ORDER BY bucket ASC NULLS LAST, {order}"""  # noqa: S608 - names are quoted, values checked
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def read_histogram(spec: KeySpec, rows: Iterable[Sequence[Any]]) -> Histogram:
+    """The rows of the first query as values."""
+    kind = spec.columns[0].kind
+    answers = list(rows)
+    buckets = tuple(
+        Bucket(_read(kind, low), _read(kind, high), int(count), bool(full)) for low, high, count, full, *_ in answers
+    )
+    if not answers:
+        return Histogram(buckets, None, 0)
+    width, total = answers[0][4:]
+    return Histogram(buckets, None if width is None else int(width), int(total))
+
+
+def read_pieces(spec: KeySpec, rows: Iterable[Sequence[Any]]) -> tuple[Piece, ...]:
+    """The rows of the second query as values."""
+    kinds = [column.kind for column in spec.columns]
+    return tuple(
+        Piece(
+            low=_read(kinds[0], low),
+            start=tuple(_read(kind, key) for kind, key in zip(kinds, keys[:depth], strict=False)),
+            rows=int(count),
+        )
+        for low, depth, *keys, count in rows
+    )
+
+
+def _read(kind: KeyKind, text: str | None) -> str | None:
+    return None if text is None else exact(kind, text)
