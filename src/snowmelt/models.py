@@ -3,9 +3,9 @@
 Everything here is frozen, and whatever crosses a process is JSON: an event, an object in S3, a status row.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 PLAN_FORMAT = 1
 """Version of the frozen plans; a run is only resumed by code that reads its format."""
@@ -69,6 +69,63 @@ class TableName(Value):
         return f"{self.schema_name}.{self.name}"
 
 
+# --- what chunks read -----------------------------------------------------------------------------------------------
+
+KeyKind = Literal["number", "text", "date", "timestamp_ntz", "timestamp_ltz", "timestamp_tz"]
+
+Key = tuple[str | None, ...]
+"""A place in the order: the values of the first columns in their exact text, None for NULL.
+
+Numbers are decimal digits, dates 2026-01-31, times 2026-01-31 23:59:59.123456789, in UTC where the type has a zone.
+"""
+
+
+class KeyColumn(Value):
+    """A column of the key, its name exact."""
+
+    name: str = Field(min_length=1)
+    kind: KeyKind
+
+
+class KeyRange(Value):
+    """Rows from ``start`` up to, not including, ``stop``; None is the very beginning or the very end, NULLs included.
+
+    The columns are those of the table's plan: thousands of ranges would only repeat them.
+    """
+
+    start: Key | None = None
+    stop: Key | None = None
+    rows: int = Field(ge=0)
+    """How many there were when the range was planned."""
+
+    @property
+    def nulls(self) -> bool:
+        """Whether it holds the rows, or some of them, whose first column is NULL, and no others."""
+        return self.start is not None and self.start[0] is None
+
+
+class KeySpec(Value):
+    """What is to be cut, and how."""
+
+    table: str
+    """The table's full name as SQL, every part quoted."""
+    columns: tuple[KeyColumn, ...] = Field(min_length=1)
+    batch_size: int = Field(ge=1)
+    at: str = ""
+    """The clause after the name that freezes what is read, or nothing."""
+    source_filter: str | None = None
+    """The user's own condition."""
+    within: KeyRange | None = None
+    """Only these rows: a range that turned out too big for one invocation."""
+
+    @model_validator(mode="after")
+    def _distinct_columns(self) -> Self:
+        names = [column.name for column in self.columns]
+        if len(set(names)) < len(names):
+            raise ValueError(f"chunking_columns names a column twice: {', '.join(names)}")
+        return self
+
+
 class WatermarkPlan(Value):
     """Which rows an incremental run reads; ``low`` and ``high`` are inclusive, as text of the kind."""
 
@@ -91,8 +148,17 @@ class TablePlan(Value):
     """The source table as the config writes it; how status rows and messages name the table."""
     target: TableName
     columns: tuple[ColumnPlan, ...]
-    statement: str
-    strategy: Literal["one_scan"] = "one_scan"
+    reads_from: str
+    """The source table's full name as SQL, with the clause that freezes it, if it can be frozen."""
+    conditions: tuple[str, ...] = ()
+    """What the rows must meet: the config's filter, the watermark's bounds."""
+    order_by: tuple[str, ...] = ()
+    """Source columns by which a chunk is sorted."""
+    strategy: Literal["one_scan", "key_range"] = "one_scan"
+    keys: KeySpec | None = None
+    """How key ranges are cut; only with that strategy."""
+    is_frozen: bool = True
+    """Whether every statement of the run reads the same rows; if not, counts are estimates."""
     load_mode: LoadMode = "copy"
     key: tuple[str, ...] = ()
     """Target columns that identify a row; what upsert and insert-only need, and COPY falls back on."""
@@ -108,6 +174,8 @@ class TablePlan(Value):
     """The part of the target's rows that the source must have for the target to be truncated."""
     append: bool
     batch_size: int
+    parallel_threads: int = 1000
+    """Chunks of the table that are loaded at once, at most."""
     max_retry_attempts: int
     warnings: tuple[str, ...] = ()
 
@@ -147,8 +215,14 @@ class ScanSlice(Value):
     rows: int
 
 
-ChunkRead = ScanSlice
-"""What a chunk reads."""
+ChunkRead = ScanSlice | KeyRange
+"""What a chunk reads: rows of a result that is there, or a range of keys of the table itself."""
+_CHUNK_READ: TypeAdapter[ChunkRead] = TypeAdapter(ChunkRead)
+
+
+def chunk_read(value: object) -> ChunkRead:
+    """What a status row says that a chunk reads."""
+    return _CHUNK_READ.validate_python(value, strict=False)
 
 
 class WorkItem(Value):

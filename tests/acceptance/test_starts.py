@@ -117,7 +117,7 @@ def test_a_start_after_the_end_of_a_run_begins_a_new_one_says_so_and_replaces_th
     world: World, aws: LocalAws
 ) -> None:
     world.add_table("entries", 3_000, truncate_onstart=True)
-    world.configure(batch_size=1000)
+    world.configure(batch_size=1000, parallel_threads=1)
     first = succeeded(aws, {"source_name": SOURCE, "no_resume": False})
     world.snowflake.execute("DELETE FROM ENTRIES WHERE ID < 100", database=world.source_database, schema="PUBLIC")
 
@@ -224,7 +224,7 @@ def test_a_target_that_a_living_run_of_another_source_loads_is_refused_and_the_r
 
 def test_a_target_that_a_dead_run_of_another_source_held_is_taken_over_for_good(world: World, aws: LocalAws) -> None:
     world.add_table("entries", 3_000, truncate_onstart=True)
-    two_sources(world, batch_size=1000)
+    two_sources(world, batch_size=1000, parallel_threads=1)
     dead = left_open(aws)
 
     other = succeeded(aws, {"source_name": "other"})
@@ -253,7 +253,7 @@ def two_sources(world: World, **settings: Any) -> Path:
 
 def test_a_run_whose_execution_was_stopped_is_resumed_by_the_next_start(world: World, aws: LocalAws) -> None:
     world.add_table("entries", 3_000, truncate_onstart=True)
-    world.configure(batch_size=500)
+    world.configure(batch_size=500, parallel_threads=1)
     with living(aws, action="process_chunk") as first:
         aws.step_functions.stop_execution(first)
         (run,) = world.runs()
@@ -268,7 +268,7 @@ def test_a_run_whose_execution_was_stopped_is_resumed_by_the_next_start(world: W
 
 def test_no_resume_closes_the_open_run_and_begins_a_new_one(world: World, aws: LocalAws) -> None:
     world.add_table("entries", 3_000, truncate_onstart=True)
-    world.configure(batch_size=500)
+    world.configure(batch_size=500, parallel_threads=1)
     left = left_open(aws)
 
     fresh = succeeded(aws, {"no_resume": True})
@@ -289,15 +289,15 @@ def test_a_changed_config_is_refused_key_by_key_and_the_named_run_goes_on_as_it_
     world: World, aws: LocalAws
 ) -> None:
     world.add_table("entries", 3_000, truncate_onstart=True)
-    world.configure(batch_size=500)
+    world.configure(batch_size=500, parallel_threads=1)
     left = left_open(aws)
     world.tables[0]["source_filter"] = "ID < 10"
-    world.configure(batch_size=700, parallel_threads=3)
+    world.configure(batch_size=700, parallel_threads=2)
 
     cause = refused(aws, error="ConfigError")
 
     assert f"run {left} is unfinished (running) and was begun with another config" in cause
-    assert "parallel_threads: 4 -> 3" in cause
+    assert "parallel_threads: 1 -> 2" in cause
     assert "tables.ENTRIES.batch_size: 500 -> 700" in cause
     assert 'tables.ENTRIES.source_filter: null -> "ID < 10"' in cause
     assert f"pass resume_run_id={left} to finish it as it was begun, or no_resume=true" in cause
@@ -330,7 +330,7 @@ def test_a_run_cannot_be_resumed_that_is_over_or_unknown_or_closed_by_the_same_s
 
 def test_a_run_that_is_older_than_resume_max_age_is_closed_and_a_new_one_begun(world: World, aws: LocalAws) -> None:
     world.add_table("entries", 3_000, truncate_onstart=True)
-    world.configure(batch_size=500, resume_max_age="12h")
+    world.configure(batch_size=500, parallel_threads=1, resume_max_age="12h")
     left = left_open(aws)
     world.target.execute("UPDATE migration_status.migration_runs SET started_at = started_at - interval '13 hours'")
 
@@ -343,7 +343,7 @@ def test_a_run_that_is_older_than_resume_max_age_is_closed_and_a_new_one_begun(w
 
 def test_an_old_run_is_resumed_by_its_name_whatever_its_age(world: World, aws: LocalAws) -> None:
     world.add_table("entries", 3_000, truncate_onstart=True)
-    world.configure(batch_size=500, resume_max_age="12h")
+    world.configure(batch_size=500, parallel_threads=1, resume_max_age="12h")
     left = left_open(aws)
     world.target.execute("UPDATE migration_status.migration_runs SET started_at = started_at - interval '13 hours'")
 

@@ -39,10 +39,10 @@ class Zombie:
 
 
 @contextmanager
-def zombie(world: World, aws: LocalAws) -> Iterator[Zombie]:
+def zombie(world: World, aws: LocalAws, execution: str) -> Iterator[Zombie]:
     """Stop the worker of the first chunk in the middle of its COPY, and let its execution think it timed out."""
     world.snowflake.set_delays(batch_seconds=2, containing=world.source_database)
-    found = eventually(lambda: _stopped(world, aws), what="a worker is in the middle of a COPY")
+    found = eventually(lambda: _stopped(world, aws, execution), what="a worker is in the middle of a COPY")
     assert found is not None
     pid, request_id = found
     try:
@@ -54,7 +54,9 @@ def zombie(world: World, aws: LocalAws) -> Iterator[Zombie]:
         os.kill(pid, signal.SIGKILL)
 
 
-def _stopped(world: World, aws: LocalAws) -> tuple[int, str] | None:
+def _stopped(world: World, aws: LocalAws, execution: str) -> tuple[int, str] | None:
+    going_on = aws.step_functions.describe(execution)
+    assert going_on.running, going_on
     if not world.copying("entries", 1):
         return None
     for process in aws.functions.processes():
@@ -96,7 +98,7 @@ def filled(world: World) -> World:
 def test_a_worker_that_outlives_its_lease_cannot_commit_after_the_verdict(filled: World) -> None:
     with filled.aws(timeout_seconds=15) as aws:
         execution = aws.step_functions.start_execution()
-        with zombie(filled, aws) as sleeper:
+        with zombie(filled, aws, execution) as sleeper:
             ended = aws.step_functions.wait(execution)
 
             assert ended.status == "SUCCEEDED", ended.cause
@@ -115,7 +117,7 @@ def test_a_worker_that_outlives_its_lease_cannot_commit_after_the_verdict(filled
 def test_a_worker_cannot_commit_what_a_resuming_execution_is_loading_again(filled: World) -> None:
     with filled.aws(timeout_seconds=PATIENT_SECONDS) as aws:
         first = aws.step_functions.start_execution()
-        with zombie(filled, aws) as sleeper:
+        with zombie(filled, aws, first) as sleeper:
             aws.step_functions.stop_execution(first)
             filled.snowflake.set_delays(batch_seconds=2, containing=filled.source_database)
             second = aws.step_functions.start_execution()
@@ -146,7 +148,7 @@ def test_a_worker_of_a_closed_run_cannot_commit_into_a_table_that_another_run_tr
 ) -> None:
     with filled.aws(timeout_seconds=PATIENT_SECONDS) as aws:
         first = aws.step_functions.start_execution()
-        with zombie(filled, aws) as sleeper:
+        with zombie(filled, aws, first) as sleeper:
             aws.step_functions.stop_execution(first)
             (closed,) = filled.runs()
             if awake == "while the new run loads":

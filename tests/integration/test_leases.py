@@ -28,7 +28,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import FencedError, HeldError, TransientError
 from snowmelt.local.postgres import Database
-from snowmelt.models import ColumnPlan, RunPlan, ScanSlice, SourceColumn, TableName, TablePlan, TargetColumn
+from snowmelt.models import ChunkRead, ColumnPlan, RunPlan, ScanSlice, SourceColumn, TableName, TablePlan, TargetColumn
 from snowmelt.planning import one_scan
 from snowmelt.postgres import leases, status_store, targets
 from snowmelt.postgres.copy import copy_batches
@@ -62,12 +62,18 @@ PLAN = TablePlan(
     source="SOURCE",
     target=TARGET,
     columns=(_column("run_id", "TEXT", "text", "string"), _column("id", "FIXED", "int8", "int64")),
-    statement="SELECT",
+    reads_from="T",
     truncate_onstart=True,
     append=False,
     batch_size=ROWS_PER_CHUNK,
     max_retry_attempts=ATTEMPTS,
 )
+
+
+def slice_of(reads: ChunkRead) -> ScanSlice:
+    """What a chunk of this table reads: there is one scan, and no key."""
+    assert isinstance(reads, ScanSlice)
+    return reads
 
 
 def rows_of(run_id: str, chunk: ScanSlice) -> pa.RecordBatch:
@@ -151,7 +157,7 @@ class Scene:
         return leases.claim(session, run_id=self.run_id, table_id=TABLE_ID, chunk_id=chunk_id, seconds=seconds)
 
     def load(self, session: Session, lease: Lease) -> None:
-        load_chunk(session, lease, PLAN, [rows_of(lease.run_id, lease.reads)], check=lambda: None)
+        load_chunk(session, lease, PLAN, [rows_of(lease.run_id, slice_of(lease.reads))], check=lambda: None)
 
     def free_dead(self, session: Session) -> int:
         return leases.free_dead(session, self.run_id, lambda _: ATTEMPTS)[1]
@@ -165,7 +171,7 @@ class Scene:
         reads = {c.chunk_id: c.reads for c in status_store.pending_chunks(session, self.run_id)}
         if chunk_id not in reads or reads[chunk_id].rows < 2:
             return False
-        parts = one_scan.split(reads[chunk_id], [ROWS], 2)
+        parts = one_scan.split(slice_of(reads[chunk_id]), [ROWS], 2)
         return status_store.split_chunk(session, self.run_id, PLAN, chunk_id, parts)
 
     def finish(self, session: Session) -> None:
@@ -175,7 +181,7 @@ class Scene:
             for chunk in pending:
                 self.load(session, self.claim(session, chunk.chunk_id))
         assert status_store.start_finalizing(session, self.run_id, TABLE_ID)
-        status_store.complete_table(session, self.run_id, TABLE_ID)
+        status_store.complete_table(session, self.run_id, "source", PLAN)
         status_store.finish_run(session, self.run_id, None)
 
     # --- the truth ---
@@ -420,7 +426,7 @@ class Worker:
         assert self.lease is not None
         self._load = self.session.transaction()
         self._cursor = cursor = self._load.__enter__()
-        batches = [rows_of(self.lease.run_id, self.lease.reads)]
+        batches = [rows_of(self.lease.run_id, slice_of(self.lease.reads))]
         self._within(lambda: copy_batches(cursor, TARGET, PLAN.columns, batches))
 
     def mark(self) -> None:
@@ -657,7 +663,7 @@ class Interleaving(RuleBasedStateMachine):
     def finalize(self) -> None:
         if status_store.start_finalizing(self.planner, self.scene.run_id, TABLE_ID):
             self.scene.check_complete()
-            status_store.complete_table(self.planner, self.scene.run_id, TABLE_ID)
+            status_store.complete_table(self.planner, self.scene.run_id, "source", PLAN)
             status_store.finish_run(self.planner, self.scene.run_id, None)
             self.over = True
 

@@ -59,7 +59,7 @@ def a_table(table_id: int) -> TablePlan:
         source=f"T{table_id}",
         target=TableName(schema_name="public", name=f"t{table_id}"),
         columns=(column,),
-        statement='SELECT "Größe"\nFROM T',
+        reads_from='"Größe"',
         truncate_onstart=True,
         append=False,
         batch_size=500_000,

@@ -45,7 +45,7 @@ def plan(load_mode: LoadMode, *, watermark: bool) -> TablePlan:
             )
             for name, kind in COLUMNS.items()
         ),
-        statement="",
+        reads_from="",
         load_mode=load_mode,
         key=("id", "part of"),
         watermark=WatermarkPlan(source="c", target="changed", kind="number", low=None, high="9", null_rows=0)

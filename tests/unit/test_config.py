@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from snowmelt import config as configs
 from snowmelt.config import Config, PostgresConfig, TableConfig, names, placeholders
-from snowmelt.config.checks import NOT_SUPPORTED_YET, contradictions
+from snowmelt.config.checks import contradictions
 from snowmelt.config.fallbacks import variable
 from snowmelt.config.problems import LEVELS
 from snowmelt.errors import ConfigError
@@ -346,7 +346,7 @@ def test_ten_mistakes_are_reported_at_once_each_with_its_path() -> None:
         "sources[0].tables[0].append: contradicts truncate_onstart; keep one of them",
         "sources[0].tables[1].batch_size: must be at least 1, not 0",
         "sources[0].tables[2].target: airlines is that of sources[0].tables[1] too; give each table its own",
-        "sources[0].tables[3].chunking_columns: is not supported by this version; remove it",
+        "sources[0].tables[3].chunking_columns: have no effect with chunking one_scan; remove them, or take auto",
     )
     assert caught.value.message.startswith("config.json has 10 problems; parallel_threads: ")
     assert caught.value.exit_code == 2
@@ -488,31 +488,6 @@ def test_settings_that_contradict_each_other_are_one_problem(settings: Tree, key
 )
 def test_settings_that_go_together_are_no_problem(settings: Tree) -> None:
     assert list(contradictions(tree({"source": "A", **settings}))) == []
-
-
-EXAMPLES = {
-    "insert_only_mode": True,
-    "chunking": "key_range",
-    "chunking_columns": ["id"],
-    "chunking_column_types": ["int"],
-    "uniqueness_columns": ["id"],
-    "sort_columns": ["id"],
-    "source_watermark": "changed",
-    "target_watermark": "changed",
-    "disable_index": True,
-    "parallel_threads": 2,
-}
-
-
-@pytest.mark.parametrize("refused", NOT_SUPPORTED_YET, ids=lambda refused: f"{refused.level.__name__}.{refused.key}")
-def test_a_setting_without_effect_is_refused_and_never_ignored(refused: Any) -> None:
-    setting = {refused.key: EXAMPLES[refused.key]}
-    given = tree(**setting) if refused.level is Config else tree({"source": "A", **setting})
-    place = refused.key if refused.level is Config else f"sources[0].tables[0].{refused.key}"
-
-    (problem,) = problems(given)
-
-    assert re.fullmatch(rf"{re.escape(place)}: .*is not supported by this version; remove it", problem)
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------
@@ -699,15 +674,13 @@ def rows_of(title: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", LEVELS)
-def test_the_page_has_every_key_its_variable_and_whether_it_is_refused(path: tuple[str, ...]) -> None:
+def test_the_page_has_every_key_and_its_variable(path: tuple[str, ...]) -> None:
     rows, model = rows_of(TITLES[path]), LEVELS[path]
-    refused = {setting.key for setting in NOT_SUPPORTED_YET if setting.level is model}
 
     assert set(rows) == set(model.model_fields)
     for key, row in rows.items():
         name = variable((*path, key))
         assert name is None or f"`{name}`" in row
-        assert ("refused in this version" in row.lower()) == (key in refused)
 
 
 def example() -> str:

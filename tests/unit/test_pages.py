@@ -7,17 +7,10 @@ from pathlib import Path
 import pytest
 
 from snowmelt import config
-from snowmelt.config.checks import NOT_SUPPORTED_YET
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "sql" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = PAGES[0].read_text(encoding="utf-8")
-
-
-def test_the_settings_that_the_documentation_marks_as_refused_are_those_that_are() -> None:
-    page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    marked = re.findall(r"^\| `(\w+)` \|.*refused in this version", page, re.MULTILINE | re.IGNORECASE)
-    assert sorted(marked) == sorted(refused.key for refused in NOT_SUPPORTED_YET)
 
 
 def test_the_config_in_the_readme_is_a_config() -> None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
 from snowmelt.errors import DataError, SnowmeltError, TransientError
-from snowmelt.models import Location, PlanChunksEvent, PlanChunksResult
-from snowmelt.planning import one_scan, rounds, work_items
+from snowmelt.models import ChunkRead, KeySpec, Location, PlanChunksEvent, PlanChunksResult, ScanSlice, TablePlan
+from snowmelt.planning import composite, one_scan, rounds, statement, work_items
 from snowmelt.planning.rounds import Before, Outlook, Step
 from snowmelt.planning.work_items import PendingChunk
 from snowmelt.postgres import leases, status_store, targets
@@ -142,7 +142,7 @@ class _Plan:
         under_way = sum(t.status == "scanning" for t in waiting)
         for table in [t for t in waiting if t.status == "pending"][: MOST_SCANS - under_way]:
             try:
-                query_id = snowflake.submit(self._run.table(table.table_id).statement)
+                query_id = snowflake.submit(_question(self._run.table(table.table_id)))
             except TransientError:
                 raise
             except SnowmeltError as error:
@@ -157,11 +157,12 @@ class _Plan:
         scans = {t.table_id: t for t in waiting if t.status == "scanning" and t.query_id is not None}
         done: dict[int, Ready] = {}
         for table in scans.values():
-            match snowflake.scan_state(str(table.query_id)):
+            match snowflake.scan_state(str(table.second_query_id or table.query_id)):
                 case ScanRunning():
                     continue
                 case ScanDone(row_counts=row_counts):
-                    done[table.table_id] = self._cut(table, row_counts)
+                    if ready := self._cut(table, row_counts, snowflake):
+                        done[table.table_id] = ready
                 case ScanFailed(message=message):
                     self._give_up(table, DataError(f"table {table.source_table}: {message}"))
                 case ScanGone():
@@ -176,10 +177,29 @@ class _Plan:
     def _together(self, table_id: int) -> tuple[int, ...]:
         return self._run.table(table_id).truncated_with or (table_id,)
 
-    def _cut(self, table: TableRow, row_counts: tuple[int, ...]) -> Ready:
+    def _cut(self, table: TableRow, row_counts: tuple[int, ...], snowflake: SnowflakeSource) -> Ready | None:
+        """The table's chunks, or None when another query is needed to know them."""
         plan, query_id = self._run.table(table.table_id), str(table.query_id)
-        manifest_store.save_row_counts(self._run.store, self._event.run_id, query_id, row_counts)
-        return Ready(plan, query_id, sum(row_counts), tuple(one_scan.plan(query_id, row_counts, plan.batch_size)))
+        if plan.keys is None:
+            manifest_store.save_row_counts(self._run.store, self._event.run_id, query_id, row_counts)
+            chunks = tuple(one_scan.plan(query_id, row_counts, plan.batch_size))
+            return Ready(plan, query_id, sum(row_counts), chunks)
+        try:
+            return self._cut_by_keys(table, plan, plan.keys, snowflake)
+        except DataError as error:
+            self._give_up(table, error)
+            return None
+
+    def _cut_by_keys(self, table: TableRow, plan: TablePlan, spec: KeySpec, snowflake: SnowflakeSource) -> Ready | None:
+        histogram = composite.read_histogram(spec, snowflake.rows(str(table.query_id)))
+        second = composite.second_query(spec, histogram)
+        if second is not None and table.second_query_id is None:
+            query_id = snowflake.submit(second)
+            if not status_store.record_second_query(self._session, self._event.run_id, table.table_id, query_id):
+                snowflake.cancel(query_id)
+            return None
+        pieces = composite.read_pieces(spec, snowflake.rows(str(table.second_query_id))) if second else ()
+        return Ready(plan, str(table.query_id), histogram.rows, composite.plan(spec, histogram, pieces))
 
     def _start(self, group: Sequence[Ready], scans: Mapping[int, TableRow]) -> None:
         try:
@@ -218,17 +238,32 @@ class _Plan:
     # --- chunks -----------------------------------------------------------------------------------------------------
 
     def _split_what_does_not_fit(self) -> None:
-        for chunk in status_store.pending_chunks(self._session, self._event.run_id):
-            if chunk.error_code != leases.TOO_LONG or chunk.reads.rows < 2:
-                continue
-            row_counts = manifest_store.load_row_counts(self._run.store, self._event.run_id, chunk.reads.query_id)
-            parts = one_scan.split(chunk.reads, row_counts, SPLIT_PARTS)
+        chunks = status_store.pending_chunks(self._session, self._event.run_id)
+        too_long = [c for c in chunks if c.error_code == leases.TOO_LONG and c.reads.rows > 1]
+        for chunk in too_long:
             plan = self._run.table(chunk.table_id)
+            parts = self._parts(plan, chunk.reads)
+            if len(parts) < 2:
+                continue
             if status_store.split_chunk(self._session, self._event.run_id, plan, chunk.chunk_id, parts):
                 logger.info(
                     "chunk split, as it does not fit in an invocation",
                     extra={"table": chunk.source_table, "chunk": chunk.chunk_id, "parts": len(parts)},
                 )
+
+    def _parts(self, plan: TablePlan, reads: ChunkRead) -> Sequence[ChunkRead]:
+        """The same rows in smaller chunks; a single one where they cannot be told apart by the key."""
+        if isinstance(reads, ScanSlice):
+            row_counts = manifest_store.load_row_counts(self._run.store, self._event.run_id, reads.query_id)
+            return one_scan.split(reads, row_counts, SPLIT_PARTS)
+        if plan.keys is None:
+            return (reads,)
+        spec = plan.keys.model_copy(update={"within": reads, "batch_size": -(-reads.rows // SPLIT_PARTS)})
+        with self._run.source() as snowflake:
+            histogram = composite.read_histogram(spec, snowflake.aggregate(composite.first_query(spec)))
+            second = composite.second_query(spec, histogram)
+            pieces = composite.read_pieces(spec, snowflake.aggregate(second)) if second else ()
+        return composite.plan(spec, histogram, pieces)
 
     def _manifest(self, step: Step, pending: Sequence[PendingRow], before: RunRow) -> tuple[Location | None, int]:
         if step.next != "process":
@@ -238,6 +273,7 @@ class _Plan:
                 [PendingChunk(c.table_id, c.source_table, c.chunk_id) for c in pending],
                 workers=self._run.plan.parallel_threads,
                 slowest_seconds=self._slowest_seconds(pending),
+                most_at_once={c.table_id: self._run.table(c.table_id).parallel_threads for c in pending},
             )
         )
         # The round of the run, not of the execution: no two plans write under one name.
@@ -250,6 +286,11 @@ class _Plan:
             if chunk.spent_seconds is not None:
                 slowest[chunk.table_id] = max(slowest.get(chunk.table_id, 0.0), chunk.spent_seconds)
         return slowest
+
+
+def _question(plan: TablePlan) -> str:
+    """What Snowflake is asked first: all rows, or how the key is spread."""
+    return statement.of_chunk(plan) if plan.keys is None else composite.first_query(plan.keys)
 
 
 def _stages(tables: Sequence[TableRow]) -> int:

@@ -10,7 +10,8 @@ import pyarrow as pa
 from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
 from snowmelt.errors import DataError, FencedError, SnowmeltError
-from snowmelt.models import ProcessChunkEvent, ProcessChunkResult, WorkItem
+from snowmelt.models import KeyRange, ProcessChunkEvent, ProcessChunkResult, ScanSlice, WorkItem
+from snowmelt.planning import statement
 from snowmelt.postgres import leases, load, status_store
 from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.session import DuplicateKeyError, Session
@@ -157,6 +158,10 @@ class _Worker:
 
     def _batches(self, lease: Lease) -> Iterator[pa.RecordBatch]:
         """The chunk's rows; DataError when the result is not the one that was planned."""
+        if isinstance(lease.reads, KeyRange):
+            result = self._snowflake.run(statement.of_chunk(self._plan, lease.reads), self._stop_in_time)
+            whole = ScanSlice(query_id=result.query_id, first_batch=0, offset=0, rows=sum(result.row_counts))
+            return result.read(whole, self._plan.columns)
         query_id = lease.reads.query_id
         if query_id not in self._results:
             result = self._snowflake.open_result(query_id)

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from snowmelt import schema_compare
 from snowmelt.config import Config, SourceConfig, TableConfig
 from snowmelt.errors import AccessError, ConfigError, DataError
-from snowmelt.models import ColumnPlan, SourceColumn, TableName, TablePlan, WatermarkPlan
+from snowmelt.models import ColumnPlan, KeyColumn, KeySpec, SourceColumn, TableName, TablePlan, WatermarkPlan
 from snowmelt.planning import load_mode, statement, ties, watermarks
+from snowmelt.planning.keys import KINDS, key_column
 from snowmelt.planning.load_mode import Loading, NoLoading
 from snowmelt.planning.ties import Tied
 from snowmelt.postgres import facts, status_store, tables
@@ -25,9 +27,25 @@ def table_plans(
     selected: Sequence[TableConfig],
     snowflake: SnowflakeSource,
     session: Session,
+    *,
+    moment: datetime,
 ) -> tuple[TablePlan, ...]:
-    """The plan of every table; ConfigError with every problem of every table. Nothing is written anywhere."""
-    return _Planner(config, source, selected, snowflake, session).plans()
+    """The plan of every table; ConfigError with every problem of every table. Nothing is written anywhere.
+
+    ``selected`` have the global settings filled in. ``moment`` is when the run's tables are frozen, where they can be.
+    """
+    return _Planner(config, source, selected, snowflake, session, moment).plans()
+
+
+@dataclass(frozen=True)
+class _Cutting:
+    """How a table is cut into chunks: by ranges of keys, or by the one scan where there are none."""
+
+    keys: KeySpec | None = None
+    at: str = ""
+    is_frozen: bool = True
+    order_by: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,12 +67,14 @@ class _Planner:
         selected: Sequence[TableConfig],
         snowflake: SnowflakeSource,
         session: Session,
+        moment: datetime,
     ) -> None:
         self._config = config
         self._source = source
         self._selected = selected
         self._snowflake = snowflake
         self._session = session
+        self._moment = moment
         self._names = [TableName(schema_name=source.postgres_schema, name=t.postgres_name) for t in selected]
         self._problems: list[str] = []
 
@@ -101,30 +121,35 @@ class _Planner:
         self._refuse_duplicates(table, compared.columns, loading)
         stored = status_store.watermark_of(targets.watermarks, name)
         watermark, said = self._watermark(table, name, described, compared.columns, stored=stored, filled=filled)
-        said = (*loading.warnings, *warnings, *said)
-        return self._put_together(table_id, table, name, compared, loading, targets.tied[table_id], watermark, said)
+        cutting = self._cutting(table, described, watermark, targets.tied[table_id])
+        said = (*compared.warnings, *loading.warnings, *warnings, *said, *cutting.warnings)
+        return self._put_together(
+            table_id, table, name, compared.columns, loading, targets.tied[table_id], watermark, cutting, said
+        )
 
     def _put_together(
         self,
         table_id: int,
         table: TableConfig,
         name: TableName,
-        compared: schema_compare.Comparison,
+        columns: tuple[ColumnPlan, ...],
         loading: Loading,
         tied: Tied,
         watermark: WatermarkPlan | None,
-        said: Sequence[str],
+        cutting: _Cutting,
+        warnings: tuple[str, ...],
     ) -> TablePlan:
-        conditions = [table.source_filter] if table.source_filter else []
-        if watermark is not None:
-            conditions.append(watermarks.predicate(watermark))
-        batch_size = table.batch_size or self._config.batch_size
         return TablePlan(
             table_id=table_id,
             source=table.source,
             target=name,
-            columns=compared.columns,
-            statement=statement.select(compared.columns, source=self._source_table(table), conditions=conditions),
+            columns=columns,
+            reads_from=f"{self._source_table(table)} {cutting.at}".rstrip(),
+            conditions=_conditions(table, watermark),
+            order_by=cutting.order_by,
+            strategy="one_scan" if cutting.keys is None else "key_range",
+            keys=cutting.keys,
+            is_frozen=cutting.is_frozen,
             load_mode=loading.load_mode,
             key=loading.key,
             watermark=watermark,
@@ -134,11 +159,78 @@ class _Planner:
             loads_after=tied.loads_after,
             allow_shrink_to=table.allow_shrink_to,
             append=table.append,
-            # Rows that refer to rows of their own table come in one transaction: PostgreSQL checks them at its end.
-            batch_size=_ALL_ROWS if tied.refers_to_itself else batch_size,
+            batch_size=_batch_size(table, tied),
+            parallel_threads=table.parallel_threads or self._config.parallel_threads,
             max_retry_attempts=table.max_retry_attempts or self._config.max_retry_attempts,
-            warnings=(*compared.warnings, *said),
+            warnings=warnings,
         )
+
+    # --- how it is cut ----------------------------------------------------------------------------------------------
+
+    def _cutting(
+        self,
+        table: TableConfig,
+        described: Sequence[SourceColumn],
+        watermark: WatermarkPlan | None,
+        tied: Tied,
+    ) -> _Cutting:
+        """By ranges of the key where the config names one and the table can be frozen; else by the one scan."""
+        sort = self._columns_named(table, "sort_columns", described)
+        key = self._columns_named(table, "chunking_columns", described)
+        if table.chunking == "one_scan" or not key or tied.refers_to_itself:
+            return _Cutting(order_by=tuple(c.name for c in sort))
+        at, refusal = self._frozen_at(table)
+        if refusal and table.chunking == "auto":
+            text = f"table {table.source}: it cannot be frozen at a moment ({refusal}), so one scan reads it"
+            return _Cutting(order_by=tuple(c.name for c in sort), warnings=(text,))
+        if refusal and not table.allow_moving_source:
+            self._problems.append(
+                f"table {table.source}: it cannot be frozen at a moment ({refusal}), and key ranges of a table that "
+                "moves can miss rows; set chunking to auto or one_scan, or allow_moving_source if nothing writes to it"
+            )
+        spec = KeySpec(
+            table=self._source_table(table),
+            columns=tuple(key_column(column) for column in key),
+            batch_size=_batch_size(table, tied),
+            at=at,
+            source_filter=statement.all_of(_conditions(table, watermark)) or None,
+        )
+        return _Cutting(
+            keys=spec,
+            at=at,
+            is_frozen=not refusal,
+            order_by=tuple(c.name for c in sort or key),
+            warnings=_declared_otherwise(table, spec.columns),
+        )
+
+    def _columns_named(
+        self, table: TableConfig, setting: str, described: Sequence[SourceColumn]
+    ) -> tuple[SourceColumn, ...]:
+        """The source columns that a setting names; a problem for each name that is none."""
+        exact = {c.name: c for c in described}
+        folded = {c.name.casefold(): c for c in described}
+        found = []
+        for name in getattr(table, setting):
+            column = exact.get(name) or folded.get(name.casefold())
+            if column is None:
+                self._problems.append(f"table {table.source}: {setting} names {name}, which the source does not have")
+            elif setting == "chunking_columns" and column.type not in KINDS:
+                self._problems.append(
+                    f"table {table.source}: chunking column {name} is {column.type}, which no range can cut; name a "
+                    "number, text, date or timestamp column, or set chunking to one_scan"
+                )
+            else:
+                found.append(column)
+        return tuple(found) if len(found) == len(getattr(table, setting)) else ()
+
+    def _frozen_at(self, table: TableConfig) -> tuple[str, str | None]:
+        """The clause that freezes the table at the run's moment, or nothing and the reason why it cannot be."""
+        at = statement.at(self._moment)
+        try:
+            self._snowflake.aggregate(statement.probe(f"{self._source_table(table)} {at}"))
+        except (AccessError, DataError) as error:
+            return "", error.message
+        return at, None
 
     def _described(self, table: TableConfig) -> tuple[SourceColumn, ...] | None:
         source = self._source
@@ -160,7 +252,7 @@ class _Planner:
         if loading.load_mode != "upsert" or table.source_watermark is not None:
             return
         key = [c.source.name for k in loading.key for c in columns if c.target.name == k]
-        conditions = [table.source_filter] if table.source_filter else []
+        conditions = _conditions(table, None)
         found = self._snowflake.aggregate(
             statement.duplicates(key, source=self._source_table(table), conditions=conditions)
         )
@@ -219,6 +311,30 @@ class _Planner:
         if stored is None and table.watermark_from_target:
             return tables.highest(self._session, name, target), ()
         return stored, ()
+
+
+def _conditions(table: TableConfig, watermark: WatermarkPlan | None) -> tuple[str, ...]:
+    return (
+        *((table.source_filter,) if table.source_filter else ()),
+        *((watermarks.predicate(watermark),) if watermark else ()),
+    )
+
+
+def _batch_size(table: TableConfig, tied: Tied) -> int:
+    """Rows per chunk; all of them where they refer to each other, as PostgreSQL checks that when a transaction ends."""
+    return _ALL_ROWS if tied.refers_to_itself else table.batch_size or _ALL_ROWS
+
+
+_FAMILIES = {"int": "number", "bigint": "number", "uuid": "text", "varchar": "text", "date": "date"}
+
+
+def _declared_otherwise(table: TableConfig, columns: Sequence[KeyColumn]) -> tuple[str, ...]:
+    return tuple(
+        f"table {table.source}: chunking column {column.name} is declared {declared}, but Snowflake has {column.kind}, "
+        "which is what counts"
+        for column, declared in zip(columns, table.chunking_column_types, strict=False)
+        if not column.kind.startswith(_FAMILIES.get(declared, "timestamp"))
+    )
 
 
 def _consequences(

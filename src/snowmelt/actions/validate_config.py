@@ -109,7 +109,7 @@ def _open(
     run_id = _new_run_id(asked.source.source_name)
     with wiring.source(asked.config, asked.source, run_id) as snowflake:
         identity = snowflake.identity()
-        planned = table_plans(asked.config, asked.source, asked.tables, snowflake, session)
+        planned = table_plans(asked.config, asked.source, asked.tables, snowflake, session, moment=identity.now)
     warnings = tuple(w for t in planned for w in t.warnings)
     plan = RunPlan(
         snowmelt_version=__version__,

@@ -4,36 +4,15 @@ The checks read the plain tree, not the models, so that they find their mistakes
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from snowmelt.config import names
 from snowmelt.config.fallbacks import variable
 from snowmelt.config.placeholders import Unfilled
-from snowmelt.config.problems import Path, Problem, level, meant_by, written
-from snowmelt.config.shape import SIGN_IN_KEYS, Config, TableConfig
+from snowmelt.config.problems import Path, Problem, meant_by, written
+from snowmelt.config.shape import SIGN_IN_KEYS, Config
 
 Tree = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A setting that the format has and this version does not act on."""
-
-    level: type[Config] | type[TableConfig]
-    key: str
-    only: object = None
-    """The one value that is refused; None for all but the default."""
-
-
-NOT_SUPPORTED_YET = (
-    Refused(TableConfig, "chunking", only="key_range"),
-    Refused(TableConfig, "chunking_columns"),
-    Refused(TableConfig, "chunking_column_types"),
-    Refused(TableConfig, "sort_columns"),
-    Refused(TableConfig, "parallel_threads"),
-)
-"""Refused rather than ignored. A setting that comes to work loses its line here, and its mark in the docs."""
 
 
 _ADVICE = {
@@ -41,22 +20,6 @@ _ADVICE = {
     "source": "list each table once",
     "target": "give each table its own",
 }
-
-
-def refusals(tree: Tree) -> Iterator[Problem]:
-    """A problem for each setting that would have no effect; null, false, empty or the default is fine.
-
-    What is disabled may keep its settings.
-    """
-    places: list[tuple[Path, Tree]] = [((), tree)]
-    enabled = (source for source in _sources(tree) if _is_enabled(source))
-    places += [table for source in enabled for table in _tables(*source) if _is_enabled(table)]
-    for path, given in places:
-        for refused in NOT_SUPPORTED_YET:
-            value = given.get(refused.key)
-            if level(path) is refused.level and _is_set(value) and refused.only in (None, value):
-                setting = f"{refused.only} is" if refused.only else "is"
-                yield Problem((*path, refused.key), f"{setting} not supported by this version; remove it")
 
 
 def contradictions(tree: Tree) -> Iterator[Problem]:

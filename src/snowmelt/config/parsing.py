@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from snowmelt.config import placeholders
-from snowmelt.config.checks import contradictions, refusals
+from snowmelt.config.checks import contradictions
 from snowmelt.config.fallbacks import variable, with_fallbacks
 from snowmelt.config.problems import Path, Problem, level, misfits, one_per_place, written
 from snowmelt.config.shape import Config
@@ -33,7 +33,7 @@ def load(text: str, environment: Mapping[str, str], *, where: str) -> Config:
         config = Config.model_validate(tree)
     except ValidationError as error:
         problems += misfits(error, tree)
-    problems = one_per_place([*problems, *unfilled, *refusals(tree), *contradictions(tree)])
+    problems = one_per_place([*problems, *unfilled, *contradictions(tree)])
     if config is None or problems:
         counted = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise ConfigError(f"{where} has {counted}", map(str, problems))

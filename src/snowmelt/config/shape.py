@@ -127,6 +127,8 @@ class TableConfig(_Part):
     """Types of the chunking columns, in their order."""
     uniqueness_columns: tuple[Text, ...] = ()
     """Columns that identify a row."""
+    allow_moving_source: Flag = False
+    """true cuts by key ranges even where the table cannot be frozen at a moment; only safe if nothing writes to it."""
     sort_columns: tuple[Text, ...] = ()
     """Order in which a chunk is read; the chunking columns by default."""
     source_watermark: Text | None = None

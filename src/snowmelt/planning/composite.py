@@ -87,7 +87,7 @@ def _cut(spec: KeySpec, bucket: Bucket, pieces: Sequence[Piece]) -> Iterator[_St
     counted = sum(piece.rows for piece in pieces)
     if counted != bucket.rows:
         raise DataError(
-            f"{spec.table}: the keys from {bucket.low!r} to {bucket.high!r} had {bucket.rows} rows in the first query and "
+            f"{spec.table}: keys from {bucket.low!r} to {bucket.high!r} had {bucket.rows} rows in the first query, "
             f"{counted} in the second; plan it again, or set chunking to one_scan if it is never still"
         )
     yield _Step((bucket.low,), pieces[0].rows)  # with all that begins with the value, NULL or not

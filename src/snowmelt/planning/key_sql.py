@@ -67,7 +67,7 @@ def exact(kind: KeyKind, text: str) -> str:
         text = f"{short[1]}.{short[2]:0<9}"
     if re.fullmatch(_PATTERNS[kind], text, re.ASCII) is None:
         raise DataError(
-            f"{text[:60]!r} cannot bound a range of a {kind} key: years are 0001 to 9999, numbers have up to 38 digits; "
+            f"{text[:60]!r} cannot bound a range of a {kind} key: years go from 0001 to 9999, numbers to 38 digits; "
             "mend the row, exclude it by source_filter, or set chunking to one_scan"
         )
     return text

@@ -7,22 +7,13 @@ that follow each other hold every row once, whatever is NULL in it, and NULL in 
 """
 
 from dataclasses import dataclass
-from typing import Literal, Self
-
-from pydantic import Field, model_validator
 
 from snowmelt.errors import ConfigError
-from snowmelt.models import SourceColumn, Value
+from snowmelt.models import Key, KeyColumn, KeyKind, KeyRange, KeySpec, SourceColumn
 
-KeyKind = Literal["number", "text", "date", "timestamp_ntz", "timestamp_ltz", "timestamp_tz"]
+__all__ = ["KINDS", "Bucket", "Histogram", "Key", "KeyColumn", "KeyKind", "KeyRange", "KeySpec", "Piece", "key_column"]
 
-Key = tuple[str | None, ...]
-"""A place in the order: the values of the first columns in their exact text, None for NULL.
-
-Numbers are decimal digits, dates are 2026-01-31, times are 2026-01-31 23:59:59.123456789 and in UTC if they have a zone.
-"""
-
-_KINDS: dict[str, KeyKind] = {
+KINDS: dict[str, KeyKind] = {
     "FIXED": "number",
     "TEXT": "text",
     "DATE": "date",
@@ -30,52 +21,6 @@ _KINDS: dict[str, KeyKind] = {
     "TIMESTAMP_LTZ": "timestamp_ltz",
     "TIMESTAMP_TZ": "timestamp_tz",
 }
-
-
-class KeyColumn(Value):
-    """A column of the key, its name exact."""
-
-    name: str = Field(min_length=1)
-    kind: KeyKind
-
-
-class KeyRange(Value):
-    """Rows from ``start`` up to, not including, ``stop``; None is the very beginning or the very end, NULLs included.
-
-    The columns are those of the table's plan: thousands of ranges would only repeat them.
-    """
-
-    start: Key | None = None
-    stop: Key | None = None
-    rows: int = Field(ge=0)
-    """How many there were when the range was planned."""
-
-    @property
-    def nulls(self) -> bool:
-        """Whether it holds the rows, or some of them, whose first column is NULL, and no others."""
-        return self.start is not None and self.start[0] is None
-
-
-class KeySpec(Value):
-    """What is to be cut, and how."""
-
-    table: str
-    """The table's full name as SQL, every part quoted."""
-    columns: tuple[KeyColumn, ...] = Field(min_length=1)
-    batch_size: int = Field(ge=1)
-    at: str = ""
-    """The clause after the name that freezes what is read, or nothing."""
-    source_filter: str | None = None
-    """The user's own condition."""
-    within: KeyRange | None = None
-    """Only these rows: a range that turned out too big for one invocation."""
-
-    @model_validator(mode="after")
-    def _distinct_columns(self) -> Self:
-        names = [column.name for column in self.columns]
-        if len(set(names)) < len(names):
-            raise ValueError(f"chunking_columns names a column twice: {', '.join(names)}")
-        return self
 
 
 @dataclass(frozen=True)
@@ -115,7 +60,7 @@ def key_column(column: SourceColumn) -> KeyColumn:
 
     What counts is the type that Snowflake has, for that is what it compares.
     """
-    kind = _KINDS.get(column.type)
+    kind = KINDS.get(column.type)
     if kind is None:
         raise ConfigError(
             f"chunking column {column.name} is {column.type}, which no range can cut; "

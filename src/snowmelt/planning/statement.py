@@ -1,8 +1,10 @@
 """The statement that reads a table."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
-from snowmelt.models import ColumnPlan
+from snowmelt.models import KeyRange, TablePlan
+from snowmelt.planning import key_sql
 from snowmelt.types import snowflake_identifier
 
 
@@ -16,16 +18,30 @@ def describe(database: str, schema: str, table: str) -> str:
     return f"SELECT * FROM {source_table(database, schema, table)}"  # noqa: S608 - quoted above
 
 
-def select(columns: Sequence[ColumnPlan], *, source: str, conditions: Sequence[str]) -> str:
-    """Read the columns in their order, converted for the wire, of the rows that meet every condition.
+def of_chunk(plan: TablePlan, key_range: KeyRange | None = None) -> str:
+    """Read the plan's columns in their order, converted for the wire, of all its rows or of one range of them.
 
-    ``source`` is the table's full name, quoted. A condition may be the user's own SQL: each stands in brackets on
-    lines of its own, so that neither an OR nor a comment in it reaches beyond them, and Snowflake refuses a second
-    statement in one request.
+    A condition may be the user's own SQL: each stands in brackets on lines of its own, so that neither an OR nor a
+    comment in it reaches beyond them, and Snowflake refuses a second statement in one request.
     """
-    wanted = ",\n       ".join(f"{c.select} AS {snowflake_identifier(c.target.name)}" for c in columns)
-    text = f"SELECT {wanted}\nFROM {source}"
-    return f"{text}\nWHERE {all_of(conditions)}" if conditions else text
+    wanted = ",\n       ".join(f"{c.select} AS {snowflake_identifier(c.target.name)}" for c in plan.columns)
+    conditions = list(plan.conditions)
+    if key_range is not None and plan.keys is not None:
+        conditions.append(key_sql.where(plan.keys.columns, key_range))
+    where = f"\nWHERE {all_of(conditions)}" if conditions else ""
+    order = f"\nORDER BY {', '.join(map(snowflake_identifier, plan.order_by))}" if plan.order_by else ""
+    return f"SELECT {wanted}\nFROM {plan.reads_from}{where}{order}"
+
+
+def at(moment: datetime) -> str:
+    """The clause that shows a table as it was; the moment has a zone, which the session's own must not replace."""
+    text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return f"AT(TIMESTAMP => '{text} +0000'::TIMESTAMP_LTZ)"
+
+
+def probe(reads_from: str) -> str:
+    """A statement that fails where the table cannot be read so, and gives next to nothing where it can."""
+    return f"SELECT 1 FROM {reads_from} LIMIT 1"  # noqa: S608 - every name is quoted
 
 
 def duplicates(key: Sequence[str], *, source: str, conditions: Sequence[str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby, islice
+from itertools import groupby
 
 from snowmelt.models import WorkItem
 
@@ -22,22 +22,34 @@ class PendingChunk:
     chunk_id: int
 
 
-def plan(chunks: Sequence[PendingChunk], *, workers: int, slowest_seconds: Mapping[int, float]) -> Iterator[WorkItem]:
-    """Yield work items that hold every chunk once, each of one table, at most ``MOST_ITEMS`` of them.
+def plan(
+    chunks: Sequence[PendingChunk],
+    *,
+    workers: int,
+    slowest_seconds: Mapping[int, float],
+    most_at_once: Mapping[int, int] | None = None,
+) -> Iterator[WorkItem]:
+    """Yield work items, each of one table, at most ``MOST_ITEMS`` of them; no chunk is in two.
 
     Chunks come sorted by table. Neighbours stay together: they read neighbouring batches of the same result.
+    ``most_at_once`` bounds the items of a table, and so the workers it is given to; what does not fit into them comes
+    in the next round.
     """
     size = max(1, min(MOST_CHUNKS_PER_ITEM, -(-len(chunks) // (max(1, workers) * ITEMS_PER_WORKER))))
     item_id = 0
-    for (table_id, table), of_table in groupby(chunks, key=lambda c: (c.table_id, c.table)):
-        while group := tuple(islice(of_table, size)):
+    for (table_id, table), group in groupby(chunks, key=lambda c: (c.table_id, c.table)):
+        of_table = [c.chunk_id for c in group]
+        bound = (most_at_once or {}).get(table_id, workers)
+        its_size = size if bound >= workers else max(1, min(MOST_CHUNKS_PER_ITEM, -(-len(of_table) // bound)))
+        starts = range(0, len(of_table), its_size)
+        for start in starts if bound >= workers else starts[:bound]:
             if item_id == MOST_ITEMS:
                 return
             yield WorkItem(
                 item_id=item_id,
                 table_id=table_id,
                 table=table,
-                chunks=tuple(c.chunk_id for c in group),
+                chunks=tuple(of_table[start : start + its_size]),
                 slowest_seconds=round(slowest_seconds.get(table_id, 0.0), 3),
             )
             item_id += 1

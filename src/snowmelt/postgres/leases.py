@@ -13,7 +13,7 @@ from datetime import datetime
 
 from snowmelt import sql
 from snowmelt.errors import FencedError, HeldError
-from snowmelt.models import LoadMode, ScanSlice
+from snowmelt.models import ChunkRead, LoadMode, chunk_read
 from snowmelt.postgres.session import Cursor, Row, Session, fetch_one
 
 GRACE_SECONDS = 5.0
@@ -36,7 +36,7 @@ class Lease:
     token: str
     load_epoch: int
     attempts: int
-    reads: ScanSlice
+    reads: ChunkRead
 
     def __str__(self) -> str:
         return f"chunk {self.chunk_id} (attempt {self.attempts})"
@@ -69,7 +69,7 @@ def claim(session: Session, *, run_id: str, table_id: int, chunk_id: int, second
         token=row["lease_token"],
         load_epoch=row["load_epoch"],
         attempts=row["attempts"],
-        reads=ScanSlice.model_validate(row["reads"]),
+        reads=chunk_read(row["reads"]),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from snowmelt import sql
 from snowmelt.errors import AccessError, ConfigError, DataError, HeldError, SnowmeltError
-from snowmelt.models import ChunkRead, RunPlan, ScanSlice, TableName, TablePlan
+from snowmelt.models import ChunkRead, RunPlan, TableName, TablePlan, chunk_read
 from snowmelt.planning import watermarks
 from snowmelt.planning.resume import KnownRun
 from snowmelt.postgres import leases
@@ -60,6 +60,7 @@ class TableRow:
     status: str
     load_epoch: int
     query_id: str | None
+    second_query_id: str | None
     source_rows: int | None
     truncated_at: datetime | None
     error_code: str | None
@@ -370,6 +371,12 @@ def record_scan(session: Session, run_id: str, table_id: int, query_id: str) -> 
     return row is not None
 
 
+def record_second_query(session: Session, run_id: str, table_id: int, query_id: str) -> bool:
+    """Remember the statement that looks into a crowded histogram; False when there is one already."""
+    row = session.row(sql.query("record_second_query"), run_id=run_id, table_id=table_id, query_id=query_id)
+    return row is not None
+
+
 def forget_scan(session: Session, run_id: str, table_id: int, query_id: str) -> None:
     """Let the next plan submit another statement for the table."""
     session.run(sql.query("forget_scan"), run_id=run_id, table_id=table_id, query_id=query_id)
@@ -460,7 +467,7 @@ class PendingRow:
     table_id: int
     source_table: str
     chunk_id: int
-    reads: ScanSlice
+    reads: ChunkRead
     error_code: str | None
     spent_seconds: float | None
 
@@ -472,7 +479,7 @@ def pending_chunks(session: Session, run_id: str) -> tuple[PendingRow, ...]:
             table_id=row["table_id"],
             source_table=row["source_table"],
             chunk_id=row["chunk_id"],
-            reads=ScanSlice.model_validate(row["reads"]),
+            reads=chunk_read(row["reads"]),
             error_code=row["error_code"],
             spent_seconds=row["spent_seconds"],
         )

@@ -6,8 +6,9 @@ import random
 import re
 import socket
 import threading
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,7 +21,7 @@ from snowflake.connector.constants import FIELD_ID_TO_NAME
 from snowflake.connector.errors import Error
 
 from snowmelt.config import SnowflakeConfig
-from snowmelt.errors import AccessError, DataError
+from snowmelt.errors import AccessError, DataError, SnowmeltError
 from snowmelt.models import SourceColumn
 from snowmelt.snowflake_source import scan
 from snowmelt.snowflake_source.failures import (
@@ -37,6 +38,8 @@ _REACH_SECONDS = 10.0
 _LOGIN_SECONDS = 20
 _REQUEST_SECONDS = 120
 """How long one request may be tried again; the connector's default is for ever."""
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 1.0
 _SILENCE_SECONDS = 50
 """Snowflake answers a statement that takes longer after 45 seconds with "in progress"."""
 _RESULT_BATCH_MB = 16
@@ -161,6 +164,35 @@ class SnowflakeSource:
         """Have a scan ended, whichever session submitted it; one that is not at work stays as it is."""
         with suppress(NotRunningError), translated(query_id=query_id):
             self._connection.cursor().execute("select system$cancel_query(%s)", (query_id,))
+
+    def rows(self, query_id: str) -> list[tuple[Any, ...]]:
+        """The rows of a finished statement that gives few."""
+        with translated(query_id=query_id), self._connection.cursor() as cursor:
+            cursor.query_result(query_id)
+            return [tuple(row) for row in cursor.fetchall()]
+
+    def run(self, statement: str, check: Callable[[], None]) -> scan.ScanResult:
+        """Run a statement to its end and open its result; DataError when it fails.
+
+        ``check`` is asked while the statement is at work, and what it raises ends the statement too.
+        """
+        query_id = self.submit(statement)
+        pause = _FIRST_PAUSE_SECONDS
+        try:
+            while True:
+                match self.scan_state(query_id):
+                    case scan.ScanDone():
+                        return self.open_result(query_id)
+                    case scan.ScanRunning():
+                        check()
+                        time.sleep(pause)
+                        pause = min(_LONGEST_PAUSE_SECONDS, 1.5 * pause)
+                    case scan.ScanFailed(message=message) | scan.ScanGone(message=message):
+                        raise DataError(message)
+        except SnowmeltError:
+            with suppress(SnowmeltError):
+                self.cancel(query_id)
+            raise
 
     def aggregate(self, statement: str) -> list[tuple[Any, ...]]:
         """The rows of a statement that gives few: bounds, counts, histograms."""

@@ -154,7 +154,8 @@ FROM migration_status.migration_runs WHERE run_id = %(run_id)s
 
 -- name: read_tables
 -- The tables of a run as they stand.
-SELECT table_id, source_table, target_schema, target_table, status, load_epoch, strategy, query_id, source_rows,
+SELECT table_id, source_table, target_schema, target_table, status, load_epoch, strategy, query_id, second_query_id,
+       source_rows,
        truncated_at, error_code, error_text
 FROM migration_status.migration_table_status WHERE run_id = %(run_id)s ORDER BY table_id
 
@@ -164,6 +165,12 @@ UPDATE migration_status.migration_table_status
 SET status = 'scanning', query_id = %(query_id)s, started_at = coalesce(started_at, clock_timestamp())
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'pending'
 RETURNING load_epoch
+
+-- name: record_second_query
+-- The histogram is crowded, and a second query looks into it.
+UPDATE migration_status.migration_table_status SET second_query_id = %(query_id)s
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'scanning' AND second_query_id IS NULL
+RETURNING table_id
 
 -- name: lock_scanned_table
 -- The table whose scan has ended, locked; no row when another planner was first.
@@ -192,7 +199,7 @@ WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status IN ('pending', 
 
 -- name: forget_scan
 -- The scan never came to anything; the next plan may submit another.
-UPDATE migration_status.migration_table_status SET status = 'pending', query_id = NULL
+UPDATE migration_status.migration_table_status SET status = 'pending', query_id = NULL, second_query_id = NULL
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'scanning' AND query_id = %(query_id)s
 
 -- name: start_finalizing

@@ -57,7 +57,8 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_table_status (
     load_epoch    integer     NOT NULL DEFAULT 1,       -- a load that began under an earlier epoch cannot commit
     strategy      text        NOT NULL,
     loads_after   integer[]   NOT NULL DEFAULT '{}',    -- tables of the run that this one refers to
-    query_id      text,                                 -- the scan in Snowflake
+    query_id      text,                                 -- the scan in Snowflake, or the histogram of the key
+    second_query_id text,                               -- what looks into the crowded parts of the histogram
     source_rows   bigint,                               -- rows of that scan
     truncated_at  timestamptz,                          -- set in the transaction that truncated the target
     started_at    timestamptz,
