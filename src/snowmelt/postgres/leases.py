@@ -58,7 +58,7 @@ def claim(session: Session, *, run_id: str, table_id: int, chunk_id: int, second
         run_id=run_id,
         table_id=table_id,
         chunk_id=chunk_id,
-        seconds=max(0.0, seconds) + GRACE_SECONDS,
+        seconds=seconds + GRACE_SECONDS,
     )
     if row is None:
         return None

@@ -296,7 +296,7 @@ def drive(session: Session, run_id: str, driver: Driver) -> RunRow:
 
 def touch_driver(session: Session, run_id: str, seconds: float) -> None:
     """A worker vouches for the driver of its run."""
-    session.run(sql.query("renew_any_driver"), run_id=run_id, seconds=max(0.0, seconds))
+    session.run(sql.query("renew_any_driver"), run_id=run_id, seconds=seconds)
 
 
 def read_run(session: Session, run_id: str) -> RunRow:
