@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
@@ -83,6 +84,7 @@ def migrate(
     allow_shrink: Annotated[
         bool, typer.Option("--allow-shrink", help="Truncate targets even if the source has far fewer rows.")
     ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and touch nothing.")] = False,
     as_json: AsJson = False,
     log_level: LogLevel = None,
 ) -> None:
@@ -96,6 +98,9 @@ def migrate(
         "allow_shrink": allow_shrink,
         "tables": None if tables is None else [t.strip() for t in tables.split(",")],
     }
+    if dry_run:
+        _foresee(start, wiring, as_json=as_json)
+        return
     parsed, found = _source(wiring, source)
     with ExitStack() as stack:
 
@@ -129,6 +134,14 @@ def migrate(
         raise typer.Exit(EXIT_FAILED)
 
 
+def _foresee(start: Mapping[str, object], wiring: Wiring, *, as_json: bool) -> None:
+    message, plan = runner.foresee(start, wiring, execution_id=_execution_id())
+    if as_json:
+        console.show_json({"message": message, **(plan.model_dump(mode="json", exclude={"message"}) if plan else {})})
+    else:
+        console.show_dry_run(message, plan)
+
+
 @app.command("test-connections")
 def try_connections(
     config_path: ConfigPath = "config.json", source: SourceName = None, as_json: AsJson = False
@@ -159,23 +172,8 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """See how far a run is: the latest, unless one is named."""
-    if context.invoked_subcommand is not None:
-        return
-    console.set_up_logging("WARNING", as_json=as_json)
-    wiring = _wiring(config_path)
-    with monitor.watch(wiring, *_source(wiring, source)) as watched:
-        runs = watched.runs() if run_id is None else (watched.run(run_id),)
-        moved = watched.tables(runs[0].run_id) if runs and not all_runs else ()
-    if as_json:
-        listed = [r.model_dump(mode="json") for r in runs]
-        tables = [t.model_dump(mode="json") for t in moved]
-        console.show_json(listed if all_runs else {**listed[0], "tables": tables} if listed else None)
-    elif not runs:
-        console.out.print("no run yet")
-    elif all_runs:
-        console.show_runs(runs)
-    else:
-        console.show_tables(moved, f"run {runs[0].run_id}: {runs[0].status}, {runs[0].seconds:.0f} s")
+    if context.invoked_subcommand is None:
+        status_of(config_path, source, run_id=run_id, all_runs=all_runs, as_json=as_json)
 
 
 @status_app.command("install")
@@ -190,6 +188,32 @@ def install(
         return
     wiring = _wiring(config_path)
     console.out.print(f"status schema installed: {monitor.install(wiring, *_source(wiring, source))}")
+
+
+def status_of(config_path: str, source: str | None, *, run_id: str | None, all_runs: bool, as_json: bool) -> None:
+    """Show a run with its tables, or a line for each of the latest runs."""
+    console.set_up_logging("WARNING", as_json=as_json)
+    wiring = _wiring(config_path)
+    parsed, found = _source(wiring, source)
+    with monitor.watch(wiring, parsed, found) as watched:
+        runs = watched.runs(found.source_name) if run_id is None else (watched.run(run_id),)
+        moved = watched.tables(runs[0].run_id) if runs and not all_runs else ()
+    if as_json:
+        listed = [r.model_dump(mode="json") for r in runs]
+        tables = [t.model_dump(mode="json") for t in moved]
+        console.show_json(listed if all_runs else {**listed[0], "tables": tables} if listed else None)
+    elif not runs:
+        console.out.print("no run yet")
+    elif all_runs:
+        console.show_runs(runs)
+    else:
+        console.show_tables(moved, f"run {runs[0].run_id}: {runs[0].status}, {runs[0].seconds:.0f} s")
+
+
+@app.command("runs")
+def runs(config_path: ConfigPath = "config.json", source: SourceName = None, as_json: AsJson = False) -> None:
+    """List the latest runs of a source, newest first."""
+    status_of(config_path, source, run_id=None, all_runs=True, as_json=as_json)
 
 
 # --- indexes ---------------------------------------------------------------------------------------------------------

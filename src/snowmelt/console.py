@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from snowmelt.errors import ConfigError, SnowmeltError
+from snowmelt.models import DryRunPlan
 from snowmelt.monitor import Monitor, RunProgress, TableProgress
 
 REFRESH_SECONDS = 0.5
@@ -188,6 +189,35 @@ def show_runs(runs: Sequence[RunProgress]) -> None:
             f"{r.rows:,}",
         )
     out.print(grid)
+
+
+def show_dry_run(message: str, plan: DryRunPlan | None) -> None:
+    """What a run would do, table by table."""
+    out.print(message)
+    if plan is None:
+        return
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("table", "target", "read by", "loaded by", "rows", "chunks", "truncated", "indexes dropped", "after"):
+        grid.add_column(name, justify="right" if name in ("rows", "chunks") else "left")
+    for t in plan.tables:
+        grid.add_row(
+            t.table,
+            t.target,
+            t.strategy,
+            t.load_mode,
+            f"{t.rows:,}",
+            f"{t.chunks:,}",
+            "yes" if t.truncates else "no",
+            ", ".join(t.drops_indexes) or "none",
+            ", ".join(t.loads_after),
+        )
+    out.print(grid)
+    out.print(f"connections: {plan.connections_needed} needed, {plan.connections_free} free")
+    for warning in (*plan.warnings, *(w for t in plan.tables for w in t.warnings)):
+        out.print(f"warning: {warning}")
+    for t in plan.tables:
+        for statement in t.statements:
+            out.print(f"\n-- {t.table}\n{statement};")
 
 
 def show_json(value: object) -> None:

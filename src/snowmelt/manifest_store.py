@@ -10,7 +10,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from snowmelt.errors import AccessError, ConfigError, DataError, TransientError
-from snowmelt.models import Location, RunPlan, TablePlan, WorkItem
+from snowmelt.models import DryRunPlan, Location, RunPlan, TablePlan, WorkItem
 
 
 class Store(Protocol):
@@ -143,6 +143,16 @@ def save_run(store: Store, plan: RunPlan, tables: Sequence[TablePlan]) -> None:
     for table in tables:
         store.put(_table_key(plan.run_id, table.table_id), table.model_dump_json().encode())
     store.put(f"runs/{plan.run_id}/run.json", plan.model_dump_json(indent=1).encode())
+
+
+def save_dry_run(store: Store, name: str, plan: DryRunPlan) -> Location:
+    """What a run would do, for someone to read."""
+    return store.put(f"dry-runs/{name}.json", plan.model_dump_json(indent=1).encode())
+
+
+def load_dry_run(store: Store, location: Location) -> DryRunPlan:
+    """What a dry run found."""
+    return DryRunPlan.model_validate_json(store.at(location))
 
 
 def load_run(store: Store, run_id: str) -> RunPlan:

@@ -185,6 +185,35 @@ class TablePlan(Value):
         return self.watermark.target if self.watermark else None
 
 
+class DryRunTable(Value):
+    """What would become of one table; ``statements`` are what Snowflake would be asked, one of each kind.
+
+    Of a table that one scan reads ``chunks`` is about right: it depends on how Snowflake cuts the result.
+    """
+
+    table: str
+    target: str
+    strategy: str
+    load_mode: LoadMode
+    rows: int
+    chunks: int
+    truncates: bool
+    drops_indexes: tuple[str, ...]
+    loads_after: tuple[str, ...]
+    statements: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+class DryRunPlan(Value):
+    """What a run would do."""
+
+    message: str
+    tables: tuple[DryRunTable, ...]
+    connections_needed: int
+    connections_free: int
+    warnings: tuple[str, ...]
+
+
 class RunPlan(Value):
     """What a run carries from its first action to its last."""
 
@@ -310,6 +339,8 @@ class ValidateConfigResult(Value):
     message: str
     tables: int
     warnings: tuple[str, ...] = ()
+    plan: Location | None = None
+    """What a dry run found."""
 
 
 class PlanChunksResult(Value):

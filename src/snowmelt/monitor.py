@@ -64,13 +64,13 @@ class Monitor:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def runs(self, limit: int = 20) -> tuple[RunProgress, ...]:
-        """The latest runs of this database, newest first."""
-        return tuple(_run(row) for row in status_store.list_runs(self._session, limit=limit))
+    def runs(self, source_name: str, limit: int = 20) -> tuple[RunProgress, ...]:
+        """The latest runs of a source, newest first."""
+        return tuple(_run(row) for row in status_store.list_runs(self._session, source_name=source_name, limit=limit))
 
     def run(self, run_id: str) -> RunProgress:
         """One run; DataError when there is none of that name."""
-        rows = status_store.list_runs(self._session, run_id, limit=1)
+        rows = status_store.list_runs(self._session, run_id=run_id, limit=1)
         if not rows:
             raise DataError(f"there is no run {run_id}; `snowmelt status --all` lists the runs there are")
         return _run(rows[0])

@@ -20,6 +20,7 @@ from snowmelt import actions, manifest_store
 from snowmelt.deadline import Deadline
 from snowmelt.errors import SnowmeltError, TransientError
 from snowmelt.models import (
+    DryRunPlan,
     FinalizeResult,
     Location,
     PlanChunksResult,
@@ -79,6 +80,15 @@ def migrate(
         rounds=plan.round,
         report=verdict.report,
     )
+
+
+def foresee(start: Mapping[str, Any], wiring: Wiring, *, execution_id: str) -> tuple[str, DryRunPlan | None]:
+    """What the start would do, in a sentence and in full; no plan where it would resume a run that has one."""
+    loop = _Loop(wiring, execution_id, INVOCATION_SECONDS)
+    event = {**start, "action": "validate_config", "dry_run": True, **loop.driver}
+    result = ValidateConfigResult.model_validate(loop.invoke(event))
+    plan = None if result.plan is None else manifest_store.load_dry_run(wiring.store, result.plan)
+    return result.message, plan
 
 
 class _Loop:

@@ -14,7 +14,8 @@ from snowmelt.local.bench.figures import Figure
 def run(monkeypatch: pytest.MonkeyPatch, *figures: Figure, arguments: tuple[str, ...] = ()) -> int:
     """The exit code of a bench that finds these figures."""
 
-    def measure(definition: Path) -> Iterator[Figure]:
+    def measure(definition: Path, rows: int | None) -> Iterator[Figure]:
+        assert rows is None
         assert definition == Path("some.asl.json")
         yield from figures
 

@@ -37,6 +37,17 @@ def table_plans(
     return _Planner(config, source, selected, snowflake, session, moment).plans()
 
 
+def target_problems(source: SourceConfig, selected: Sequence[TableConfig], session: Session) -> tuple[str, ...]:
+    """Targets that are not there or may not be loaded, each with what to do."""
+    names = [TableName(schema_name=source.postgres_schema, name=t.postgres_name) for t in selected]
+    found = tables.read(session, names)
+    return tuple(
+        problem
+        for table, name in zip(selected, names, strict=True)
+        for problem in _target_problems(table, name, found.get(name), session.where)
+    )
+
+
 @dataclass(frozen=True)
 class _Cutting:
     """How a table is cut into chunks: by ranges of keys, or by the one scan where there are none."""

@@ -1,5 +1,6 @@
 """Ask both servers whether they would let a run happen."""
 
+from snowmelt.actions.table_plans import target_problems
 from snowmelt.config import Config, SourceConfig
 from snowmelt.errors import SnowmeltError
 from snowmelt.models import ConnectionVerdict, TestConnectionsEvent, TestConnectionsResult
@@ -38,8 +39,11 @@ def _postgres(wiring: Wiring, config: Config, source: SourceConfig) -> Connectio
     try:
         with wiring.target(config, source.postgres_database, "snowmelt test") as session:
             server = status_store.check_access(session)
+            problems = target_problems(source, source.select(None), session)
     except SnowmeltError as error:
         return ConnectionVerdict(server="postgres", ok=False, message=error.message)
+    if problems:
+        return ConnectionVerdict(server="postgres", ok=False, message="; ".join(problems))
     return ConnectionVerdict(
         server="postgres",
         ok=True,

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 
 from snowmelt import __version__, manifest_store
 from snowmelt import config as configs
+from snowmelt.actions.dry_run import dry_run
 from snowmelt.actions.table_plans import table_plans
 from snowmelt.config import Config, SourceConfig, TableConfig
 from snowmelt.deadline import Deadline
-from snowmelt.errors import ConfigError, SnowmeltError
+from snowmelt.errors import SnowmeltError
 from snowmelt.models import (
     RunPlan,
     ValidateConfigEvent,
@@ -45,18 +46,59 @@ def validate_config(event: ValidateConfigEvent, wiring: Wiring, deadline: Deadli
     Nothing is written to a target. Every problem of every table is reported at once, in one ConfigError;
     HeldError names the living run that holds a table.
     """
-    if event.dry_run:
-        raise ConfigError("dry_run is not supported by this version; leave it out")
     asked = _asked(event, wiring)
     keep_back(deadline, asked.config.lambda_timeout_buffer_seconds)
     with wiring.target(asked.config, asked.source.postgres_database, "snowmelt validate") as session:
         status_store.check_access(session)
+        if event.dry_run:
+            return _foresee(event, asked, session, wiring)
         status_store.install(session)
-        runs = status_store.known_runs(session, asked.source.source_name, event.resume_run_id, wiring.execution_state)
-        decision = resume.decide(_start(event, asked, wiring), runs, lambda run: _changed(run, asked, wiring))
+        decision = _decide(event, asked, session, wiring)
         if isinstance(decision, Resume):
             return _resume(decision, event, session, wiring)
         return _open(decision, event, asked, session, wiring)
+
+
+def _decide(event: ValidateConfigEvent, asked: _Asked, session: Session, wiring: Wiring) -> Resume | Fresh:
+    runs = status_store.known_runs(session, asked.source.source_name, event.resume_run_id, wiring.execution_state)
+    return resume.decide(_start(event, asked, wiring), runs, lambda run: _changed(run, asked, wiring))
+
+
+def _foresee(event: ValidateConfigEvent, asked: _Asked, session: Session, wiring: Wiring) -> ValidateConfigResult:
+    """What a run would do; the server itself refuses whatever this session would change."""
+    session.look_only()
+    decision = _decide(event, asked, session, wiring) if status_store.is_installed(session) else Fresh((), "new run")
+    if isinstance(decision, Resume):
+        message = f"dry run: a start would go on with what is there: {decision.message}"
+        return ValidateConfigResult(run_id=decision.run.run_id, resumed=True, message=message, tables=len(asked.tables))
+    with wiring.source(asked.config, asked.source, run_id=None) as snowflake:
+        moment = snowflake.identity().now
+        planned = table_plans(asked.config, asked.source, asked.tables, snowflake, session, moment=moment)
+        foreseen = dry_run(
+            planned,
+            asked.source,
+            snowflake,
+            session,
+            message=decision.message,
+            parallel_threads=asked.config.parallel_threads,
+        )
+    place = manifest_store.save_dry_run(wiring.store, _new_run_id(asked.source.source_name), foreseen)
+    rows, chunks = sum(t.rows for t in foreseen.tables), sum(t.chunks for t in foreseen.tables)
+    warnings = (*foreseen.warnings, *(w for t in foreseen.tables for w in t.warnings))
+    found = f"{len(planned)} tables, {rows} rows in {chunks} chunks"
+    return ValidateConfigResult(
+        run_id="",
+        resumed=False,
+        message=f"dry run: {decision.message}; {found}; nothing was touched",
+        tables=len(planned),
+        warnings=_few(warnings),
+        plan=place,
+    )
+
+
+def _few(warnings: Sequence[str]) -> tuple[str, ...]:
+    """A result must stay small whatever the tables hold; the plan in the store has every warning."""
+    return tuple(w[:300] for w in warnings[:20])
 
 
 def _asked(event: ValidateConfigEvent, wiring: Wiring) -> _Asked:
@@ -146,8 +188,7 @@ def _open(
         resumed=False,
         message=f"{decision.message}: {run_id}",
         tables=len(planned),
-        # A result must stay small whatever the tables hold; the plan in the store has every warning.
-        warnings=tuple(w[:300] for w in warnings[:20]),
+        warnings=_few(warnings),
     )
 
 

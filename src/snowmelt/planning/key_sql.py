@@ -28,19 +28,22 @@ MOST_LISTED_CHARACTERS = 200_000
 class _Grid:
     """How a kind of column is divided into cells: SQL from SQL."""
 
-    width: Callable[[str, str, str, int], str]
-    """Of low, high, number of rows and batch_size."""
-    place: Callable[[str, str, str], str]
-    """Of a key, low and the width."""
+    width: Callable[[str, str, str], str]
+    """Of the lowest key, the highest, and how many cells are wanted."""
+    place: Callable[[str, str], str]
+    """Of a key, and the width as the type that it is reckoned with."""
+    step: str = "FLOAT"
+    """That type."""
 
 
+_TIMES = _Grid(date_range.timestamp_width, date_range.timestamp_place)
 _GRIDS: dict[KeyKind, _Grid] = {
     "number": _Grid(key_range.width, key_range.place),
-    "text": _Grid(value_groups.width, value_groups.place),
+    "text": _Grid(value_groups.width, value_groups.place, "INTEGER"),
     "date": _Grid(date_range.date_width, date_range.date_place),
-    "timestamp_ntz": _Grid(date_range.timestamp_width, date_range.timestamp_place),
-    "timestamp_ltz": _Grid(date_range.timestamp_width, date_range.timestamp_place),
-    "timestamp_tz": _Grid(date_range.timestamp_width, date_range.timestamp_place),
+    "timestamp_ntz": _TIMES,
+    "timestamp_ltz": _TIMES,
+    "timestamp_tz": _TIMES,
 }
 
 # --- values -----------------------------------------------------------------------------------------------------------
@@ -161,13 +164,12 @@ def _before(names: Sequence[str], kinds: Sequence[KeyKind], stop: Key) -> str:
 def histogram(spec: KeySpec) -> str:
     """The query whose rows are the buckets: text of low and high, rows, full, the grid's width, COUNT(*) of all."""
     kind, batch_size = spec.columns[0].kind, spec.batch_size
-    grid = _GRIDS[kind]
     keys = _keys(spec, 1)
+    extent = f"(SELECT MIN(k1) AS low, MAX(k1) AS high, COUNT(*) AS row_count FROM {keys} AS extent_keys)"  # noqa: S608
     return f"""WITH grid AS (
-  SELECT low, row_count AS total, {grid.width("low", "high", "row_count", batch_size)} AS width
-  FROM (SELECT MIN(k1) AS low, MAX(k1) AS high, COUNT(*) AS row_count FROM {keys} AS extent_keys) AS extent
+  {_grid(kind, extent, "low", "high", batch_size, carry="row_count")}
 ), cells AS (
-  SELECT {grid.place("k1", "grid.low", "grid.width")} AS place,
+  SELECT {_GRIDS[kind].place("k1", "grid.step")} AS place,
          COUNT(*) AS row_count, MIN(k1) AS low, MAX(k1) AS high
   FROM {keys} AS cell_keys CROSS JOIN grid
   GROUP BY 1
@@ -182,9 +184,21 @@ def histogram(spec: KeySpec) -> str:
   GROUP BY alone, alone_so_far, row_count_before - MOD(row_count_before, {batch_size:d})
 )
 SELECT {_text_of(kind, "packs.low")}, {_text_of(kind, "packs.high")}, packs.row_count,
-       IFF(packs.largest > {batch_size:d}, 1, 0), grid.width, grid.total
+       IFF(packs.largest > {batch_size:d}, 1, 0), grid.width, grid.row_count
 FROM packs CROSS JOIN grid
 ORDER BY packs.low ASC NULLS LAST"""  # noqa: S608 - names are quoted, values checked
+
+
+def _grid(kind: KeyKind, extents: str, low: str, high: str, batch_size: int, *, carry: str) -> str:
+    """Width and step of a grid for each of the extents, which tell the rows that lie between low and high."""
+    cells = f"GREATEST({key_range.FEWEST_CELLS}, {key_range.CELLS_PER_CHUNK} * row_count / {batch_size:d})"
+    sized = f"(SELECT extents.*, {cells} AS cells FROM {extents} AS extents) AS sized"  # noqa: S608
+    grid = _GRIDS[kind]
+    width = grid.width(low, high, "cells")
+    if kind == "text":
+        sized += f" CROSS JOIN {value_groups.LENGTHS} AS lengths GROUP BY {carry}"
+    grids = f"(SELECT {carry}, {width} AS width FROM {sized}) AS grids"  # noqa: S608
+    return f"SELECT {carry}, width, width::{grid.step} AS step FROM {grids}"  # noqa: S608
 
 
 _SO_FAR = "ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"
@@ -258,10 +272,8 @@ def _recounted(spec: KeySpec, found: Histogram) -> str:
 
 
 def _outer_place(spec: KeySpec, found: Histogram, key: str) -> str:
-    kind, low, width = spec.columns[0].kind, found.buckets[0].low, found.width
-    if low is None or width is None:
-        return f"IFF({key} IS NULL, NULL, 0)"  # only NULLs: no grid, and nothing to find on it
-    return _GRIDS[kind].place(key, literal(kind, low), f"{width:d}")
+    grid = _GRIDS[spec.columns[0].kind]
+    return grid.place(key, f"{found.width or 1:d}::{grid.step}")  # no width where all keys are NULL
 
 
 def _span_tables(spec: KeySpec, found: Histogram, buckets: Sequence[Bucket], *, recount: bool) -> list[tuple[str, str]]:
@@ -274,11 +286,10 @@ def _span_tables(spec: KeySpec, found: Histogram, buckets: Sequence[Bucket], *, 
         tuples = ", ".join(f"({_value(kind, b.low)}, {_value(kind, b.high)}, {b.rows:d})" for b in buckets)
         listed = f"SELECT column1 AS first_key, column2 AS last_key, column3 AS row_count FROM VALUES {tuples}"  # noqa: S608
         bounds = f"keys.k1 BETWEEN {_value(kind, buckets[0].low)} AND {_value(kind, buckets[-1].high)}"
-    outer, inner = _outer_place(spec, found, "keys.k1"), grid.place("keys.k1", "spans.low", "spans.width")
+    outer, inner = _outer_place(spec, found, "keys.k1"), grid.place("keys.k1", "spans.step")
     columns = _columns("keys", 1, count)
-    spans = f"""SELECT first_key AS low, {_outer_place(spec, found, "first_key")} AS cell,
-         {grid.width("first_key", "last_key", "row_count", batch_size)} AS width
-  FROM ({listed}) AS listed"""  # noqa: S608
+    grids = _grid(kind, f"({listed})", "first_key", "last_key", batch_size, carry="first_key")
+    spans = f"SELECT first_key AS low, {_outer_place(spec, found, 'first_key')} AS cell, step FROM ({grids}) AS listed"  # noqa: S608
     counted = f"""SELECT spans.low AS bucket, {inner} AS place,
          COUNT(*) AS row_count, MIN(keys.k1) AS k1, MAX(keys.k1) AS high
   FROM {_keys(spec, 1)} AS keys JOIN spans ON {outer} = spans.cell
@@ -306,15 +317,15 @@ def _value_tables(spec: KeySpec, buckets: Sequence[Bucket], *, recount: bool) ->
     bounds = "TRUE"
     if not nulls and not recount:
         bounds = f"keys.k1 BETWEEN {_value(first, buckets[0].low)} AND {_value(first, buckets[-1].low)}"
-    inner = grid.place("keys.k2", "divided.low", "divided.width")
+    inner = grid.place("keys.k2", "divided.step")
     columns = _columns("keys", 2, count)
-    divided = f"""SELECT bucket, low, {grid.width("low", "high", "row_count", spec.batch_size)} AS width
-  FROM (
+    extents = f"""(
     SELECT listed.bucket, COUNT(*) AS row_count, MIN(keys.k2) AS low, MAX(keys.k2) AS high
     FROM {_keys(spec, 2)} AS keys JOIN ({listed}) AS listed ON keys.k1 {equal} listed.bucket
     WHERE {bounds}
     GROUP BY 1
-  ) AS extents"""  # noqa: S608
+  )"""  # noqa: S608
+    divided = _grid(second, extents, "low", "high", spec.batch_size, carry="bucket")
     counted = f"""SELECT divided.bucket, {inner} AS place,
          COUNT(*) AS row_count, MIN(keys.k2) AS k2, MAX(keys.k2) AS high
   FROM {_keys(spec, 2)} AS keys JOIN divided ON keys.k1 {equal} divided.bucket

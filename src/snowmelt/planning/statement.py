@@ -33,6 +33,21 @@ def of_chunk(plan: TablePlan, key_range: KeyRange | None = None) -> str:
     return f"SELECT {wanted}\nFROM {plan.reads_from}{where}{order}"
 
 
+def count(plan: TablePlan) -> str:
+    """How many rows the plan reads."""
+    where = f"\nWHERE {all_of(plan.conditions)}" if plan.conditions else ""
+    return f"SELECT COUNT(*) FROM {plan.reads_from}{where}"  # noqa: S608 - every name is quoted
+
+
+def clustering_keys(database: str, schema: str) -> str:
+    """What each table of a schema is declared to be clustered by."""
+    literal = schema.replace("\\", "\\\\").replace("'", "''")
+    return (
+        f"SELECT TABLE_NAME, CLUSTERING_KEY FROM {snowflake_identifier(database)}.INFORMATION_SCHEMA.TABLES\n"  # noqa: S608
+        f"WHERE TABLE_SCHEMA = '{literal}'"
+    )
+
+
 def at(moment: datetime) -> str:
     """The clause that shows a table as it was; the moment has a zone, which the session's own must not replace."""
     text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -6,21 +6,22 @@ cut between values as Snowflake orders them, never by lists of values.
 
 LONGEST_COMMON_START = 64
 """Values that are alike beyond this many characters are taken one by one, by the second query."""
-_MORE_CHARACTERS = ((128, 3), (2_048, 4))
-"""Up to so many chunks, so many characters: enough when a character is one of sixteen, as in a UUID."""
+_MORE_CHARACTERS = ((1_024, 3), (16_384, 4))
+"""For up to so many cells, so many characters: enough when a character is one of sixteen, as in a UUID."""
 _MOST_CHARACTERS = 5
 
-
-def width(low: str, high: str, row_count: str, batch_size: int) -> str:
-    """SQL for the number of characters that name a group."""
-    alike = " ".join(
-        f"WHEN LEFT({low}, {length}) <> LEFT({high}, {length}) THEN {length - 1}"
-        for length in range(1, LONGEST_COMMON_START + 1)
-    )
-    more = " ".join(f"WHEN {row_count} <= {chunks * batch_size:d} THEN {n}" for chunks, n in _MORE_CHARACTERS)
-    return f"(CASE {alike} ELSE {LONGEST_COMMON_START} END + CASE {more} ELSE {_MOST_CHARACTERS} END)"
+LENGTHS = (  # noqa: S608 - a number of ours
+    f"(SELECT ROW_NUMBER() OVER (ORDER BY SEQ4()) AS n FROM TABLE(GENERATOR(ROWCOUNT => {LONGEST_COMMON_START:d})))"
+)
+"""SQL for the lengths at which the lowest and the highest value are compared."""
 
 
-def place(key: str, low: str, cell_width: str) -> str:  # noqa: ARG001 - what it begins with is enough
+def width(low: str, high: str, cells: str) -> str:
+    """SQL, counted over ``LENGTHS``, for the number of characters that name a group."""
+    more = " ".join(f"WHEN MAX({cells}) <= {most} THEN {n}" for most, n in _MORE_CHARACTERS)
+    return f"COUNT_IF(LEFT({low}, n) = LEFT({high}, n)) + CASE {more} ELSE {_MOST_CHARACTERS} END"
+
+
+def place(key: str, step: str) -> str:
     """SQL for the group of a value; groups are in the order of their values."""
-    return f"LEFT({key}, {cell_width})"
+    return f"LEFT({key}, {step})"

@@ -106,6 +106,10 @@ class Session:
             return False
         return True
 
+    def look_only(self) -> None:
+        """From here on the server itself refuses whatever this session would change."""
+        self.run(sql.query("look_only"))
+
     def backend(self) -> tuple[int, datetime]:
         """The server's pid and start of this session, in which no later one can be mistaken for it."""
         row = self.row(sql.query("this_backend"))

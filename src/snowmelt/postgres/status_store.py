@@ -102,6 +102,11 @@ def _installed_version(session: Session) -> int | None:
     return None if version is None else int(version)
 
 
+def is_installed(session: Session) -> bool:
+    """Whether there is a status schema to read."""
+    return _installed_version(session) is not None
+
+
 def require_installed(session: Session) -> None:
     """ConfigError when there is no status schema to read."""
     if _installed_version(session) is None:
@@ -448,6 +453,8 @@ def complete_table(session: Session, run_id: str, source_name: str, plan: TableP
 
 def read_watermarks(session: Session, source_name: str) -> list[Row]:
     """How far each target of the source has been loaded; ``watermark_of`` finds one among them."""
+    if not is_installed(session):  # as before the first run
+        return []
     return session.rows(sql.query("read_watermarks"), source_name=source_name)
 
 
@@ -513,9 +520,11 @@ def progress(session: Session, run_id: str) -> list[Row]:
     return session.rows(sql.query("progress"), run_id=run_id)
 
 
-def list_runs(session: Session, run_id: str | None = None, limit: int = 20) -> list[Row]:
-    """The latest runs, or the named one."""
-    return session.rows(sql.query("list_runs"), run_id=run_id, limit=limit)
+def list_runs(
+    session: Session, *, source_name: str | None = None, run_id: str | None = None, limit: int = 20
+) -> list[Row]:
+    """The latest runs, of a source or of all, or the named one."""
+    return session.rows(sql.query("list_runs"), source_name=source_name, run_id=run_id, limit=limit)
 
 
 def check_access(session: Session) -> Row:

@@ -81,6 +81,12 @@ def has_more_rows_than(cursor: Cursor, name: TableName, rows: int) -> bool:
     return fetch_one(cursor, probe) is not None
 
 
+def free_connections(session: Session) -> int:
+    """How many connections the server would still give."""
+    row = session.row(sql.query("free_connections"))
+    return int(row["free"]) if row else 0
+
+
 def highest(session: Session, name: TableName, column: str) -> str | None:
     """The highest value of a column, as text; None when the table has none."""
     query = compose.SQL("SELECT max({})::text AS high FROM {}").format(compose.Identifier(column), identifier(name))

@@ -1,11 +1,20 @@
 -- What PostgreSQL's catalog says about target tables.
 
+-- name: look_only
+-- Every transaction of this session from now on can only read.
+SET default_transaction_read_only = on
+
 -- name: server
 -- Who is asking, and where.
 SELECT current_user AS "user", current_database() AS database, current_setting('server_version_num')::integer AS version,
        has_database_privilege(current_database(), 'CREATE') AS may_create_schema,
        to_regnamespace('migration_status') IS NOT NULL AS has_status_schema,
        current_setting('transaction_read_only') = 'on' OR pg_is_in_recovery() AS read_only
+
+-- name: free_connections
+-- How many connections the server would still give to an ordinary user.
+SELECT current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
+       - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::integer AS free
 
 -- name: target_tables
 -- The named tables, with what this user may do to them; no row for a table that is not there.

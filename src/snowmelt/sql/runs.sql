@@ -264,7 +264,8 @@ SELECT r.run_id, r.source_name, r.status, r.started_at, r.completed_at, r.rounds
        sum(p.chunks_failed)::bigint AS chunks_failed
 FROM migration_status.migration_runs r
 LEFT JOIN migration_status.v_table_progress p USING (run_id)
-WHERE %(run_id)s::text IS NULL OR r.run_id = %(run_id)s
+WHERE (%(run_id)s::text IS NULL OR r.run_id = %(run_id)s)
+  AND (%(source_name)s::text IS NULL OR r.source_name = %(source_name)s)
 GROUP BY r.run_id
 ORDER BY r.started_at DESC, r.run_id DESC
 LIMIT %(limit)s

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from snowmelt import console
 from snowmelt.errors import SnowmeltError
-from snowmelt.local.bench import memory
+from snowmelt.local.bench import memory, plan, upsert
 from snowmelt.local.bench.figures import Figure
 
-BENCHES: Mapping[str, Callable[[Path], Iterator[Figure]]] = {"memory": memory.measure}
+Bench = Callable[[Path, int | None], Iterator[Figure]]
+BENCHES: Mapping[str, Bench] = {"memory": memory.measure, "plan": plan.measure, "upsert": upsert.measure}
 
 
 def main() -> int:
@@ -18,7 +19,7 @@ def main() -> int:
     options = _options()
     exceeded = False
     try:
-        for figure in BENCHES[options.bench](options.definition):
+        for figure in BENCHES[options.bench](options.definition, options.rows):
             exceeded |= not figure.kept
             _show(options.bench, figure, as_json=options.json)
     except SnowmeltError as error:
@@ -31,6 +32,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("bench", choices=sorted(BENCHES), help="what to measure")
     parser.add_argument("--json", action="store_true", help="a line of JSON per figure")
+    parser.add_argument("--rows", type=int, help="rows of the table, to try a bench with fewer than it is meant for")
     parser.add_argument("--definition", type=Path, required=True, help="the state machine's ASL file")
     return parser.parse_args()
 

@@ -11,23 +11,25 @@ from snowmelt.local.bench import mixed_table
 from snowmelt.local.bench.figures import Figure
 from snowmelt.local.sandbox import Sandbox, started
 
-SMALL_ROWS, LARGE_ROWS = 500_000, 2_000_000
+ROWS = 2_000_000
 MOST_MB = 300.0
 MOST_GROWTH = 1.10
 MOST_SECONDS = 900.0
 
 
-def measure(definition: Path) -> Iterator[Figure]:
+def measure(definition: Path, rows: int | None = None) -> Iterator[Figure]:
     """Yield the peak while a table is loaded by one process, and how it compares with that of a quarter of the table.
 
     The process is the function's own, under the real Lambda runtime, driven by the real state machine: it validates,
     plans, loads every chunk and finalizes. Its peak is what the kernel says (VmHWM), the interpreter included.
     """
+    large_rows = rows or ROWS
+    small_rows = large_rows // 4
     with started() as sandbox:
         mixed_table.make_target(sandbox)
-        small = _peak_mb(sandbox, definition, SMALL_ROWS)
-        yield Figure(f"peak_rss_mb_{SMALL_ROWS}_rows", round(small, 1), "MB")
-        large = _peak_mb(sandbox, definition, LARGE_ROWS)
+        small = _peak_mb(sandbox, definition, small_rows)
+        yield Figure(f"peak_rss_mb_{small_rows}_rows", round(small, 1), "MB")
+        large = _peak_mb(sandbox, definition, large_rows)
         yield Figure("peak_rss_mb", round(large, 1), "MB", at_most=MOST_MB)
         yield Figure("growth_over_table", round(large / small, 3), "ratio", at_most=MOST_GROWTH)
 

@@ -69,7 +69,7 @@ def _run(definition: Path, *, as_json: bool) -> int:
             console.err.print(f"the execution {ended.status}: {ended.error}: {ended.cause}", markup=False)
             return 1
         with monitor.watch(wiring, config, source) as watched:
-            run = watched.runs()[0]
+            run = watched.runs(source.source_name)[0]
             tables = watched.tables(run.run_id)
         console.err.print("comparing every row of every table with its source")
         compared = [_compare(sandbox, source, position) for position in range(len(source.tables))]
@@ -98,7 +98,7 @@ def _show_progress(stack: ExitStack, wiring: Wiring, config: Config, source: Sou
         watched = stack.enter_context(monitor.watch(wiring, config, source))
     except SnowmeltError:
         return False  # the first action has yet to install the status schema
-    runs = watched.runs(limit=1)
+    runs = watched.runs(source.source_name, limit=1)
     if not runs:
         return False
     stack.enter_context(console.live_progress(watched, runs[0].run_id))

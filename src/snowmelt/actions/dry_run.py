@@ -1,0 +1,95 @@
+"""Say exactly what a run would do: chunks, statements, modes, truncations, index drops, warnings. Touches no data."""
+
+from collections.abc import Mapping, Sequence
+
+from snowmelt.config import SourceConfig
+from snowmelt.errors import AccessError, DataError
+from snowmelt.models import DryRunPlan, DryRunTable, TablePlan
+from snowmelt.planning import composite, statement
+from snowmelt.postgres import indexes, tables
+from snowmelt.postgres.session import Session
+from snowmelt.snowflake_source import SnowflakeSource
+
+_SESSIONS_BESIDE_WORKERS = 3
+"""The driver's, the planner's, and someone's who looks."""
+
+
+def dry_run(
+    plans: Sequence[TablePlan],
+    source: SourceConfig,
+    snowflake: SnowflakeSource,
+    session: Session,
+    *,
+    message: str,
+    parallel_threads: int,
+) -> DryRunPlan:
+    """What the plans come to. Snowflake is asked for counts and histograms, the target for what is there."""
+    clustering = _clustering_keys(source, snowflake)
+    droppable = indexes.read(session, {p.target: [p.key] if p.key else [] for p in plans if p.disable_index})
+    forecasts = []
+    for plan in plans:
+        rows, chunks, statements = _forecast(plan, snowflake)
+        dropped = tuple(i.name for i in droppable.get(plan.target, ()) if i.stays_because is None)
+        forecasts.append(
+            DryRunTable(
+                table=plan.source,
+                target=str(plan.target),
+                strategy=plan.strategy,
+                load_mode=plan.load_mode,
+                rows=rows,
+                chunks=chunks,
+                truncates=plan.truncate_onstart,
+                drops_indexes=dropped,
+                loads_after=tuple(plans[i].source for i in plan.loads_after),
+                statements=statements,
+                warnings=(*plan.warnings, *_unclustered(plan, chunks, clustering)),
+            )
+        )
+    needed = parallel_threads + _SESSIONS_BESIDE_WORKERS
+    free = tables.free_connections(session)
+    short = f"the run needs {needed} connections and the server has {free} left; lower parallel_threads"
+    return DryRunPlan(
+        message=message,
+        tables=tuple(forecasts),
+        connections_needed=needed,
+        connections_free=free,
+        warnings=(short,) if free < needed else (),
+    )
+
+
+def _forecast(plan: TablePlan, snowflake: SnowflakeSource) -> tuple[int, int, tuple[str, ...]]:
+    """Rows, chunks, and the statements that Snowflake would be asked, the first of each kind."""
+    if plan.keys is None:
+        ((rows,),) = snowflake.aggregate(statement.count(plan))
+        return int(rows), -(-int(rows) // plan.batch_size), (statement.of_chunk(plan),)
+    spec = plan.keys
+    first = composite.first_query(spec)
+    histogram = composite.read_histogram(spec, snowflake.aggregate(first))
+    second = composite.second_query(spec, histogram)
+    pieces = composite.read_pieces(spec, snowflake.aggregate(second)) if second else ()
+    ranges = composite.plan(spec, histogram, pieces)
+    asked = [first, *([second] if second else []), *(statement.of_chunk(plan, r) for r in ranges[:1])]
+    return histogram.rows, len(ranges), tuple(asked)
+
+
+def _clustering_keys(source: SourceConfig, snowflake: SnowflakeSource) -> Mapping[str, str | None]:
+    """What each table of the schema is clustered by; nothing where the account does not say."""
+    query = statement.clustering_keys(source.snowflake_database, source.snowflake_schema)
+    try:
+        return {str(name): key for name, key in snowflake.aggregate(query)}
+    except (AccessError, DataError):
+        return {}
+
+
+def _unclustered(plan: TablePlan, chunks: int, clustering: Mapping[str, str | None]) -> tuple[str, ...]:
+    """A warning where every chunk would have to scan the whole table."""
+    if plan.keys is None or chunks < 2:
+        return ()
+    first = plan.keys.columns[0].name
+    if any(first.casefold() in (key or "").casefold() for name, key in clustering.items() if name in plan.reads_from):
+        return ()
+    text = (
+        f"table {plan.source}: it is not declared to be clustered by {first}, so each of its {chunks} chunks may scan "
+        "all of it; chunking one_scan would scan it once"
+    )
+    return (text,)
