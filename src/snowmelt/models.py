@@ -138,6 +138,7 @@ class WatermarkPlan(Value):
 
 
 LoadMode = Literal["copy", "upsert", "insert_only"]
+WhenResultIsGone = Literal["begins anew", "merges anew", "stops", "does not apply"]
 
 
 class TablePlan(Value):
@@ -180,6 +181,19 @@ class TablePlan(Value):
     warnings: tuple[str, ...] = ()
 
     @property
+    def when_result_is_gone(self) -> WhenResultIsGone:
+        """What becomes of the table when the run outlives the day that Snowflake keeps the scan's result.
+
+        A table that is truncated is scanned and truncated again, one that is merged is scanned and merged again; rows
+        that were only added cannot be told from those still to come. Key ranges read the table itself.
+        """
+        if self.keys is not None:
+            return "does not apply"
+        if self.truncate_onstart:
+            return "begins anew"
+        return "stops" if self.load_mode == "copy" else "merges anew"
+
+    @property
     def target_watermark(self) -> str | None:
         """The target column that tells the newer of two rows."""
         return self.watermark.target if self.watermark else None
@@ -200,6 +214,7 @@ class DryRunTable(Value):
     truncates: bool
     drops_indexes: tuple[str, ...]
     loads_after: tuple[str, ...]
+    when_result_is_gone: WhenResultIsGone
     statements: tuple[str, ...]
     warnings: tuple[str, ...]
 

@@ -41,6 +41,7 @@ def dry_run(
                 truncates=plan.truncate_onstart,
                 drops_indexes=dropped,
                 loads_after=tuple(plans[i].source for i in plan.loads_after),
+                when_result_is_gone=plan.when_result_is_gone,
                 statements=statements,
                 warnings=(*plan.warnings, *_unclustered(plan, chunks, clustering)),
             )

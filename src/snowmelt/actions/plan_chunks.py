@@ -72,6 +72,7 @@ class _Plan:
         )
         if freed:
             logger.warning("leases of dead workers freed", extra={"chunks": freed})
+        self._begin_anew_what_is_gone()
         self._scan()
         self._split_what_does_not_fit()
 
@@ -114,6 +115,25 @@ class _Plan:
                 "reason": step.reason,
             }
         )
+
+    def _begin_anew_what_is_gone(self) -> None:
+        """Scan tables again whose result Snowflake no longer keeps, unless rows would be loaded twice by it."""
+        by_id = {t.table_id: t for t in status_store.read_tables(self._session, self._event.run_id)}
+        gone = status_store.tables_without_result(self._session, self._event.run_id)
+        for table_id, completed in gone.items():
+            table, plan = by_id[table_id], self._run.table(table_id)
+            if completed and plan.when_result_is_gone == "stops":
+                text = (
+                    f"table {table.source_table}: Snowflake no longer keeps the result of query {table.query_id}, of "
+                    f"which {completed} chunks were added to {plan.target}; what is left cannot be told from them: "
+                    "empty the target and start again with no_resume, or name uniqueness_columns or chunking_columns"
+                )
+                self._give_up(table, DataError(text))
+            elif status_store.restart_table(self._session, self._event.run_id, table_id):
+                logger.warning(
+                    "the scan's result is gone, the table begins anew",
+                    extra={"table": table.source_table, "query_id": table.query_id, "chunks": completed},
+                )
 
     # --- scans ------------------------------------------------------------------------------------------------------
 

@@ -218,11 +218,9 @@ class _Planner:
         self, table: TableConfig, setting: str, described: Sequence[SourceColumn]
     ) -> tuple[SourceColumn, ...]:
         """The source columns that a setting names; a problem for each name that is none."""
-        exact = {c.name: c for c in described}
-        folded = {c.name.casefold(): c for c in described}
         found = []
         for name in getattr(table, setting):
-            column = exact.get(name) or folded.get(name.casefold())
+            column = _column_named(name, described)
             if column is None:
                 self._problems.append(f"table {table.source}: {setting} names {name}, which the source does not have")
             elif setting == "chunking_columns" and column.type not in KINDS:
@@ -289,8 +287,9 @@ class _Planner:
         """The bounds of an incremental run, and what the reader should know of them."""
         if table.source_watermark is None:
             return None, ()
-        column = next((c for c in described if c.name == table.source_watermark), None)
-        target = watermarks.target_column(columns, table.source_watermark, table.target_watermark)
+        column = _column_named(table.source_watermark, described)
+        source = table.source_watermark if column is None else column.name
+        target = watermarks.target_column(columns, source, table.target_watermark)
         if column is None or target is None or watermarks.kind_of(column) is None:
             self._problems.append(_no_watermark(table, column))
             return None, ()
@@ -322,6 +321,13 @@ class _Planner:
         if stored is None and table.watermark_from_target:
             return tables.highest(self._session, name, target), ()
         return stored, ()
+
+
+def _column_named(name: str, columns: Sequence[SourceColumn]) -> SourceColumn | None:
+    """The column of that name, or the only one that differs from it in case alone."""
+    exact = [c for c in columns if c.name == name]
+    alike = exact or [c for c in columns if c.name.casefold() == name.casefold()]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _conditions(table: TableConfig, watermark: WatermarkPlan | None) -> tuple[str, ...]:
@@ -385,7 +391,7 @@ def _consequences(
 def _no_watermark(table: TableConfig, column: SourceColumn | None) -> str:
     where = f"table {table.source}: source_watermark {table.source_watermark}"
     if column is None:
-        return f"{where} is no column of the source; mend the name, which is exact"
+        return f"{where} is no column of the source; mend the name"
     if watermarks.kind_of(column) is None:
         return f"{where} has the type {column.type}; name a column of numbers, dates or times"
     if table.target_watermark:

@@ -11,7 +11,12 @@ _STEPS = tuple(_SECOND * seconds for seconds in (1, 5, 15, 60, 300, 900, 3_600, 
 _DAY = _SECOND * 86_400
 
 
-def date_width(low: str, high: str, cells: str) -> str:  # noqa: ARG001 - a cell is a day
+def date_extent(low: str, high: str) -> str:  # noqa: ARG001 - a cell is a day, however many there are
+    """SQL for the distance between two dates, which does not matter."""
+    return "0"
+
+
+def date_width(extent: str, cells: str) -> str:  # noqa: ARG001
     """SQL for the width of a cell, in days."""
     return "1"
 
@@ -21,11 +26,15 @@ def date_place(key: str, step: str) -> str:  # noqa: ARG001 - the date itself
     return key
 
 
-def timestamp_width(low: str, high: str, cells: str) -> str:
+def timestamp_extent(low: str, high: str) -> str:
+    """SQL for the microseconds between two time stamps."""
+    return f"DATEDIFF('MICROSECOND', {low}, {high})"
+
+
+def timestamp_width(extent: str, cells: str) -> str:
     """SQL for the width of a cell, in microseconds: the least of the steps that makes no more cells than that."""
-    wanted = f"DATEDIFF('MICROSECOND', {low}, {high}) / {cells}"
-    steps = " ".join(f"WHEN {wanted} <= {step} THEN {step}" for step in _STEPS)
-    finest = f"WHEN {wanted} <= 1 THEN 1 WHEN {wanted} <= {_SECOND // 5} THEN CEIL({wanted})"
+    steps = " ".join(f"WHEN {extent} / {cells} <= {step} THEN {step}" for step in _STEPS)
+    finest = f"WHEN {extent} <= {cells} THEN 1 WHEN {extent} / {cells} <= {_SECOND // 5} THEN CEIL({extent} / {cells})"
     return f"(CASE {finest} {steps} ELSE {_DAY} END)::NUMBER(18, 0)"
 
 

@@ -9,10 +9,14 @@ FEWEST_CELLS = 512
 """Finer costs nothing up to about here, and makes ranges more even."""
 
 
-def width(low: str, high: str, cells: str) -> str:
-    """SQL for the whole number that is the width of so many cells."""
-    span = f"({high}::FLOAT - {low}::FLOAT)"
-    return f"IFF({span} <= {cells}, 1, CEIL({span} / {cells}))::NUMBER(37, 0)"
+def extent(low: str, high: str) -> str:
+    """SQL for the distance between two keys."""
+    return f"{high}::FLOAT - {low}::FLOAT"
+
+
+def width(extent: str, cells: str) -> str:
+    """SQL for the whole number that is the width of so many cells over that distance."""
+    return f"IFF({extent} <= {cells}, 1, CEIL({extent} / {cells}))::NUMBER(37, 0)"
 
 
 def place(key: str, step: str) -> str:

@@ -28,19 +28,21 @@ MOST_LISTED_CHARACTERS = 200_000
 class _Grid:
     """How a kind of column is divided into cells: SQL from SQL."""
 
-    width: Callable[[str, str, str], str]
-    """Of the lowest key, the highest, and how many cells are wanted."""
+    extent: Callable[[str, str], str]
+    """Of the lowest key and the highest."""
+    width: Callable[[str, str], str]
+    """Of the extent, and how many cells are wanted."""
     place: Callable[[str, str], str]
     """Of a key, and the width as the type that it is reckoned with."""
     step: str = "FLOAT"
     """That type."""
 
 
-_TIMES = _Grid(date_range.timestamp_width, date_range.timestamp_place)
+_TIMES = _Grid(date_range.timestamp_extent, date_range.timestamp_width, date_range.timestamp_place)
 _GRIDS: dict[KeyKind, _Grid] = {
-    "number": _Grid(key_range.width, key_range.place),
-    "text": _Grid(value_groups.width, value_groups.place, "INTEGER"),
-    "date": _Grid(date_range.date_width, date_range.date_place),
+    "number": _Grid(key_range.extent, key_range.width, key_range.place),
+    "text": _Grid(value_groups.extent, value_groups.width, value_groups.place, "INTEGER"),
+    "date": _Grid(date_range.date_extent, date_range.date_width, date_range.date_place),
     "timestamp_ntz": _TIMES,
     "timestamp_ltz": _TIMES,
     "timestamp_tz": _TIMES,
@@ -190,15 +192,21 @@ ORDER BY packs.low ASC NULLS LAST"""  # noqa: S608 - names are quoted, values ch
 
 
 def _grid(kind: KeyKind, extents: str, low: str, high: str, batch_size: int, *, carry: str) -> str:
-    """Width and step of a grid for each of the extents, which tell the rows that lie between low and high."""
-    cells = f"GREATEST({key_range.FEWEST_CELLS}, {key_range.CELLS_PER_CHUNK} * row_count / {batch_size:d})"
-    sized = f"(SELECT extents.*, {cells} AS cells FROM {extents} AS extents) AS sized"  # noqa: S608
+    """Width and step of a grid for each of the extents, which tell the rows that lie between low and high.
+
+    ``carry`` names a column of the extents that tells them apart.
+    """
     grid = _GRIDS[kind]
-    width = grid.width(low, high, "cells")
+    cells = f"GREATEST({key_range.FEWEST_CELLS}, {key_range.CELLS_PER_CHUNK} * row_count / {batch_size:d})"
+    source, grouped = extents, ""
     if kind == "text":
-        sized += f" CROSS JOIN {value_groups.LENGTHS} AS lengths GROUP BY {carry}"
-    grids = f"(SELECT {carry}, {width} AS width FROM {sized}) AS grids"  # noqa: S608
-    return f"SELECT {carry}, width, width::{grid.step} AS step FROM {grids}"  # noqa: S608
+        lengths = f"(SELECT ROW_NUMBER() OVER (ORDER BY SEQ4()) AS n FROM {value_groups.LENGTHS})"  # noqa: S608
+        source, grouped = f"{extents} AS extents CROSS JOIN {lengths}", f" GROUP BY {carry}, row_count"
+    measured = f"""(
+    SELECT {carry} AS carried, {cells} AS cells, {grid.extent(low, high)} AS extent FROM {source} AS measured{grouped}
+  )"""  # noqa: S608
+    return f"""SELECT carried AS {carry}, width, width::{grid.step} AS step
+  FROM (SELECT carried, {grid.width("extent", "cells")} AS width FROM {measured} AS wanted) AS sized"""  # noqa: S608
 
 
 _SO_FAR = "ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"

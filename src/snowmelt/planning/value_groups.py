@@ -10,16 +10,19 @@ _MORE_CHARACTERS = ((1_024, 3), (16_384, 4))
 """For up to so many cells, so many characters: enough when a character is one of sixteen, as in a UUID."""
 _MOST_CHARACTERS = 5
 
-LENGTHS = (  # noqa: S608 - a number of ours
-    f"(SELECT ROW_NUMBER() OVER (ORDER BY SEQ4()) AS n FROM TABLE(GENERATOR(ROWCOUNT => {LONGEST_COMMON_START:d})))"
-)
-"""SQL for the lengths at which the lowest and the highest value are compared."""
+LENGTHS = f"TABLE(GENERATOR(ROWCOUNT => {LONGEST_COMMON_START:d}))"
+"""SQL for as many rows as there are lengths to compare."""
 
 
-def width(low: str, high: str, cells: str) -> str:
-    """SQL, counted over ``LENGTHS``, for the number of characters that name a group."""
-    more = " ".join(f"WHEN MAX({cells}) <= {most} THEN {n}" for most, n in _MORE_CHARACTERS)
-    return f"COUNT_IF(LEFT({low}, n) = LEFT({high}, n)) + CASE {more} ELSE {_MOST_CHARACTERS} END"
+def extent(low: str, high: str) -> str:
+    """SQL, an aggregate over lengths n, for the number of characters that both values begin with."""
+    return f"COUNT_IF(LEFT({low}, n) = LEFT({high}, n))"
+
+
+def width(extent: str, cells: str) -> str:
+    """SQL for the number of characters that name a group."""
+    more = " ".join(f"WHEN {cells} <= {most} THEN {n}" for most, n in _MORE_CHARACTERS)
+    return f"{extent} + CASE {more} ELSE {_MOST_CHARACTERS} END"
 
 
 def place(key: str, step: str) -> str:

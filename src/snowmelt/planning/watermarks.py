@@ -100,14 +100,15 @@ def literal(kind: Kind, value: str) -> str:
 
 
 def target_column(columns: Sequence[ColumnPlan], source: str, target: str | None) -> str | None:
-    """The loaded target column that holds the watermark, or None when there is no such column."""
-    for column in columns:
-        names = (column.target.name, column.target.name.casefold())
-        if target is not None and target in names:
-            return column.target.name
-        if target is None and column.source.name == source:
-            return column.target.name
-    return None
+    """The loaded target column that holds the watermark, or None when there is no such column.
+
+    ``source`` is exact. ``target`` may differ from the column's name in case, if only one column does.
+    """
+    if target is None:
+        return next((c.target.name for c in columns if c.source.name == source), None)
+    names = [c.target.name for c in columns]
+    alike = [n for n in names if n == target] or [n for n in names if n.casefold() == target.casefold()]
+    return alike[0] if len(alike) == 1 else None
 
 
 def _as_text(column: SourceColumn, value: str) -> str:

@@ -393,13 +393,13 @@ def split_chunk(session: Session, run_id: str, plan: TablePlan, chunk_id: int, p
     with session.transaction() as cursor:
         if fetch_one(cursor, sql.query("supersede_chunk"), **key, chunk_id=chunk_id) is None:
             return False
-        row = fetch_one(cursor, sql.query("next_chunk_id"), **key)
-        insert_chunks(cursor, run_id, plan, parts, first_id=row["chunk_id"] if row else 1)
+        insert_chunks(cursor, run_id, plan, parts)
     return True
 
 
-def insert_chunks(cursor: Cursor, run_id: str, plan: TablePlan, chunks: Sequence[ChunkRead], *, first_id: int) -> None:
-    """Add chunks that can be claimed as soon as the transaction commits."""
+def insert_chunks(cursor: Cursor, run_id: str, plan: TablePlan, chunks: Sequence[ChunkRead]) -> None:
+    """Add chunks that can be claimed as soon as the transaction commits, numbered on from those there are."""
+    first_id = next_chunk_id(cursor, run_id, plan.table_id)
     cursor.execute(
         sql.query("insert_chunks"),
         {
@@ -427,6 +427,27 @@ def fail_table(session: Session, run_id: str, table_id: int, error: SnowmeltErro
 def start_finalizing(session: Session, run_id: str, table_id: int) -> bool:
     """Close the table for loading; False unless every chunk is in."""
     return session.row(sql.query("start_finalizing"), run_id=run_id, table_id=table_id) is not None
+
+
+def tables_without_result(session: Session, run_id: str) -> dict[int, int]:
+    """Tables whose scan Snowflake no longer keeps, with how many of their chunks are in."""
+    rows = session.rows(sql.query("tables_without_result"), run_id=run_id)
+    return {row["table_id"]: row["completed"] for row in rows}
+
+
+def restart_table(session: Session, run_id: str, table_id: int) -> bool:
+    """Begin the table anew in one transaction: no earlier load of it can commit, and none of its chunks counts."""
+    with session.transaction() as cursor:
+        if fetch_one(cursor, sql.query("restart_table"), run_id=run_id, table_id=table_id) is None:
+            return False
+        cursor.execute(sql.query("supersede_chunks"), {"run_id": run_id, "table_id": table_id})
+    return True
+
+
+def next_chunk_id(cursor: Cursor, run_id: str, table_id: int) -> int:
+    """The first number that no chunk of the table has."""
+    row = fetch_one(cursor, sql.query("next_chunk_id"), run_id=run_id, table_id=table_id)
+    return int(row["chunk_id"]) if row else 1
 
 
 def complete_table(session: Session, run_id: str, source_name: str, plan: TablePlan) -> None:

@@ -37,7 +37,7 @@ def start_loading(session: Session, run_id: str, ready: Sequence[Ready], *, allo
         _truncate(cursor, run_id, [t for t in ready if t.plan.truncate_onstart], epochs, allow_shrink=allow_shrink)
         for table in ready:
             _refuse_filled(cursor, table)
-            status_store.insert_chunks(cursor, run_id, table.plan, table.chunks, first_id=1)
+            status_store.insert_chunks(cursor, run_id, table.plan, table.chunks)
             key = {"run_id": run_id, "table_id": table.plan.table_id}
             fetch(cursor, sql.query("start_loading"), **key, source_rows=table.source_rows)
     return True

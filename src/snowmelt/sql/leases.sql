@@ -102,6 +102,21 @@ UPDATE migration_status.migration_chunk_status SET status = 'superseded', comple
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s AND status = 'pending'
 RETURNING chunk_id
 
+-- name: tables_without_result
+-- Tables being loaded of which a chunk found Snowflake's result gone, and how many chunks are in already.
+SELECT t.table_id, count(*) FILTER (WHERE c.status = 'completed') AS completed
+FROM migration_status.migration_table_status t
+JOIN migration_status.migration_chunk_status c USING (run_id, table_id)
+WHERE t.run_id = %(run_id)s AND t.status = 'loading' AND c.status <> 'superseded'
+GROUP BY t.table_id
+HAVING count(*) FILTER (WHERE c.status IN ('pending', 'failed') AND c.error_code = 'ResultGoneError') > 0
+ORDER BY t.table_id
+
+-- name: supersede_chunks
+-- The table begins anew: none of its chunks counts any more.
+UPDATE migration_status.migration_chunk_status SET status = 'superseded', lease_token = NULL, lease_until = NULL
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status <> 'superseded'
+
 -- name: next_chunk_id
 -- The first number that no chunk of the table has.
 SELECT coalesce(max(chunk_id), 0) + 1 AS chunk_id

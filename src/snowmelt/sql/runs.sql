@@ -202,6 +202,14 @@ WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status IN ('pending', 
 UPDATE migration_status.migration_table_status SET status = 'pending', query_id = NULL, second_query_id = NULL
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'scanning' AND query_id = %(query_id)s
 
+-- name: restart_table
+-- A new epoch: the table is scanned again, and truncated again where it is truncated at all.
+UPDATE migration_status.migration_table_status
+SET status = 'pending', load_epoch = load_epoch + 1, query_id = NULL, second_query_id = NULL, source_rows = NULL,
+    truncated_at = NULL
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'loading'
+RETURNING table_id
+
 -- name: start_finalizing
 -- No load of the table can commit from here on; no row unless every chunk is in.
 UPDATE migration_status.migration_table_status t

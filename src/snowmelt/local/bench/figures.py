@@ -23,6 +23,8 @@ class Figure:
     def __str__(self) -> str:
         limits = ((self.at_most, "at most", "EXCEEDED"), (self.at_least, "at least", "MISSED"))
         said = "".join(
-            f"  ({word} {limit:g}: {'kept' if self.kept else failed})" for limit, word, failed in limits if limit is not None
+            f"  ({word} {limit:g}: {'kept' if self.kept else failed})"
+            for limit, word, failed in limits
+            if limit is not None
         )
         return f"{self.name} {self.value:g} {self.unit}{said}"

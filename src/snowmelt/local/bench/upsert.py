@@ -197,9 +197,7 @@ def _execute_values(session: Session, incoming: Incoming, run_id: str) -> None: 
 def _plain_staging(session: Session, incoming: Incoming, run_id: str) -> None:  # noqa: ARG001 - of no run
     staging = TableName(schema_name="pg_temp", name="plain_staging")
     columns = ", ".join(COLUMNS)
-    session.run(
-        compose.SQL("CREATE TEMP TABLE IF NOT EXISTS plain_staging (LIKE original) ON COMMIT DELETE ROWS")
-    )
+    session.run(compose.SQL("CREATE TEMP TABLE IF NOT EXISTS plain_staging (LIKE original) ON COMMIT DELETE ROWS"))
     with session.transaction() as cursor:
         copy_batches(cursor, staging, PLAN.columns, incoming.batches)
         cursor.execute(
