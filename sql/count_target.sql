@@ -1,6 +1,7 @@
 -- Is everything there? Counts each target of a run, row by row, beside what its scan had and what was loaded.
 --   psql "$TARGET" -v run_id=RUN_ID -f sql/count_target.sql
--- target_rows equals scan_rows for a table that the run truncated or found empty; with append there may be more.
+-- target_rows equals scan_rows for a table that the run truncated or found empty; where it appended or merged there may
+-- be more.
 -- Counting reads the whole table: seconds for millions of rows, minutes for billions.
 \set ON_ERROR_STOP on
 \if :{?run_id}

@@ -150,8 +150,9 @@ SELECT source_table, status, query_id, date_trunc('second', clock_timestamp() - 
 FROM migration_status.migration_table_status
 WHERE run_id = :'run_id' AND query_id IS NOT NULL AND status IN ('scanning', 'loading', 'failed')
 ORDER BY started_at;
--- Mend: Snowflake keeps a result for 24 hours. What is not loaded by then cannot be loaded by this run: start with
--- no_resume, with more parallel_threads, or table by table.
+-- Mend: Snowflake keeps a result for 24 hours. After that a table that is truncated or merged begins anew, and one that
+-- was copied into an empty target or appended fails. More parallel_threads, or disable_index, make it faster; key ranges
+-- (chunking_columns) need no result to last.
 
 \echo
 \echo 13. Which chunks are slow, or did not fit into an invocation?
@@ -177,10 +178,10 @@ JOIN pg_namespace n ON n.nspname = t.target_schema
 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.target_table
 WHERE t.run_id = :'run_id'
 ORDER BY t.table_id;
--- Mend: before the next run, save the definitions of indexes and drop them, and make them again after. The definitions:
---   SELECT i.indexdef || ';' FROM pg_indexes i
---   JOIN migration_status.migration_table_status t ON t.target_schema = i.schemaname AND t.target_table = i.tablename
---   WHERE t.run_id = :'run_id';
+-- Mend: disable_index drops the indexes for the next load and builds them after it. Disable triggers that are not meant
+-- for a load. What is still owed of dropped indexes, and why it could not be built:
+--   SELECT target_schema, target_table, index_name, run_id, attempts, error_text
+--   FROM migration_status.saved_indexes WHERE restored_at IS NULL;
 
 \echo
 \echo 15. Which targets are held by runs that are not over?

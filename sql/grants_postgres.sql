@@ -18,6 +18,9 @@ GRANT CONNECT, TEMPORARY ON DATABASE :"DBNAME" TO :"role";
 GRANT USAGE ON SCHEMA :"schema" TO :"role";
 GRANT SELECT, INSERT, UPDATE, TRUNCATE ON ALL TABLES IN SCHEMA :"schema" TO :"role";
 
+-- Sequences behind serial and identity columns: they are moved past what was loaded.
+GRANT SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA :"schema" TO :"role";
+
 -- ANALYZE after the load: a privilege of its own from PostgreSQL 17 on. Before, only owners may; PostgreSQL then warns,
 -- leaves it to autovacuum, and the run goes on.
 SELECT :SERVER_VERSION_NUM >= 170000 AS knows_maintain \gset
@@ -34,6 +37,11 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA migration_status TO
 \else
 GRANT CREATE ON DATABASE :"DBNAME" TO :"role";
 \endif
+
+-- Only for tables that say disable_index: none but the owner may drop indexes, and to build them again the owner needs
+-- CREATE on the schema. For each of them, or make the role a member of the one that owns them:
+--   ALTER TABLE TARGET OWNER TO snowmelt;
+--   GRANT CREATE ON SCHEMA public TO snowmelt;
 
 -- Nothing is needed to end the sessions of dead workers: they belong to the same role. Do not share it with anyone else.
 

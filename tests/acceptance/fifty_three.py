@@ -147,7 +147,7 @@ def _busy_moment(number: int) -> datetime:
     return BEGAN + timedelta(seconds=spread, microseconds=number % 1_000)
 
 
-def _array(column: Column, numbers: Sequence[int], rows: int) -> pa.Array:
+def _array(column: Column, numbers: Sequence[int], rows: int) -> "pa.Array[Any]":
     """The values; rows that come again have the same key and a watermark so much later."""
     values = [column.values(n) for n in numbers]
     if column.source_type.startswith("TIMESTAMP"):

@@ -5,6 +5,7 @@ answers with a line of JSON on stdout: how the fork ended, and the statements th
 to them. So a point of death costs no start of an interpreter.
 """
 
+import functools
 import json
 import os
 import re
@@ -16,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psycopg2
 import psycopg2.extensions
@@ -26,7 +28,7 @@ from snowmelt.snowflake_source import ScanRunning, SnowflakeSource
 from snowmelt.wiring import Wiring
 
 _CHANGES = re.compile(
-    r"(?<!')\b(INSERT INTO|(?<!FOR )UPDATE|DELETE FROM|TRUNCATE|DROP|CREATE|COPY|ALTER|ANALYZE"
+    r"(?<!')\b(INSERT INTO|(?<!FOR )UPDATE|DELETE FROM|TRUNCATE|DROP|CREATE|COPY|ALTER TABLE|ANALYZE"
     r"|setval|restore_index|pg_terminate_backend)\b"
 )
 """What only reads, locks or sets a parameter is no point of interest: whoever dies there has changed nothing."""
@@ -59,19 +61,21 @@ class Guard:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+_NAMES = {str(sql.text("status_schema.sql")): "install", **{str(sql.query(name)): name for name in sql.names()}}
+
+
+def name_of(statement: Any, values: Any, connection: Any) -> str | None:
+    """The statement's name, with the table and the chunk it is about; None when it changes nothing."""
+    text = statement if isinstance(statement, str) else statement.as_string(connection)
+    plain = _COMMENTS.sub("", text)
+    if not _CHANGES.search(plain):
+        return None
+    about = [f"{key} {values[key]}" for key in ("table_id", "chunk_id") if values and key in values]
+    return " ".join([_NAMES.get(text) or " ".join(plain.split())[:60], *about])
+
+
 def guarded(guard: Guard) -> type[psycopg2.extensions.connection]:
     """A class of connections whose statements and commits pass the guard."""
-    names = {str(sql.query(name)): name for name in sql.names()}
-    names[str(sql.text("status_schema.sql"))] = "install"
-
-    def named(statement: Any, values: Any, connection: Any) -> str | None:
-        """The statement's name with the table and the chunk it is about; None when it changes nothing."""
-        text = statement if isinstance(statement, str) else statement.as_string(connection)
-        plain = _COMMENTS.sub("", text)
-        if not _CHANGES.search(plain):
-            return None
-        about = [f"{key} {values[key]}" for key in ("table_id", "chunk_id") if values and key in values]
-        return " ".join([names.get(text) or " ".join(plain.split())[:60], *about])
 
     class Connection(psycopg2.extensions.connection):
         uncommitted: str | None = None
@@ -103,7 +107,7 @@ def guarded(guard: Guard) -> type[psycopg2.extensions.connection]:
                 return self._passed(statement, None, copy)
 
             def _passed(self, statement: Any, values: Any, do: Callable[[], Any]) -> Any:
-                what = named(statement, values, self.connection)
+                what = name_of(statement, values, self.connection)
                 if what is None:
                     return do()
                 if not self.connection.autocommit:
@@ -115,26 +119,27 @@ def guarded(guard: Guard) -> type[psycopg2.extensions.connection]:
     return Connection
 
 
-def migrate(statement: str | None, when: str | None, tell: Callable[[str], None]) -> str:
+def migrate(guard: Guard) -> str:
     """One start of the migration, as the command line makes it; how it ended, if it is let live."""
-    connection, connect = guarded(Guard(statement, when, tell)), psycopg2.connect
-    psycopg2.connect = lambda *a, **o: connect(*a, connection_factory=connection, **o)
-    submit = SnowflakeSource.submit
-
-    def submit_and_wait(source: SnowflakeSource, scan: str) -> str:
-        """Which scan ends first would change what is done in which round, and how often."""
-        query_id = submit(source, scan)
-        while isinstance(source.scan_state(query_id), ScanRunning):
-            time.sleep(0.01)
-        return query_id
-
-    SnowflakeSource.submit = submit_and_wait  # type: ignore[method-assign]
+    connect = functools.partial(psycopg2.connect, connection_factory=guarded(guard))
     wiring = Wiring(settings.load(), settings.environment())
-    try:
-        outcome = runner.migrate({}, wiring, execution_id=f"process {os.getpid()}")
-    except SnowmeltError as error:
-        return f"{error.code}: {error.message}"
+    with patch.object(psycopg2, "connect", connect), patch.object(SnowflakeSource, "submit", _submit_and_wait):
+        try:
+            outcome = runner.migrate({}, wiring, execution_id=f"process {os.getpid()}")
+        except SnowmeltError as error:
+            return f"{error.code}: {error.message}"
     return outcome.status if outcome.status == "completed" else outcome.message
+
+
+_submit = SnowflakeSource.submit
+
+
+def _submit_and_wait(source: SnowflakeSource, scan: str) -> str:
+    """Which scan ends first would change what is done in which round, and how often."""
+    query_id = _submit(source, scan)
+    while isinstance(source.scan_state(query_id), ScanRunning):
+        time.sleep(0.01)
+    return query_id
 
 
 def forked(statement: str | None, when: str | None) -> dict[str, Any]:
@@ -144,7 +149,7 @@ def forked(statement: str | None, when: str | None) -> dict[str, Any]:
     if not child:
         os.close(ours)
         try:
-            os.write(theirs, f"={migrate(statement, when, lambda name: _line(theirs, name))}\n".encode())
+            _line(theirs, f"={migrate(Guard(statement, when, lambda name: _line(theirs, name)))}")
             os._exit(0)
         except BaseException:
             sys.excepthook(*sys.exc_info())

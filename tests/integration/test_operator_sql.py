@@ -39,7 +39,7 @@ class Runs:
         psql(self.database, "grants_postgres.sql", role=ROLE, schema="public")
         return name
 
-    def start(self, source: str, target: str, *, table: str = "GOOD") -> str:
+    def start(self, source: str, target: str, *, table: str = "GOOD", **settings: Any) -> str:
         """A run of one table; that of source ``open`` is begun and not driven on."""
         config = {
             "batch_size": 500,
@@ -51,7 +51,7 @@ class Runs:
                     "source_sf_schema": "PUBLIC",
                     "target_pg_database": self.database.name,
                     "target_pg_schema": "public",
-                    "tables": [{"source": table, "target": target, "truncate_onstart": True}],
+                    "tables": [{"source": table, "target": target, "truncate_onstart": True, **settings}],
                 }
             ],
         }
@@ -140,6 +140,27 @@ def test_a_role_with_just_the_granted_rights_loads_a_table(runs: Runs) -> None:
     assert one(runs.database, "SELECT reltuples FROM pg_class WHERE relname = 'good'") == 2000, "it was analyzed"
 
 
+def test_a_role_with_just_the_granted_rights_moves_the_sequence_of_a_column(runs: Runs) -> None:
+    runs.database.execute("CREATE TABLE numbered (id bigserial PRIMARY KEY, name varchar(8))")
+    psql(runs.database, "grants_postgres.sql", role=ROLE, schema="public")
+    runs.start("done", "numbered")
+    assert one(runs.database, "INSERT INTO numbered (name) VALUES ('next') RETURNING id") == 2000
+
+
+def test_a_role_with_what_the_comments_of_the_grants_add_drops_indexes_and_builds_them_again(
+    runs: Runs, tmp_path: Path
+) -> None:
+    target = runs.new_target("indexed")
+    runs.database.execute("CREATE INDEX indexed_name ON indexed (name)")
+    grants = (FOLDER / "grants_postgres.sql").read_text(encoding="utf-8").split("disable_index")[1]
+    statements = "\n".join(re.findall(r"^--   (.+)$", grants.split("\n\n")[0], re.MULTILINE))
+    run_by_hand(runs.database, statements.replace("TARGET", target).replace("snowmelt", ROLE), tmp_path)
+    run_id = runs.start("done", target, disable_index=True)
+    built = "SELECT restored_at IS NOT NULL FROM migration_status.saved_indexes WHERE run_id = %s"
+    assert one(runs.database, built, run_id) is True
+    assert one(runs.database, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'indexed_name'::regclass") is True
+
+
 def test_progress_shows_a_run_that_is_on_and_the_tables_of_the_one_asked_for(runs: Runs) -> None:
     shown = psql(runs.database, "progress.sql", run_id=runs.completed)
     assert f"Tables of run {runs.completed}" in shown
@@ -148,7 +169,8 @@ def test_progress_shows_a_run_that_is_on_and_the_tables_of_the_one_asked_for(run
 
 
 def test_progress_takes_the_latest_run_when_none_is_named(runs: Runs) -> None:
-    assert f"Tables of run {runs.running}" in psql(runs.database, "progress.sql")
+    latest = "SELECT run_id FROM migration_status.migration_runs ORDER BY started_at DESC LIMIT 1"
+    assert f"Tables of run {one(runs.database, latest)}" in psql(runs.database, "progress.sql")
 
 
 def test_counting_the_target_finds_each_table_equal_to_its_scan(runs: Runs) -> None:

@@ -41,3 +41,26 @@ def test_a_figure_beyond_its_limit_is_shown_and_fails_the_bench(
         "a 301 MB  (at most 300: EXCEEDED)",
         "b 1 MB  (at most 1: kept)",
     ]
+
+
+def test_a_figure_that_does_not_reach_its_limit_fails_the_bench(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, Figure("a", 2.9, "times", at_least=3), Figure("b", 3, "times", at_least=3)) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "a 2.9 times  (at least 3: MISSED)",
+        "b 3 times  (at least 3: kept)",
+    ]
+
+
+def test_a_bench_is_tried_with_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    def measure(definition: Path, rows: int | None) -> Iterator[Figure]:
+        asked.append(rows)
+        yield Figure("a", 1, "MB")
+
+    monkeypatch.setattr(bench, "BENCHES", {"weight": measure})
+    monkeypatch.setattr(sys, "argv", ["bench", "--definition", "some.asl.json", "weight", "--rows", "1000"])
+    assert bench.main() == 0
+    assert asked == [1000]

@@ -72,6 +72,7 @@ class _Plan:
         )
         if freed:
             logger.warning("leases of dead workers freed", extra={"chunks": freed})
+        status_store.close_left_behind(self._session, self._event.run_id)
         self._begin_anew_what_is_gone()
         self._scan()
         self._split_what_does_not_fit()

@@ -52,7 +52,7 @@ def target_problems(source: SourceConfig, selected: Sequence[TableConfig], sessi
 class _Cutting:
     """How a table is cut into chunks: by ranges of keys, or by the one scan where there are none."""
 
-    keys: KeySpec | None = None
+    columns: tuple[KeyColumn, ...] = ()
     at: str = ""
     is_frozen: bool = True
     order_by: tuple[str, ...] = ()
@@ -131,8 +131,10 @@ class _Planner:
         self._problems += problems
         self._refuse_duplicates(table, compared.columns, loading)
         stored = status_store.watermark_of(targets.watermarks, name)
-        watermark, said = self._watermark(table, name, described, compared.columns, stored=stored, filled=filled)
-        cutting = self._cutting(table, described, watermark, targets.tied[table_id])
+        cutting = self._cutting(table, described, targets.tied[table_id])
+        watermark, said = self._watermark(
+            table, name, described, compared.columns, at=cutting.at, stored=stored, filled=filled
+        )
         said = (*compared.warnings, *loading.warnings, *warnings, *said, *cutting.warnings)
         return self._put_together(
             table_id, table, name, compared.columns, loading, targets.tied[table_id], watermark, cutting, said
@@ -150,16 +152,29 @@ class _Planner:
         cutting: _Cutting,
         warnings: tuple[str, ...],
     ) -> TablePlan:
+        conditions = _conditions(table, watermark)
+        batch_size = _batch_size(table, tied)
+        keys = (
+            KeySpec(
+                table=self._source_table(table),
+                columns=cutting.columns,
+                batch_size=batch_size,
+                at=cutting.at,
+                source_filter=statement.all_of(conditions) or None,
+            )
+            if cutting.columns
+            else None
+        )
         return TablePlan(
             table_id=table_id,
             source=table.source,
             target=name,
             columns=columns,
             reads_from=f"{self._source_table(table)} {cutting.at}".rstrip(),
-            conditions=_conditions(table, watermark),
+            conditions=conditions,
             order_by=cutting.order_by,
-            strategy="one_scan" if cutting.keys is None else "key_range",
-            keys=cutting.keys,
+            strategy="key_range" if keys else "one_scan",
+            keys=keys,
             is_frozen=cutting.is_frozen,
             load_mode=loading.load_mode,
             key=loading.key,
@@ -170,7 +185,7 @@ class _Planner:
             loads_after=tied.loads_after,
             allow_shrink_to=table.allow_shrink_to,
             append=table.append,
-            batch_size=_batch_size(table, tied),
+            batch_size=batch_size,
             parallel_threads=table.parallel_threads or self._config.parallel_threads,
             max_retry_attempts=table.max_retry_attempts or self._config.max_retry_attempts,
             warnings=warnings,
@@ -182,7 +197,6 @@ class _Planner:
         self,
         table: TableConfig,
         described: Sequence[SourceColumn],
-        watermark: WatermarkPlan | None,
         tied: Tied,
     ) -> _Cutting:
         """By ranges of the key where the config names one and the table can be frozen; else by the one scan."""
@@ -199,19 +213,13 @@ class _Planner:
                 f"table {table.source}: it cannot be frozen at a moment ({refusal}), and key ranges of a table that "
                 "moves can miss rows; set chunking to auto or one_scan, or allow_moving_source if nothing writes to it"
             )
-        spec = KeySpec(
-            table=self._source_table(table),
-            columns=tuple(key_column(column) for column in key),
-            batch_size=_batch_size(table, tied),
-            at=at,
-            source_filter=statement.all_of(_conditions(table, watermark)) or None,
-        )
+        columns = tuple(key_column(column) for column in key)
         return _Cutting(
-            keys=spec,
+            columns=columns,
             at=at,
             is_frozen=not refusal,
             order_by=tuple(c.name for c in sort or key),
-            warnings=_declared_otherwise(table, spec.columns),
+            warnings=_declared_otherwise(table, columns),
         )
 
     def _columns_named(
@@ -281,10 +289,14 @@ class _Planner:
         described: Sequence[SourceColumn],
         columns: Sequence[ColumnPlan],
         *,
+        at: str,
         stored: str | None,
         filled: bool,
     ) -> tuple[WatermarkPlan | None, tuple[str, ...]]:
-        """The bounds of an incremental run, and what the reader should know of them."""
+        """The bounds of an incremental run, and what the reader should know of them.
+
+        They are asked of the very rows that will be read: what is newer than a frozen table is for the next run.
+        """
         if table.source_watermark is None:
             return None, ()
         column = _column_named(table.source_watermark, described)
@@ -295,7 +307,7 @@ class _Planner:
             return None, ()
         low, said = self._low(table, name, target, stored=stored, filled=filled)
         query = watermarks.bounds_query(
-            column, source_table=self._source_table(table), source_filter=table.source_filter
+            column, source_table=f"{self._source_table(table)} {at}".rstrip(), source_filter=table.source_filter
         )
         ((high, null_rows),) = self._snowflake.aggregate(query)
         bounds = watermarks.plan(

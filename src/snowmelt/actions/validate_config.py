@@ -169,7 +169,7 @@ def _open(
         tables=tuple(t.source for t in planned),
     )
     manifest_store.save_run(wiring.store, plan, planned)
-    status_store.open_run(
+    opened = status_store.open_run(
         session,
         plan,
         planned,
@@ -180,6 +180,9 @@ def _open(
         closes=decision.closes,
         execution_state=wiring.execution_state,
     )
+    if opened != run_id:
+        message = f"run {opened} was opened by this execution a moment ago"
+        return ValidateConfigResult(run_id=opened, resumed=True, message=message, tables=len(planned))
     for warning in warnings:
         logger.warning(warning, extra={"run_id": run_id})
     logger.info("run opened", extra={"run_id": run_id, "message_text": decision.message})

@@ -6,7 +6,7 @@ cut between values as Snowflake orders them, never by lists of values.
 
 LONGEST_COMMON_START = 64
 """Values that are alike beyond this many characters are taken one by one, by the second query."""
-_MORE_CHARACTERS = ((1_024, 3), (16_384, 4))
+_MORE_CHARACTERS = ((4_096, 3), (65_536, 4))
 """For up to so many cells, so many characters: enough when a character is one of sixteen, as in a UUID."""
 _MOST_CHARACTERS = 5
 

@@ -129,6 +129,7 @@ def _earlier(kind: Kind, value: str, overlap: timedelta) -> str:
             days = -(-overlap // timedelta(days=1))
             return (date.fromisoformat(value) - timedelta(days=days)).isoformat()
         case "timestamp" | "moment":
+            value = value.removesuffix("+00")  # PostgreSQL's own text names the zone, which is UTC in all our sessions
             rest = value[_MICROSECOND_LENGTH:]
             moment = datetime.fromisoformat(value[:_MICROSECOND_LENGTH]) - overlap
             return f"{moment.isoformat(sep=' ', timespec='microseconds')}{rest}"

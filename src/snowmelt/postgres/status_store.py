@@ -158,8 +158,10 @@ def open_run(
     allow_shrink: bool,
     closes: Sequence[str],
     execution_state: ExecutionState,
-) -> None:
-    """Record a new run and take hold of its targets, all or nothing.
+) -> str:
+    """Record a new run and take hold of its targets, all or nothing; the run that is open now.
+
+    That is another one when this execution has just opened it, asked twice at the same moment.
 
     HeldError names the run that holds a target and is alive. Runs that are dead let go, and nothing that their
     workers may still be loading can commit.
@@ -167,6 +169,9 @@ def open_run(
     targets = [t.target for t in table_plans]
     with session.transaction() as cursor:
         fetch(cursor, sql.query("lock_opening"))
+        driven = fetch_one(cursor, sql.query("driven_run"), execution_id=driver.execution_id)
+        if driven is not None:
+            return str(driven["run_id"])
         dead = _dead_holders(cursor, targets, execution_state)
         for run_id in dict.fromkeys((*closes, *dead)):
             _abandon(cursor, run_id, f"closed by run {plan.run_id}, which loads the same tables")
@@ -200,6 +205,7 @@ def open_run(
     # Only now that nothing of theirs can commit: end the sessions, so that their locks do not stand in our way.
     for run_id in dict.fromkeys((*closes, *dead)):
         close_workers(session, run_id)
+    return plan.run_id
 
 
 def _dead_holders(cursor: Cursor, targets: Sequence[TableName], execution_state: ExecutionState) -> tuple[str, ...]:
@@ -232,6 +238,12 @@ def close_workers(session: Session, run_id: str) -> None:
     rows = session.rows(sql.query("running_chunks"), run_id=run_id)
     leases.end_sessions(session, [r for r in rows if r["backend_alive"]])
     session.run(sql.query("supersede_unfinished"), run_id=run_id)
+
+
+def close_left_behind(session: Session, run_id: str) -> None:
+    """End workers of closed runs that may still hold a target of this one, should whoever closed them have died."""
+    for row in session.rows(sql.query("left_behind"), run_id=run_id):
+        close_workers(session, row["run_id"])
 
 
 def resume_run(

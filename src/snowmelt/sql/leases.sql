@@ -130,17 +130,20 @@ WHERE run_id = %(run_id)s AND status IN ('pending', 'running', 'failed')
 
 -- name: pending_chunks
 -- What can be claimed, parents before children; and why the last attempt of each ended.
+WITH unfinished AS MATERIALIZED (  -- once per table: asked for each chunk, it would look at all chunks again
+    SELECT p.table_id FROM migration_status.migration_table_status p
+    WHERE p.run_id = %(run_id)s
+      AND (p.status NOT IN ('loading', 'finalizing', 'completed')
+           OR EXISTS (SELECT FROM migration_status.migration_chunk_status u
+                      WHERE u.run_id = p.run_id AND u.table_id = p.table_id
+                        AND u.status NOT IN ('completed', 'superseded')))
+)
 SELECT c.table_id, t.source_table, c.chunk_id, c.estimated_rows, c.reads, c.error_code, c.spent_seconds
 FROM migration_status.migration_chunk_status c
 JOIN migration_status.migration_table_status t USING (run_id, table_id)
 WHERE c.run_id = %(run_id)s AND c.status = 'pending' AND t.status = 'loading'
-  AND NOT EXISTS (  -- rows refer only to rows that are there
-      SELECT FROM migration_status.migration_table_status p
-      WHERE p.run_id = t.run_id AND p.table_id = ANY (t.loads_after)
-        AND (p.status NOT IN ('loading', 'finalizing', 'completed')
-             OR EXISTS (SELECT FROM migration_status.migration_chunk_status u
-                        WHERE u.run_id = p.run_id AND u.table_id = p.table_id
-                          AND u.status NOT IN ('completed', 'superseded'))))
+  -- rows refer only to rows that are there
+  AND NOT EXISTS (SELECT FROM unfinished p WHERE p.table_id = ANY (t.loads_after))
 ORDER BY c.table_id, c.chunk_id
 
 -- name: slowest_chunks

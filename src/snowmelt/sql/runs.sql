@@ -103,6 +103,21 @@ SET renewed_at = clock_timestamp(),
     expires_at = greatest(expires_at, clock_timestamp() + %(seconds)s * interval '1 second')
 WHERE run_id = %(run_id)s AND ended_at IS NULL
 
+-- name: driven_run
+-- The run that this execution drives already, as when it is asked twice.
+SELECT e.run_id FROM migration_status.run_executions e
+JOIN migration_status.migration_runs r USING (run_id)
+WHERE e.execution_id = %(execution_id)s AND e.ended_at IS NULL AND r.status = 'running'
+
+-- name: left_behind
+-- Closed runs with a worker that may still hold a target of this run.
+SELECT DISTINCT t.run_id
+FROM migration_status.migration_table_status t
+JOIN migration_status.migration_chunk_status c USING (run_id, table_id)
+JOIN migration_status.migration_table_status mine
+  ON mine.target_schema = t.target_schema AND mine.target_table = t.target_table AND mine.run_id = %(run_id)s
+WHERE t.status = 'abandoned' AND t.run_id <> mine.run_id AND c.status = 'running'
+
 -- name: current_driver
 -- Who drives the run.
 SELECT execution_id FROM migration_status.run_executions WHERE run_id = %(run_id)s AND ended_at IS NULL
