@@ -39,7 +39,7 @@ def test_fifty_three_tables_arrive_whole_and_a_second_run_rewrites_nothing_that_
     tables = fifty_three.tables()
     assert len(tables) == 53
     build(world, tables)
-    with world.aws(concurrency=5) as aws:
+    with world.aws(concurrency=3) as aws:
         first = run(world, aws)
         note_what_must_be_there(world, tables)
         assert different(world, tables) == []
@@ -88,7 +88,7 @@ def build(world: World, tables: Sequence[Table]) -> None:
     world.tables.append({"source": "DIM_NOT_YET_BUILT", "enabled": False, "uniqueness_columns": ["ID"]})
     for statement in ddl(tables):
         world.target.execute(statement)
-    world.configure(batch_size=1_000, parallel_threads=4, max_retry_attempts=3)
+    world.configure(batch_size=1_000, parallel_threads=2, max_retry_attempts=3)
 
 
 def ddl(tables: Sequence[Table]) -> list[sql.Composable]:

@@ -28,6 +28,15 @@ AMPLE_SECONDS = 60.0
 SHORT_SECONDS = BUFFER_SECONDS + 1.0
 """An invocation that has a second for its chunks, so that most items are handed back half done."""
 
+LOADED_BEFOREHAND = [
+    "pytest",
+    "snowflake.connector",
+    "snowmelt.local.aws",
+    "snowmelt.local.demo.content",
+    "snowmelt.runner",
+]
+"""Installed modules only: the server that processes are forked from does not know where the tests are."""
+
 Completed = Mapping[int, tuple[Any, ...]]
 
 
@@ -50,7 +59,7 @@ def test_a_run_that_is_stopped_a_hundred_times_ends_exact(
         way(world, chance)
         now = completed(world)
         assert done.items() <= now.items(), "a chunk that was completed has been touched"
-        assert len(now) < ROWS // ROWS_PER_CHUNK, f"resume {number} was the last one needed"
+        assert world.runs()[0]["status"] != "completed", f"resume {number} was the last one needed"
         done = now
     stopped_seconds = round(time.monotonic() - began, 1)
     world.snowflake.set_delays()
@@ -61,9 +70,10 @@ def test_a_run_that_is_stopped_a_hundred_times_ends_exact(
     assert world.equal("entries")
     assert len(world.runs()) == 1
     assert done.items() <= completed(world).items()
-    chunks = world.chunks()
+    # On a slow machine, a chunk may not fit into one of the short invocations and be split.
+    chunks = [c for c in world.chunks() if c["status"] != "superseded"]
     assert {c["status"] for c in chunks} == {"completed"}
-    assert len(chunks) == ROWS // ROWS_PER_CHUNK
+    assert len(chunks) >= ROWS // ROWS_PER_CHUNK
     assert sum(c["actual_rows"] for c in chunks) == ROWS
     (scan,) = world.scans()
     downloads = sum(world.snowflake.downloads(scan).values())
@@ -125,7 +135,7 @@ WAYS = (killed_at_work, out_of_time_and_killed, killed_early, stopped_in_order)
 def start(world: World, invocation_seconds: float) -> BaseProcess:
     """A process that begins or resumes the run; forked from one that has loaded all it needs, which saves seconds."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload([__name__, "snowflake.connector"])
+    processes.set_forkserver_preload(LOADED_BEFOREHAND)
     environment = world.environment(str(world.folder / "store"))
     process = processes.Process(target=migrate, args=(environment, invocation_seconds), daemon=True)
     process.start()

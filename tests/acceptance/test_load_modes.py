@@ -192,3 +192,15 @@ def test_a_table_that_refers_to_itself_is_loaded_whole(world: World) -> None:
     migrate(world)
     assert world.equal("orders")
     assert len(world.chunks("completed")) == 1
+
+
+def test_two_tables_that_only_add_may_share_a_target(world: World) -> None:
+    world.add_table("orders", 800, append=True)
+    world.add_table("returns", 300, append=True)
+    world.tables[1]["target"] = "orders"
+    world.configure()
+    migrate(world)
+    assert world.target.rows("SELECT count(*) FROM orders") == [(1100,)]
+    del world.tables[0]["append"]
+    world.configure()
+    refused(world.cli("migrate"), "sources[0].tables[1].target", "set append for both")

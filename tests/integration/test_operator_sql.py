@@ -12,6 +12,7 @@ import pytest
 
 from snowmelt import actions, runner, sql
 from snowmelt.deadline import Deadline
+from snowmelt.errors import ConfigError
 from snowmelt.local.postgres import Database, LocalPostgres
 from snowmelt.local.postgres_programs import find_programs
 from snowmelt.local.snowflake import LocalSnowflake
@@ -151,7 +152,9 @@ def test_a_role_with_what_the_comments_of_the_grants_add_drops_indexes_and_build
     runs: Runs, tmp_path: Path
 ) -> None:
     target = runs.new_target("indexed")
-    runs.database.execute("CREATE INDEX indexed_name ON indexed (name)")
+    runs.database.execute("CREATE INDEX indexed_name ON indexed (name); REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    with pytest.raises(ConfigError, match=r"belongs to another user.*; .*GRANT CREATE ON SCHEMA"):
+        runs.start("done", target, disable_index=True)
     grants = (FOLDER / "grants_postgres.sql").read_text(encoding="utf-8").split("disable_index")[1]
     statements = "\n".join(re.findall(r"^--   (.+)$", grants.split("\n\n")[0], re.MULTILINE))
     run_by_hand(runs.database, statements.replace("TARGET", target).replace("snowmelt", ROLE), tmp_path)

@@ -167,6 +167,7 @@ def test_what_a_load_may_set_off_or_stumble_over_is_told_for_all_tables_at_once(
         children=(),
         is_unlogged=False,
         is_owned=True,
+        may_create_beside_it=True,
         has_row_security=False,
         insert_triggers=(),
         update_triggers=(),

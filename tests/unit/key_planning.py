@@ -16,7 +16,7 @@ from sqlglot import exp
 
 from snowmelt.planning.composite import plan
 from snowmelt.planning.key_sql import divisible, refinement, spannable
-from snowmelt.planning.keys import Bucket, Histogram, Key, KeyColumn, KeyKind, KeyRange, KeySpec, Piece
+from snowmelt.planning.keys import Bucket, Histogram, Key, KeyColumn, KeyKind, KeyRange, KeySpec, Piece, full_rows
 
 Row = tuple[Any, ...]
 """The key of a row: numbers for numbers, their exact text for all other kinds."""
@@ -58,13 +58,13 @@ def cells_of(rows: Iterable[Row], column: int, place: Place) -> list[Cell]:
     return cells
 
 
-def packs_of(cells: Sequence[Cell], batch_size: int, *, apart: Callable[[Cell], bool]) -> list[list[Cell]]:
+def packs_of(cells: Sequence[Cell], *, full: int, unit: int, apart: Callable[[Cell], bool]) -> list[list[Cell]]:
     packs: defaultdict[Any, list[Cell]] = defaultdict(list)
     before = alone_so_far = 0
     for cell in cells:
-        alone = len(cell.rows) > batch_size or apart(cell)
+        alone = len(cell.rows) > full or apart(cell)
         alone_so_far += alone
-        packs[alone, alone_so_far, before - before % batch_size].append(cell)
+        packs[alone, alone_so_far, before - before % unit].append(cell)
         before += len(cell.rows)
     return sorted(packs.values(), key=lambda pack: order_of(pack[0].low))
 
@@ -74,13 +74,15 @@ def text(value: Any) -> str | None:
 
 
 def answer_first(spec: KeySpec, rows: Sequence[Row], place: Place) -> Histogram:
-    packs = packs_of(cells_of(rows, 0, place), spec.batch_size, apart=lambda cell: cell.low[0] is None)
+    full = full_rows(spec)
+    unit = max(1, spec.batch_size // 2)
+    packs = packs_of(cells_of(rows, 0, place), full=full, unit=unit, apart=lambda cell: cell.low[0] is None)
     buckets = [
         Bucket(
             low=text(pack[0].low[0]),
             high=text(pack[-1].high[0]),
             rows=sum(len(cell.rows) for cell in pack),
-            full=any(len(cell.rows) > spec.batch_size for cell in pack),
+            full=any(len(cell.rows) > full for cell in pack),
         )
         for pack in packs
     ]
@@ -89,7 +91,7 @@ def answer_first(spec: KeySpec, rows: Sequence[Row], place: Place) -> Histogram:
 
 def answer_second(spec: KeySpec, found: Histogram, rows: Sequence[Row], place: Place) -> list[Piece]:
     pieces = []
-    for bucket in spannable(spec, found):
+    for bucket in spannable(found):
         inside = [r for r in rows if r[0] is not None and not _outside(r[0], bucket, rows)]
         pieces += _pieces_of(spec, bucket, inside, 0, place)
     for bucket in divisible(spec, found):
@@ -116,7 +118,7 @@ def _pieces_of(spec: KeySpec, bucket: Bucket, rows: Sequence[Row], column: int, 
         else:
             depths[id(cell)] = column + 1
             cells.append(cell)
-    packs = packs_of(cells, spec.batch_size, apart=lambda _: False)
+    packs = packs_of(cells, full=spec.batch_size, unit=spec.batch_size, apart=lambda _: False)
     return [
         Piece(
             low=bucket.low,

@@ -60,11 +60,11 @@ def test_a_crowded_day_is_cut_inside_the_day(unit: int) -> None:
 
 
 def test_sparse_days_share_a_range_of_months() -> None:
-    rows = [(f"2026-{month:02d}-{day:02d}",) for month in range(1, 13) for day in (1, 11, 21)]
-    ranges = planned(spec_of("date", batch_size=9), rows, lambda key: key).ranges
+    rows = [(f"2026-{month:02d}-{day:02d}",) for month in range(1, 13) for day in (1, 6, 11, 21)]
+    ranges = planned(spec_of("date", batch_size=12), rows, lambda key: key).ranges
     assert ranges == (
-        KeyRange(stop=("2026-04-01",), rows=9),
-        KeyRange(start=("2026-04-01",), stop=("2026-07-01",), rows=9),
-        KeyRange(start=("2026-07-01",), stop=("2026-10-01",), rows=9),
-        KeyRange(start=("2026-10-01",), rows=9),
+        KeyRange(stop=("2026-04-01",), rows=12),
+        KeyRange(start=("2026-04-01",), stop=("2026-07-01",), rows=12),
+        KeyRange(start=("2026-07-01",), stop=("2026-10-01",), rows=12),
+        KeyRange(start=("2026-10-01",), rows=12),
     )

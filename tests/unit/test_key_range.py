@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from snowmelt.errors import ConfigError, DataError
 from snowmelt.models import SourceColumn
 from snowmelt.planning.composite import plan, second_query
-from snowmelt.planning.keys import Bucket, Histogram, KeyColumn, KeyRange, KeySpec, Piece, key_column
+from snowmelt.planning.keys import Bucket, Histogram, KeyColumn, KeyRange, KeySpec, Piece, key_column, mergeable_rows
 
 whole_numbers = st.integers(-(10**38) + 1, 10**38 - 1)
 distributions = st.one_of(
@@ -49,9 +49,9 @@ def test_ranges_are_cut_even_where_the_grid_tells_no_keys_apart(keys: list[int |
 @given(distributions, st.integers(1, 20))
 def test_no_two_neighbours_could_be_one_range(keys: list[int | None], batch_size: int) -> None:
     rows = [(key,) for key in keys]
-    ranges = planned(spec_of("number", batch_size=batch_size), rows, lambda key: key).ranges
-    for one, other in pairwise(ranges):
-        assert one.rows + other.rows > batch_size or other.nulls
+    spec = spec_of("number", batch_size=batch_size)
+    for one, other in pairwise(planned(spec, rows, lambda key: key).ranges):
+        assert one.rows + other.rows > mergeable_rows(spec) or other.nulls
 
 
 @given(distributions, st.integers(1, 20))

@@ -32,6 +32,7 @@ VALUES: dict[str, object] = {
     "load_epoch": 1,
     "load_mode": "copy",
     "loads_after": ["{}"],
+    "adds_only": [True],
     "max_attempts": 3,
     "most": 5,
     "names": ["statement_timeout"],

@@ -379,6 +379,10 @@ def _consequences(
         f"ALTER TABLE {name} SET LOGGED": facts.is_unlogged,
         f"{here} belongs to another user, so disable_index cannot drop its indexes; load as its owner, or set "
         "disable_index to false": table.disable_index and not facts.is_owned,
+        f"{here} is in a schema where this user may not create, so indexes that disable_index drops could not be built "
+        f'again; GRANT CREATE ON SCHEMA "{name.schema_name}", or set disable_index to false': (
+            table.disable_index and not facts.may_create_beside_it
+        ),
         f"{here} has rules ({', '.join(facts.rules)}), which a merge cannot go through; drop them for the load": (
             loading.load_mode != "copy" and bool(facts.rules)
         ),

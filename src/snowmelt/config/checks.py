@@ -18,7 +18,7 @@ Tree = Mapping[str, Any]
 _ADVICE = {
     "source_name": "give each source its own",
     "source": "list each table once",
-    "target": "give each table its own",
+    "target": "give each table its own, or set append for both",
 }
 
 
@@ -31,7 +31,7 @@ def contradictions(tree: Tree) -> Iterator[Problem]:
         tables = list(_tables(*source))
         enabled = [table for table in tables if _is_enabled(table)]
         yield from _shared(enabled, "source", _snowflake_name)
-        yield from _shared(enabled, "target", _postgres_name)
+        yield from _shared(enabled, "target", _postgres_name, _only_adds)
         for path, table in tables:
             yield from (Problem((*path, key), text) for key, text in _within(table))
 
@@ -49,15 +49,25 @@ def _sign_in(tree: Tree) -> Iterator[Problem]:
         yield Problem(("snowflake", SIGN_IN_KEYS[0]), text)
 
 
-def _shared(places: list[tuple[Path, Tree]], key: str, identity: Callable[[Tree], str | None]) -> Iterator[Problem]:
-    first: dict[str, Path] = {}
+def _shared(
+    places: list[tuple[Path, Tree]],
+    key: str,
+    identity: Callable[[Tree], str | None],
+    may_share: Callable[[Tree], bool] = lambda _: False,
+) -> Iterator[Problem]:
+    first: dict[str, tuple[Path, Tree]] = {}
     for path, given in places:
         name = identity(given)
         if name is None:
             continue
-        if name in first:
-            yield Problem((*path, key), f"{name} is that of {written(first[name])} too; {_ADVICE[key]}")
-        first.setdefault(name, path)
+        if name in first and not (may_share(given) and may_share(first[name][1])):
+            yield Problem((*path, key), f"{name} is that of {written(first[name][0])} too; {_ADVICE[key]}")
+        first.setdefault(name, (path, given))
+
+
+def _only_adds(table: Tree) -> bool:
+    """Whether the table may share its target: anything else would undo or double what the other one loads."""
+    return _is_set(table.get("append"))
 
 
 def _within(table: Tree) -> Iterator[tuple[str, str]]:

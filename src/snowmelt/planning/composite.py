@@ -5,10 +5,10 @@
     pieces = read_pieces(spec, run(statement)) if statement else ()
     ranges = plan(spec, histogram, pieces)
 
-The first query counts the first column on a grid. Where more than ``batch_size`` rows share a cell, the second one
-looks into it: at its values on a finer grid, at the next column where there is but one value, and key by key where
-even that is not enough. Both ask one thing of the grid, that cells are in the order of keys: how rows are spread over
-it makes planning quicker or slower, never wrong.
+The first query counts the first column on a grid. Where too many rows share a cell, the second one looks into it: at
+its values on a finer grid, at the next column where there is but one value, and key by key where even that is not
+enough. Both ask one thing of the grid, that cells are in the order of keys: how rows are spread over it makes planning
+quicker or slower, never wrong.
 """
 
 from collections import defaultdict
@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from snowmelt.errors import DataError
 from snowmelt.planning.key_sql import divisible, histogram, read_histogram, read_pieces, refinement, spannable
-from snowmelt.planning.keys import Bucket, Histogram, Key, KeyRange, KeySpec, Piece
+from snowmelt.planning.keys import Bucket, Histogram, Key, KeyRange, KeySpec, Piece, mergeable_rows
 
 __all__ = ["first_query", "plan", "read_histogram", "read_pieces", "second_query"]
 
@@ -36,7 +36,7 @@ def second_query(spec: KeySpec, found: Histogram) -> str | None:
 def plan(spec: KeySpec, found: Histogram, pieces: Sequence[Piece] = ()) -> tuple[KeyRange, ...]:
     """Ranges that hold every row once, in the key's order, NULLs of the first column apart and last.
 
-    No range is planned with twice ``batch_size`` rows or more unless a single key has more than ``batch_size``.
+    No range is planned with twice ``batch_size`` rows or more unless a single key has as many.
     Ranges are open at both ends, so that rows are not lost even where the table was not frozen. An empty table has
     none. DataError where the two answers or their sums do not agree: then the table changed in between.
     """
@@ -46,7 +46,7 @@ def plan(spec: KeySpec, found: Histogram, pieces: Sequence[Piece] = ()) -> tuple
             f"{spec.table}: the key's histogram counts {counted} rows, COUNT(*) {found.rows}; "
             "plan it again, or set chunking to one_scan if it is never still"
         )
-    steps = list(_merged(list(_steps(spec, found, pieces)), spec.batch_size))
+    steps = list(_merged(list(_steps(spec, found, pieces)), mergeable_rows(spec)))
     if not steps:
         return ()
     outer = spec.within or KeyRange(rows=0)
@@ -71,7 +71,7 @@ def _steps(spec: KeySpec, found: Histogram, pieces: Sequence[Piece]) -> Iterator
     by_bucket: defaultdict[str | None, list[Piece]] = defaultdict(list)
     for piece in pieces:
         by_bucket[piece.low].append(piece)
-    cut = {bucket.low for bucket in (*spannable(spec, found), *divisible(spec, found))}
+    cut = {bucket.low for bucket in (*spannable(found), *divisible(spec, found))}
     for bucket in found.buckets:
         if bucket.full and bucket.low in cut:
             yield from _cut(spec, bucket, by_bucket.pop(bucket.low, []))
@@ -95,11 +95,11 @@ def _cut(spec: KeySpec, bucket: Bucket, pieces: Sequence[Piece]) -> Iterator[_St
         yield _Step(piece.start, piece.rows)
 
 
-def _merged(steps: Sequence[_Step], batch_size: int) -> Iterator[_Step]:
-    """Neighbours together as long as they fit in ``batch_size``, but NULLs with NULLs only."""
+def _merged(steps: Sequence[_Step], most_rows: int) -> Iterator[_Step]:
+    """Neighbours together up to that many rows, but NULLs with NULLs only."""
     pending: _Step | None = None
     for step in steps:
-        if pending is not None and pending.nulls == step.nulls and pending.rows + step.rows <= batch_size:
+        if pending is not None and pending.nulls == step.nulls and pending.rows + step.rows <= most_rows:
             pending = _Step(pending.start, pending.rows + step.rows)
             continue
         if pending is not None:

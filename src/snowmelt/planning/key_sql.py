@@ -5,8 +5,10 @@ The one text taken as it is, is the user's own ``source_filter``, in brackets on
 columns are renamed k1, k2 ... in a subquery, so that no name in the table can be mistaken for one in a query.
 
 Both queries count cells of a grid and pack neighbouring cells before anything leaves Snowflake. Running totals cut
-the packs: a cell of more than ``batch_size`` rows is a pack of its own, others share one until the total passes the
-next multiple of ``batch_size``; so no pack of several cells has twice ``batch_size`` rows.
+the packs: a cell that is too full is a pack of its own, others share one until the total passes the next multiple of
+half a ``batch_size``, in the second query of a whole one. Too full is half as much again as ``batch_size`` in the
+first query, so that many cells a little over it need no second one. In both, a pack of several cells has less than
+twice ``batch_size`` rows.
 """
 
 import re
@@ -16,7 +18,7 @@ from typing import Any
 
 from snowmelt.errors import DataError
 from snowmelt.planning import date_range, key_range, value_groups
-from snowmelt.planning.keys import Bucket, Histogram, Key, KeyColumn, KeyKind, KeyRange, KeySpec, Piece
+from snowmelt.planning.keys import Bucket, Histogram, Key, KeyColumn, KeyKind, KeyRange, KeySpec, Piece, full_rows
 from snowmelt.types import snowflake_identifier
 
 MOST_LISTED_BUCKETS = 500
@@ -167,6 +169,7 @@ def histogram(spec: KeySpec) -> str:
     """The query whose rows are the buckets: text of low and high, rows, full, the grid's width, COUNT(*) of all."""
     kind, batch_size = spec.columns[0].kind, spec.batch_size
     keys = _keys(spec, 1)
+    alone = f"IFF(row_count > {full_rows(spec):d} OR low IS NULL, 1, 0)"
     extent = f"(SELECT MIN(k1) AS low, MAX(k1) AS high, COUNT(*) AS row_count FROM {keys} AS extent_keys)"  # noqa: S608
     return f"""WITH grid AS (
   {_grid(kind, extent, "low", "high", batch_size, carry="row_count")}
@@ -176,17 +179,17 @@ def histogram(spec: KeySpec) -> str:
   FROM {keys} AS cell_keys CROSS JOIN grid
   GROUP BY 1
 ), running AS (
-  SELECT low, high, row_count, {_alone("low", batch_size)} AS alone,
-         SUM({_alone("low", batch_size)}) OVER (ORDER BY low ASC NULLS LAST {_SO_FAR}) AS alone_so_far,
+  SELECT low, high, row_count, {alone} AS alone,
+         SUM({alone}) OVER (ORDER BY low ASC NULLS LAST {_SO_FAR}) AS alone_so_far,
          SUM(row_count) OVER (ORDER BY low ASC NULLS LAST {_SO_FAR}) - row_count AS row_count_before
   FROM cells
 ), packs AS (
   SELECT MIN(low) AS low, MAX(high) AS high, SUM(row_count) AS row_count, MAX(row_count) AS largest
   FROM running
-  GROUP BY alone, alone_so_far, row_count_before - MOD(row_count_before, {batch_size:d})
+  GROUP BY alone, alone_so_far, row_count_before - MOD(row_count_before, {max(1, batch_size // 2):d})
 )
 SELECT {_text_of(kind, "packs.low")}, {_text_of(kind, "packs.high")}, packs.row_count,
-       IFF(packs.largest > {batch_size:d}, 1, 0), grid.width, grid.row_count
+       IFF(packs.largest > {full_rows(spec):d}, 1, 0), grid.width, grid.row_count
 FROM packs CROSS JOIN grid
 ORDER BY packs.low ASC NULLS LAST"""  # noqa: S608 - names are quoted, values checked
 
@@ -210,10 +213,6 @@ def _grid(kind: KeyKind, extents: str, low: str, high: str, batch_size: int, *, 
 
 
 _SO_FAR = "ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"
-
-
-def _alone(low: str, batch_size: int) -> str:
-    return f"IFF(row_count > {batch_size:d} OR {low} IS NULL, 1, 0)"
 
 
 def _keys(spec: KeySpec, count: int) -> str:
@@ -240,7 +239,7 @@ def refinement(spec: KeySpec, found: Histogram) -> str | None:
     bucket of several values gets a finer grid of its own, one of a single value a grid on the second column. What
     is too full even there is counted key by key.
     """
-    spans, values = spannable(spec, found), divisible(spec, found)
+    spans, values = spannable(found), divisible(spec, found)
     if not spans and not values:
         return None
     listed = [*spans, *values]
@@ -259,16 +258,16 @@ def refinement(spec: KeySpec, found: Histogram) -> str | None:
     return f"WITH {named}, {_packed_items(spec)}"
 
 
-def spannable(spec: KeySpec, found: Histogram) -> list[Bucket]:
+def spannable(found: Histogram) -> list[Bucket]:
     """Full buckets that hold several values of the first column."""
-    return [b for b in found.buckets if b.full and b.rows > spec.batch_size and b.low != b.high]
+    return [b for b in found.buckets if b.full and b.low != b.high]
 
 
 def divisible(spec: KeySpec, found: Histogram) -> list[Bucket]:
     """Full buckets of one value, or of NULL, that a second column can cut."""
     if len(spec.columns) == 1:
         return []
-    return [b for b in found.buckets if b.full and b.rows > spec.batch_size and b.low == b.high]
+    return [b for b in found.buckets if b.full and b.low == b.high]
 
 
 def _recounted(spec: KeySpec, found: Histogram) -> str:
@@ -276,7 +275,7 @@ def _recounted(spec: KeySpec, found: Histogram) -> str:
     return f"""SELECT {_outer_place(spec, found, "k1")} AS place, COUNT(*) AS row_count, MIN(k1) AS low, MAX(k1) AS high
   FROM {_keys(spec, 1)} AS cell_keys
   GROUP BY 1
-  HAVING COUNT(*) > {spec.batch_size:d}"""  # noqa: S608 - names are quoted, values checked
+  HAVING COUNT(*) > {full_rows(spec):d}"""  # noqa: S608 - names are quoted, values checked
 
 
 def _outer_place(spec: KeySpec, found: Histogram, key: str) -> str:

@@ -11,7 +11,20 @@ from dataclasses import dataclass
 from snowmelt.errors import ConfigError
 from snowmelt.models import Key, KeyColumn, KeyKind, KeyRange, KeySpec, SourceColumn
 
-__all__ = ["KINDS", "Bucket", "Histogram", "Key", "KeyColumn", "KeyKind", "KeyRange", "KeySpec", "Piece", "key_column"]
+__all__ = [
+    "KINDS",
+    "Bucket",
+    "Histogram",
+    "Key",
+    "KeyColumn",
+    "KeyKind",
+    "KeyRange",
+    "KeySpec",
+    "Piece",
+    "full_rows",
+    "key_column",
+    "mergeable_rows",
+]
 
 KINDS: dict[str, KeyKind] = {
     "FIXED": "number",
@@ -28,7 +41,7 @@ class Bucket:
     """Rows that lie next to each other in the order of the first column, NULLs in a bucket of their own.
 
     ``low`` and ``high`` are the first and the last value. ``full`` marks a cell of the grid that holds more than
-    ``batch_size`` rows and so stands alone; other buckets are neighbouring cells taken together.
+    ``full_rows`` and so stands alone; other buckets are neighbouring cells taken together.
     """
 
     low: str | None
@@ -53,6 +66,16 @@ class Piece:
     low: str | None
     start: Key
     rows: int
+
+
+def full_rows(spec: KeySpec) -> int:
+    """A cell of the first query with more rows than this is looked into by the second."""
+    return spec.batch_size * 3 // 2
+
+
+def mergeable_rows(spec: KeySpec) -> int:
+    """Neighbours become one range up to here: a little more than asked for beats a half-empty range."""
+    return spec.batch_size * 5 // 4
 
 
 def key_column(column: SourceColumn) -> KeyColumn:

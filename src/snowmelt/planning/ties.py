@@ -42,7 +42,7 @@ def plan(targets: Mapping[int, TableName], truncated: Sequence[int], keys: Seque
     A table that is truncated needs every table that refers to it in the same TRUNCATE: one outside the run, or one
     that keeps its rows, is a problem, and so is a circle, in which no table can be loaded first.
     """
-    ids = {name: table_id for table_id, name in targets.items()}
+    ids = {name: table_id for table_id, name in reversed(list(targets.items()))}  # of two on one target, the first
     inside = [k for k in keys if k.child in ids and k.parent in ids]
     parents: dict[int, set[int]] = {table_id: set() for table_id in targets}
     for key in inside:

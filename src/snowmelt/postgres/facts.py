@@ -21,6 +21,8 @@ class TableFacts(Value):
     """A crash of the server would empty it, and what the marks call done would be gone."""
     is_owned: bool
     """Whether the session's user has the owner's rights: to drop indexes and to build them."""
+    may_create_beside_it: bool
+    """Whether the user may create in the table's schema, without which not even an owner builds an index."""
     has_row_security: bool
     """Row-level security applies to the session's user: COPY FROM is refused."""
     insert_triggers: tuple[str, ...]

@@ -27,8 +27,8 @@ class TargetTable:
 
 
 def read(session: Session, names: Sequence[TableName]) -> dict[TableName, TargetTable]:
-    """Those of the named tables that are there."""
-    wanted = {"schemas": [n.schema_name for n in names], "tables": [n.name for n in names]}
+    """Those of the named tables that are there; a name may come twice, as where two tables share a target."""
+    wanted = _by_name(names)
     columns: dict[TableName, list[TargetColumn]] = {}
     for row in session.rows(sql.query("target_columns"), **wanted):
         name = TableName(schema_name=row.pop("schema_name"), name=row.pop("table_name"))
@@ -96,20 +96,24 @@ def highest(session: Session, name: TableName, column: str) -> str | None:
 
 def foreign_keys(session: Session, names: Sequence[TableName]) -> tuple[ForeignKey, ...]:
     """The foreign keys from or to the tables."""
-    wanted = {"schemas": [n.schema_name for n in names], "tables": [n.name for n in names]}
     return tuple(
         ForeignKey(
             name=row["name"],
             child=TableName(schema_name=row["child_schema"], name=row["child_table"]),
             parent=TableName(schema_name=row["parent_schema"], name=row["parent_table"]),
         )
-        for row in session.rows(sql.query("foreign_keys"), **wanted)
+        for row in session.rows(sql.query("foreign_keys"), **_by_name(names))
     )
 
 
 def analyze(session: Session, name: TableName) -> None:
     """Let the planner of the database know what has arrived."""
     session.run(compose.SQL("ANALYZE {}").format(identifier(name)))
+
+
+def _by_name(names: Sequence[TableName]) -> dict[str, list[str]]:
+    once = list(dict.fromkeys(names))
+    return {"schemas": [n.schema_name for n in once], "tables": [n.name for n in once]}
 
 
 def identifier(name: TableName) -> compose.Identifier:

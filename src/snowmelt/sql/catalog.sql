@@ -2,7 +2,7 @@
 
 -- name: look_only
 -- Every transaction of this session from now on can only read.
-SET default_transaction_read_only = on
+SELECT set_config('default_transaction_read_only', 'on', false)
 
 -- name: server
 -- Who is asking, and where.
@@ -70,7 +70,8 @@ ORDER BY n.nspname, c.relname, a.attnum
 -- What else the named tables are and do, beside holding rows.
 SELECT n.nspname AS schema_name, c.relname AS name,
        c.relkind = 'p' AS is_partitioned, c.relispartition AS is_partition, c.relpersistence = 'u' AS is_unlogged,
-       pg_has_role(c.relowner, 'USAGE') AS is_owned, row_security_active(c.oid) AS has_row_security,
+       pg_has_role(c.relowner, 'USAGE') AS is_owned, has_schema_privilege(n.oid, 'CREATE') AS may_create_beside_it,
+       row_security_active(c.oid) AS has_row_security,
        ARRAY(SELECT h.inhrelid::regclass::text FROM pg_inherits h
              WHERE h.inhparent = c.oid ORDER BY h.inhrelid::regclass::text) AS children,
        ARRAY(SELECT g.tgname::text FROM pg_trigger g

@@ -69,11 +69,12 @@ VALUES (%(run_id)s, %(source_name)s, %(config_hash)s, %(snapshot_at)s, %(snowmel
 -- name: insert_tables
 -- The run's tables, each of which now holds its target.
 INSERT INTO migration_status.migration_table_status
-    (run_id, table_id, source_table, target_schema, target_table, strategy, loads_after)
-SELECT %(run_id)s, t.table_id, t.source_table, t.target_schema, t.target_table, t.strategy, t.loads_after::integer[]
+    (run_id, table_id, source_table, target_schema, target_table, strategy, adds_only, loads_after)
+SELECT %(run_id)s, t.table_id, t.source_table, t.target_schema, t.target_table, t.strategy, t.adds_only,
+       t.loads_after::integer[]
 FROM unnest(%(table_ids)s::integer[], %(source_tables)s::text[], %(schemas)s::text[], %(tables)s::text[],
-            %(strategies)s::text[], %(loads_after)s::text[])
-     AS t (table_id, source_table, target_schema, target_table, strategy, loads_after)
+            %(strategies)s::text[], %(adds_only)s::boolean[], %(loads_after)s::text[])
+     AS t (table_id, source_table, target_schema, target_table, strategy, adds_only, loads_after)
 
 -- name: end_drivers
 -- Whoever drove the run does not any more.

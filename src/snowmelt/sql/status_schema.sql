@@ -56,6 +56,7 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_table_status (
                   CHECK (status IN ('pending', 'scanning', 'loading', 'finalizing', 'completed', 'failed', 'abandoned')),
     load_epoch    integer     NOT NULL DEFAULT 1,       -- a load that began under an earlier epoch cannot commit
     strategy      text        NOT NULL,
+    adds_only     boolean     NOT NULL DEFAULT false,   -- may share its target with others of the same run
     loads_after   integer[]   NOT NULL DEFAULT '{}',    -- tables of the run that this one refers to
     query_id      text,                                 -- the scan in Snowflake, or the histogram of the key
     second_query_id text,                               -- what looks into the crowded parts of the histogram
@@ -69,7 +70,7 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_table_status (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS one_active_run_per_target
     ON migration_status.migration_table_status (target_schema, target_table)
-    WHERE status IN ('pending', 'scanning', 'loading', 'finalizing');
+    WHERE status IN ('pending', 'scanning', 'loading', 'finalizing') AND NOT adds_only;
 
 -- The unit of commit: a chunk is completed in the transaction that loads its rows, or not at all.
 CREATE TABLE IF NOT EXISTS migration_status.migration_chunk_status (
