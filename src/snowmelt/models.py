@@ -171,6 +171,8 @@ class TablePlan(Value):
     """Tables of the run that foreign keys tie to this one, itself among them: emptied together or not at all."""
     loads_after: tuple[int, ...] = ()
     """Tables of the run that this one refers to."""
+    refers_to_itself: bool = False
+    """All rows come in one transaction, at the end of which PostgreSQL checks that each finds the one it refers to."""
     allow_shrink_to: float = 0.5
     """The part of the target's rows that the source must have for the target to be truncated."""
     append: bool

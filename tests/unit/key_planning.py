@@ -91,18 +91,15 @@ def answer_first(spec: KeySpec, rows: Sequence[Row], place: Place) -> Histogram:
 
 def answer_second(spec: KeySpec, found: Histogram, rows: Sequence[Row], place: Place) -> list[Piece]:
     pieces = []
+    values = {text(row[0]): row[0] for row in rows}
     for bucket in spannable(found):
-        inside = [r for r in rows if r[0] is not None and not _outside(r[0], bucket, rows)]
+        low, high = values[bucket.low], values[bucket.high]
+        inside = [r for r in rows if r[0] is not None and low <= r[0] <= high]
         pieces += _pieces_of(spec, bucket, inside, 0, place)
     for bucket in divisible(spec, found):
         inside = [r for r in rows if text(r[0]) == bucket.low]
         pieces += _pieces_of(spec, bucket, inside, 1, place)
     return pieces
-
-
-def _outside(value: Any, bucket: Bucket, rows: Sequence[Row]) -> bool:
-    values = {text(row[0]): row[0] for row in rows}
-    return bool(value < values[bucket.low] or value > values[bucket.high])
 
 
 def _pieces_of(spec: KeySpec, bucket: Bucket, rows: Sequence[Row], column: int, place: Place) -> list[Piece]:
@@ -148,33 +145,33 @@ def planned(spec: KeySpec, rows: Sequence[Row], *places: Place) -> Planned:
 
 def assert_cut_well(spec: KeySpec, rows: Sequence[Row], result: Planned) -> None:
     """Every row is in one range, as many as were planned, and none is too big that could be smaller."""
-    counts = []
-    positions = [order_of(row) for row in rows]
-    seen = 0
-    for each in result.ranges:
-        inside = [row for row, position in zip(rows, positions, strict=True) if holds(each, position, rows)]
-        counts.append(len(inside))
-        seen += len(inside)
+    values = [{text(row[i]): row[i] for row in rows} for i in range(len(spec.columns))]
+    keyed = [(order_of(row), row) for row in rows]
+    found = [_inside(keyed, each, values) for each in result.ranges]
+    assert sum(len(inside) for inside in found) == len(rows)
+    assert [len(inside) for inside in found] == [each.rows for each in result.ranges]
+    for inside in found:
         assert len(inside) < 2 * spec.batch_size or len(set(inside)) == 1
         assert len({row[0] is None for row in inside}) == 1
-    assert seen == len(rows)
-    assert counts == [each.rows for each in result.ranges]
     assert result.answered <= 4 * len(result.ranges) + 4
 
 
-def holds(key_range: KeyRange, position: tuple[Any, ...], rows: Sequence[Row]) -> bool:
-    """Whether the key lies between the bounds in the lexicographic order, told without any SQL."""
-    return not _before(position, key_range.start, rows) and (
-        key_range.stop is None or _before(position, key_range.stop, rows)
-    )
+def _inside(
+    keyed: Iterable[tuple[tuple[Any, ...], Row]], key_range: KeyRange, values: Sequence[Mapping[str | None, Any]]
+) -> list[Row]:
+    """The rows whose key lies between the bounds in lexicographic order, told without any SQL."""
+    start, stop = (_position(bound, values) for bound in (key_range.start, key_range.stop))
+    return [
+        row
+        for position, row in keyed
+        if (start is None or position[: len(start)] >= start) and (stop is None or position[: len(stop)] < stop)
+    ]
 
 
-def _before(position: tuple[Any, ...], bound: Key | None, rows: Sequence[Row]) -> bool:
+def _position(bound: Key | None, values: Sequence[Mapping[str | None, Any]]) -> tuple[Any, ...] | None:
     if bound is None:
-        return False
-    values = [{text(row[i]): row[i] for row in rows} for i in range(len(bound))]
-    wanted = tuple(in_order(values[i][value] if value is not None else None) for i, value in enumerate(bound))
-    return position[: len(wanted)] < wanted
+        return None
+    return tuple(in_order(known[part]) for part, known in zip(bound, values, strict=False))
 
 
 # --- conditions -------------------------------------------------------------------------------------------------------

@@ -345,8 +345,10 @@ def test_ten_mistakes_are_reported_at_once_each_with_its_path() -> None:
         "snowflake.protocol: must be 'https' or 'http', not \"ftp\"",
         "sources[0].tables[0].append: contradicts truncate_onstart; keep one of them",
         "sources[0].tables[1].batch_size: must be at least 1, not 0",
-        "sources[0].tables[2].target: airlines is that of sources[0].tables[1] too; "
-        "give each table its own, or set append for both",
+        (
+            "sources[0].tables[2].target: airlines is that of sources[0].tables[1] too; "
+            "give each table its own, or set append for both"
+        ),
         "sources[0].tables[3].chunking_columns: have no effect with chunking one_scan; remove them, or take auto",
     )
     assert caught.value.message.startswith("config.json has 10 problems; parallel_threads: ")

@@ -263,6 +263,9 @@ class _Plan:
         too_long = [c for c in chunks if c.error_code == leases.TOO_LONG and c.reads.rows > 1]
         for chunk in too_long:
             plan = self._run.table(chunk.table_id)
+            if plan.refers_to_itself:
+                self._give_up_whole_table(plan)
+                continue
             parts = self._parts(plan, chunk.reads)
             if len(parts) < 2:
                 continue
@@ -271,6 +274,13 @@ class _Plan:
                     "chunk split, as it does not fit in an invocation",
                     extra={"table": chunk.source_table, "chunk": chunk.chunk_id, "parts": len(parts)},
                 )
+
+    def _give_up_whole_table(self, plan: TablePlan) -> None:
+        text = (
+            f"table {plan.source}: its rows refer to each other by a foreign key and must come in one transaction, which "
+            "does not fit in an invocation; raise the function's time-out, or drop the constraint for the load"
+        )
+        status_store.fail_table(self._session, self._event.run_id, plan.table_id, DataError(text))
 
     def _parts(self, plan: TablePlan, reads: ChunkRead) -> Sequence[ChunkRead]:
         """The same rows in smaller chunks; a single one where they cannot be told apart by the key."""

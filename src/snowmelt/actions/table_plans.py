@@ -183,6 +183,7 @@ class _Planner:
             truncate_onstart=table.truncate_onstart,
             truncated_with=tied.truncated_with if table.truncate_onstart else (),
             loads_after=tied.loads_after,
+            refers_to_itself=tied.refers_to_itself,
             allow_shrink_to=table.allow_shrink_to,
             append=table.append,
             batch_size=batch_size,

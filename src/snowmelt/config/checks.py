@@ -75,6 +75,9 @@ def _within(table: Tree) -> Iterator[tuple[str, str]]:
     watermark = _text(table, "source_watermark")
     if _is_set(table.get("truncate_onstart")) and _is_set(table.get("append")):
         yield "append", "contradicts truncate_onstart; keep one of them"
+    for key in ("uniqueness_columns", "source_watermark"):
+        if _is_set(table.get("append")) and _is_set(table.get(key)):
+            yield "append", f"adds every row, and {key} is for rows that are merged; keep one of them"
     if table.get("chunking") == "key_range" and not columns:
         yield "chunking", "key_range needs chunking_columns; name them, or take auto"
     if table.get("chunking") == "one_scan" and columns:

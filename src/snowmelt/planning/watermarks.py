@@ -24,6 +24,7 @@ _KINDS: dict[str, Kind] = {
     "TEXT": "text",
 }
 _NINE_DIGITS = "YYYY-MM-DD HH24:MI:SS.FF9"
+_DATE_LENGTH = len("2024-01-01")
 _MICROSECOND_LENGTH = len("2024-01-01 00:00:00.000000")
 
 
@@ -127,7 +128,7 @@ def _earlier(kind: Kind, value: str, overlap: timedelta) -> str:
     match kind:
         case "date":
             days = -(-overlap // timedelta(days=1))
-            return (date.fromisoformat(value) - timedelta(days=days)).isoformat()
+            return (date.fromisoformat(value[:_DATE_LENGTH]) - timedelta(days=days)).isoformat()
         case "timestamp" | "moment":
             value = value.removesuffix("+00")  # PostgreSQL's own text names the zone, which is UTC in all our sessions
             rest = value[_MICROSECOND_LENGTH:]
