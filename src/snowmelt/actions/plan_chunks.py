@@ -277,8 +277,8 @@ class _Plan:
 
     def _give_up_whole_table(self, plan: TablePlan) -> None:
         text = (
-            f"table {plan.source}: its rows refer to each other by a foreign key and must come in one transaction, which "
-            "does not fit in an invocation; raise the function's time-out, or drop the constraint for the load"
+            f"table {plan.source}: its rows refer to each other by a foreign key and must come in one transaction, "
+            "which does not fit in an invocation; raise the function's time-out, or drop the constraint for the load"
         )
         status_store.fail_table(self._session, self._event.run_id, plan.table_id, DataError(text))
 
