@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
+import pytest
 from psycopg2 import sql
 
 from acceptance import fifty_three
@@ -33,6 +34,7 @@ MOST_WAL_BYTES_UNCHANGED = 200
 """Rows that a changed row of another table refers to are locked for that moment, at 54 bytes each."""
 
 
+@pytest.mark.full
 def test_fifty_three_tables_arrive_whole_and_a_second_run_rewrites_nothing_that_did_not_change(
     world: World, record_property: Note
 ) -> None:

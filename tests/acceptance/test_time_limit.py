@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
+import pytest
+
 from acceptance.world import World
 from snowmelt.local.aws import Execution, LocalAws
 
@@ -12,6 +14,7 @@ FIRST_ROWS = (0, 500, 1_500, 3_500, 7_500, 15_500, 31_500)
 """Where each result batch of a big table begins."""
 
 
+@pytest.mark.full
 def test_a_table_that_needs_half_a_minute_is_loaded_by_invocations_of_five_seconds(
     world: World, record_property: Callable[[str, object], None]
 ) -> None:
