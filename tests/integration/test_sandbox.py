@@ -79,9 +79,12 @@ def eventually(seen: Callable[[], object], *, what: str) -> None:
 
 
 def _descendants(pid: int) -> list[int]:
-    children = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        children += [int(child) for child in (task / "children").read_text().split()]
+    children: list[int] = []
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            children += [int(child) for child in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it, or one of its threads, ended while we looked: a server's helper processes come and go
     return [*children, *(grandchild for child in children for grandchild in _descendants(child))]
 
 
