@@ -17,6 +17,7 @@ import typer.main
 from acceptance.world import SOURCE, Ended, World, ended, eventually
 from snowmelt import __version__, cli
 from snowmelt.local.demo import data
+from snowmelt.local.plain_install import PYTHONPATH
 from snowmelt.local.postgres import Database
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +44,7 @@ def alone(*arguments: str, cwd: Path, **environment: str) -> Ended:
     done = subprocess.run(
         [sys.executable, "-m", "snowmelt.cli", *arguments],
         cwd=cwd,
-        env={"PATH": os.defpath, "HOME": str(cwd), **environment},
+        env={"PATH": os.defpath, "HOME": str(cwd), "PYTHONPATH": PYTHONPATH, **environment},
         capture_output=True,
         text=True,
         check=False,

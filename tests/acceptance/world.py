@@ -20,6 +20,7 @@ from psycopg2 import sql
 from snowmelt.local.aws import LocalAws
 from snowmelt.local.child_process import start_child
 from snowmelt.local.demo import content
+from snowmelt.local.plain_install import PYTHONPATH
 from snowmelt.local.postgres import Database
 from snowmelt.local.sandbox import Sandbox
 from snowmelt.local.snowflake import LocalSnowflake
@@ -116,14 +117,14 @@ class World:
 
     def start_cli(self, *arguments: str) -> "subprocess.Popen[bytes]":
         """``snowmelt ARGUMENTS`` as a process of its own, its store in the test's folder."""
-        return self._start("-m", "snowmelt.cli", *arguments)
+        return self._start("-m", "snowmelt.cli", *arguments, PYTHONPATH=PYTHONPATH)
 
     def cli(self, *arguments: str) -> "Ended":
         """``snowmelt ARGUMENTS`` to its end, whatever its exit code."""
         return ended(self.start_cli(*arguments))
 
-    def _start(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        here = {"PATH": os.defpath, "HOME": str(self.folder), **self.environment(str(self.folder / "store"))}
+    def _start(self, *arguments: str, **more: str) -> "subprocess.Popen[bytes]":
+        here = {"PATH": os.defpath, "HOME": str(self.folder), **self.environment(str(self.folder / "store")), **more}
         return start_child(
             [sys.executable, *arguments],
             env=here,

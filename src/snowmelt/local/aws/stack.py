@@ -18,6 +18,7 @@ from snowmelt.local.aws.moto_service import (
     secrets_client,
 )
 from snowmelt.local.aws.step_functions import LocalStepFunctions
+from snowmelt.local.plain_install import PYTHONPATH
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -66,7 +67,7 @@ class LocalAws:
             timeout_seconds=timeout_seconds,
             init_seconds=init_seconds,
             memory_mb=memory_mb,
-            environment=dict(function_environment),
+            environment={"PYTHONPATH": PYTHONPATH, **function_environment},
             region=REGION,
         )
         self._substitutions = {

@@ -1,0 +1,3 @@
+"""Stands before the real one on the import path of processes that are to find no more than a plain install has."""
+
+raise ModuleNotFoundError("pandas is not among the project's own packages", name="pandas")
