@@ -7,6 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from snowmelt.errors import DataError
 from snowmelt.local.snowflake import LocalSnowflake
@@ -233,6 +235,34 @@ def test_ranges_of_several_columns_hold_every_row_once(client: Client, shape: st
     rows = [value(i) for i in range(2_000)]
     client.load(shape, types, rows)
     assert_cut_well(client, spec_of(shape, types, batch_size=90), rows)
+
+
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "NUMBER(18,0)": st.integers(-(10**18) + 1, 10**18 - 1) | st.integers(0, 30),
+    "VARCHAR": st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=8) | st.sampled_from(ODD_TEXTS),
+    "DATE": st.dates() | st.dates(day(0), day(9)),
+    "TIMESTAMP_NTZ(9)": st.datetimes() | st.datetimes(DAY, DAY + dt.timedelta(seconds=2)),
+}
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[dict[str, str], list[Row]]:
+    """Columns of any kinds and rows of few or many values, NULLs among them, some of them over and over."""
+    declared = draw(st.lists(st.sampled_from(sorted(VALUES)), min_size=1, max_size=3))
+    row = st.tuples(*(st.none() | VALUES[kind] for kind in declared))
+    times = st.sampled_from([1, 1, 1, 2, 7, 40])
+    rows = [row for row, count in draw(st.lists(st.tuples(row, times), max_size=60)) for _ in range(count)]
+    return {f"K{i}": kind for i, kind in enumerate(declared)}, rows
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(tables(), st.integers(1, 40))
+def test_ranges_of_any_key_hold_every_row_once(
+    client: Client, table: tuple[dict[str, str], list[Row]], batch_size: int
+) -> None:
+    types, rows = table
+    client.load("ANY", types, rows)
+    assert_cut_well(client, spec_of("ANY", types, batch_size=batch_size), rows)
 
 
 # --- around the key ---------------------------------------------------------------------------------------------------

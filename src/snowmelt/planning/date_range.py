@@ -1,14 +1,18 @@
 """The grid on dates and on time stamps.
 
-Dates are cells themselves. Cells of time stamps are as long as the density asks for, from a microsecond to a day, and
-begin with the second, the minute, the hour or the day (in UTC): so do ranges, as far as there are rows. A day is the
-longest: cells without rows cost nothing, and so a 9999-12-31 among the dates of one year makes no cell too full.
-Sparse days are put together to ranges of weeks and months when cells are packed.
+Dates are cells themselves, and hours (in UTC) those of time stamps: cells without rows cost nothing, so neither needs
+to know the first and the last key, and a 9999-12-31 among the dates of one year makes no cell too full. Sparse cells
+are put together to ranges of days, weeks and months when they are packed. An hour that is too full gets cells as short
+as its density asks for, down to a microsecond, that begin with the second or the minute.
 """
 
+DAYS = "1"
+HOURS = "3600000000"
+"""The widths of the first grids, in their units."""
+
 _SECOND = 1_000_000
-_STEPS = tuple(_SECOND * seconds for seconds in (1, 5, 15, 60, 300, 900, 3_600, 10_800, 21_600, 43_200))
-_DAY = _SECOND * 86_400
+_STEPS = tuple(_SECOND * seconds for seconds in (1, 5, 15, 60, 300, 900))
+_HOUR = _SECOND * 3_600
 
 
 def date_extent(low: str, high: str) -> str:  # noqa: ARG001 - a cell is a day, however many there are
@@ -35,7 +39,7 @@ def timestamp_width(extent: str, cells: str) -> str:
     """SQL for the width of a cell, in microseconds: the least of the steps that makes no more cells than that."""
     steps = " ".join(f"WHEN {extent} / {cells} <= {step} THEN {step}" for step in _STEPS)
     finest = f"WHEN {extent} <= {cells} THEN 1 WHEN {extent} / {cells} <= {_SECOND // 5} THEN CEIL({extent} / {cells})"
-    return f"(CASE {finest} {steps} ELSE {_DAY} END)::NUMBER(18, 0)"
+    return f"(CASE {finest} {steps} ELSE {_HOUR} END)::NUMBER(18, 0)"
 
 
 def timestamp_place(key: str, step: str) -> str:

@@ -38,13 +38,17 @@ class _Grid:
     """Of a key, and the width as the type that it is reckoned with."""
     step: str = "FLOAT"
     """That type."""
+    known: str | None = None
+    """The width of the first grid, where it does not depend on the keys."""
 
 
-_TIMES = _Grid(date_range.timestamp_extent, date_range.timestamp_width, date_range.timestamp_place)
+_TIMES = _Grid(
+    date_range.timestamp_extent, date_range.timestamp_width, date_range.timestamp_place, known=date_range.HOURS
+)
 _GRIDS: dict[KeyKind, _Grid] = {
     "number": _Grid(key_range.extent, key_range.width, key_range.place),
     "text": _Grid(value_groups.extent, value_groups.width, value_groups.place, "INTEGER"),
-    "date": _Grid(date_range.date_extent, date_range.date_width, date_range.date_place),
+    "date": _Grid(date_range.date_extent, date_range.date_width, date_range.date_place, known=date_range.DAYS),
     "timestamp_ntz": _TIMES,
     "timestamp_ltz": _TIMES,
     "timestamp_tz": _TIMES,
@@ -170,9 +174,8 @@ def histogram(spec: KeySpec) -> str:
     kind, batch_size = spec.columns[0].kind, spec.batch_size
     keys = _keys(spec, 1)
     alone = f"IFF(row_count > {full_rows(spec):d} OR low IS NULL, 1, 0)"
-    extent = f"(SELECT MIN(k1) AS low, MAX(k1) AS high, COUNT(*) AS row_count FROM {keys} AS extent_keys)"  # noqa: S608
     return f"""WITH grid AS (
-  {_grid(kind, extent, "low", "high", batch_size, carry="row_count")}
+  {_first_grid(kind, keys, batch_size)}
 ), cells AS (
   SELECT {_GRIDS[kind].place("k1", "grid.step")} AS place,
          COUNT(*) AS row_count, MIN(k1) AS low, MAX(k1) AS high
@@ -192,6 +195,14 @@ SELECT {_text_of(kind, "packs.low")}, {_text_of(kind, "packs.high")}, packs.row_
        IFF(packs.largest > {full_rows(spec):d}, 1, 0), grid.width, grid.row_count
 FROM packs CROSS JOIN grid
 ORDER BY packs.low ASC NULLS LAST"""  # noqa: S608 - names are quoted, values checked
+
+
+def _first_grid(kind: KeyKind, keys: str, batch_size: int) -> str:
+    """The grid on all rows, and their number; where its width is known beforehand, keys are read for cells only."""
+    if width := _GRIDS[kind].known:
+        return f"SELECT COUNT(*) AS row_count, {width} AS width, {width}::{_GRIDS[kind].step} AS step FROM {keys} AS counted_keys"  # noqa: S608,E501
+    extent = f"(SELECT MIN(k1) AS low, MAX(k1) AS high, COUNT(*) AS row_count FROM {keys} AS extent_keys)"  # noqa: S608
+    return _grid(kind, extent, "low", "high", batch_size, carry="row_count")
 
 
 def _grid(kind: KeyKind, extents: str, low: str, high: str, batch_size: int, *, carry: str) -> str:
