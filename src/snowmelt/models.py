@@ -247,9 +247,20 @@ class RunPlan(Value):
     snowflake_user: str
     snowflake_role: str
     parallel_threads: int
+    threads_per_invocation: int = 1
     lambda_timeout_buffer_seconds: float
     tables: tuple[str, ...]
     """Source tables; the position is the ``table_id``."""
+
+    @property
+    def threads(self) -> int:
+        """Chunks that one invocation loads at once."""
+        return min(self.threads_per_invocation, self.parallel_threads)
+
+    @property
+    def max_concurrency(self) -> int:
+        """Invocations at once, so that their threads together are no more than ``parallel_threads``."""
+        return self.parallel_threads // self.threads
 
 
 class ScanSlice(Value):

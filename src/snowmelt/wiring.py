@@ -3,7 +3,7 @@
 import json
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +20,12 @@ from snowmelt.deadline import Deadline
 from snowmelt.errors import AccessError, ConfigError, TransientError
 from snowmelt.manifest_store import Store
 from snowmelt.models import RunPlan, TablePlan
+from snowmelt.postgres import leases
 from snowmelt.postgres.session import Session, UnreachableError
 from snowmelt.postgres.status_store import Driver
 from snowmelt.settings import Settings
 from snowmelt.snowflake_source import SnowflakeSource
+from snowmelt.warm import Pool
 
 DRIVER_SECONDS = 960.0
 """How long a driver may be silent: longer than the longest invocation."""
@@ -42,6 +44,8 @@ class Wiring:
         self._driver_backend: tuple[int, datetime] | None = None
         self._runs: dict[str, RunPlan] = {}
         self._tables: OrderedDict[tuple[str, int], TablePlan] = OrderedDict()
+        self.targets: Pool[Session] = Pool()
+        self.sources: Pool[SnowflakeSource] = Pool()
 
     @cached_property
     def environment(self) -> Mapping[str, str]:
@@ -142,11 +146,17 @@ class RunResources:
 
     def connect_target(self) -> Session:
         """The same, for the caller to close."""
+        return self._connect_target(f"snowmelt {self.run_id}")
+
+    def warm_target(self) -> AbstractContextManager[Session]:
+        """A session for a worker, which this process keeps for the next one."""
+        name = leases.worker_name(self.run_id)
+        return self._wiring.targets.lend(self.run_id, lambda: self._connect_target(name))
+
+    def _connect_target(self, application_name: str) -> Session:
         try:
             return Session.connect(
-                self.config.postgres,
-                database=self.plan.target_database,
-                application_name=f"snowmelt {self.run_id}",
+                self.config.postgres, database=self.plan.target_database, application_name=application_name
             )
         except UnreachableError as error:
             raise TransientError(error.message) from error
@@ -157,20 +167,26 @@ class RunResources:
 
         Results can be read only by the user whose statement they are; another one is a ConfigError.
         """
+        with self._connect_source() as snowflake:
+            yield snowflake
+
+    def warm_source(self) -> AbstractContextManager[SnowflakeSource]:
+        """The same for a worker, which this process keeps for the next one."""
+        return self._wiring.sources.lend(self.run_id, self._connect_source)
+
+    def _connect_source(self) -> SnowflakeSource:
         config = self.config.snowflake
         if config.user.upper() != self.plan.snowflake_user.upper():
             raise ConfigError(
                 f"run {self.run_id} was begun as Snowflake user {self.plan.snowflake_user}, whose results no one "
                 f"else can read; the config now names {config.user}: put it back, or start again with no_resume"
             )
-        snowflake = SnowflakeSource.connect(
+        return SnowflakeSource.connect(
             config.model_copy(update={"role": self.plan.snowflake_role}),
             database=self.plan.snowflake_database,
             schema=self.plan.snowflake_schema,
             run_id=self.run_id,
         )
-        with snowflake:
-            yield snowflake
 
     def within_buffer(self, deadline: Deadline) -> Deadline:
         """The deadline with the run's buffer kept back; ConfigError when that leaves nothing."""

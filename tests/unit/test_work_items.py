@@ -12,6 +12,7 @@ from snowmelt.planning.work_items import MOST_CHUNKS_PER_ITEM, MOST_ITEMS, Pendi
 
 per_table = st.lists(st.integers(min_value=0, max_value=300), max_size=12)
 worker_counts = st.integers(min_value=0, max_value=200)
+thread_counts = st.integers(min_value=1, max_value=8)
 
 
 def pending(counts: list[int]) -> list[PendingChunk]:
@@ -23,19 +24,21 @@ def pending(counts: list[int]) -> list[PendingChunk]:
     ]
 
 
-def planned(chunks: list[PendingChunk], workers: int = 4) -> list[WorkItem]:
-    return list(work_items.plan(chunks, workers=workers, slowest_seconds={0: 1.23456}))
+def planned(chunks: list[PendingChunk], workers: int = 4, threads: int = 1) -> list[WorkItem]:
+    return list(work_items.plan(chunks, workers=workers, threads=threads, slowest_seconds={0: 1.23456}))
 
 
 def chunks_of(items: list[WorkItem]) -> list[tuple[int, int]]:
     return [(item.table_id, chunk_id) for item in items for chunk_id in item.chunks]
 
 
-@given(counts=per_table, workers=worker_counts)
-def test_every_chunk_is_in_exactly_one_item_and_neighbours_stay_together(counts: list[int], workers: int) -> None:
+@given(counts=per_table, workers=worker_counts, threads=thread_counts)
+def test_every_chunk_is_in_exactly_one_item_and_neighbours_stay_together(
+    counts: list[int], workers: int, threads: int
+) -> None:
     chunks = pending(counts)
 
-    assert chunks_of(planned(chunks, workers)) == [(c.table_id, c.chunk_id) for c in chunks]
+    assert chunks_of(planned(chunks, workers, threads)) == [(c.table_id, c.chunk_id) for c in chunks]
 
 
 @given(counts=per_table, workers=worker_counts)
@@ -47,9 +50,9 @@ def test_an_item_holds_chunks_of_one_table_and_names_it(counts: list[int], worke
     assert [item.item_id for item in items] == list(range(len(items)))
 
 
-@given(counts=per_table, workers=worker_counts)
-def test_no_worker_of_a_round_is_left_idle_while_chunks_are_left(counts: list[int], workers: int) -> None:
-    items = planned(pending(counts), workers)
+@given(counts=per_table, workers=worker_counts, threads=thread_counts)
+def test_no_worker_of_a_round_is_left_idle_while_chunks_are_left(counts: list[int], workers: int, threads: int) -> None:
+    items = planned(pending(counts), workers, threads)
 
     assert len(items) >= min(sum(counts), workers)
 
@@ -97,3 +100,10 @@ def test_an_item_carries_how_slow_its_table_has_been() -> None:
 
 def test_no_chunks_make_no_items() -> None:
     assert planned([]) == []
+
+
+@given(threads=st.integers(min_value=2, max_value=8), workers=st.integers(min_value=1, max_value=20))
+def test_an_item_has_chunks_for_all_threads_of_its_worker(threads: int, workers: int) -> None:
+    items = planned(pending([threads * workers]), workers, threads)
+
+    assert [len(item.chunks) for item in items] == [threads] * workers

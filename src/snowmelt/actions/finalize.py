@@ -7,7 +7,7 @@ from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
 from snowmelt.errors import DataError, SnowmeltError
 from snowmelt.models import FinalizeEvent, FinalizeResult
-from snowmelt.postgres import indexes, sequences, status_store, tables
+from snowmelt.postgres import indexes, leases, sequences, status_store, tables
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import ChunkTally, TableRow
 from snowmelt.wiring import RunResources, Wiring
@@ -38,6 +38,7 @@ def finalize(event: FinalizeEvent, wiring: Wiring, deadline: Deadline) -> Finali
             if not _close_tables(run, session, deadline):
                 return _more("indexes or tables are left to finish", 10)
             status_store.finish_run(session, event.run_id, _verdict(run, session))
+            leases.end_idle_workers(session, event.run_id)
         return _result(run, session)
 
 

@@ -111,7 +111,7 @@ class _Plan:
                 "round": self._event.round + 1,
                 "manifest": manifest,
                 "items": items,
-                "max_concurrency": self._run.plan.parallel_threads,
+                "max_concurrency": self._run.plan.max_concurrency,
                 "wait_seconds": step.wait_seconds,
                 "reason": step.reason,
             }
@@ -302,14 +302,19 @@ class _Plan:
         items = tuple(
             work_items.plan(
                 [PendingChunk(c.table_id, c.source_table, c.chunk_id) for c in pending],
-                workers=self._run.plan.parallel_threads,
+                workers=self._run.plan.max_concurrency,
+                threads=self._run.plan.threads,
                 slowest_seconds=self._slowest_seconds(pending),
-                most_at_once={c.table_id: self._run.table(c.table_id).parallel_threads for c in pending},
+                most_at_once={c.table_id: self._invocations_of(c.table_id) for c in pending},
             )
         )
         # The round of the run, not of the execution: no two plans write under one name.
         name = f"{before.rounds:06}"
         return manifest_store.save_manifest(self._run.store, self._event.run_id, name, items), len(items)
+
+    def _invocations_of(self, table_id: int) -> int:
+        at_once = self._run.table(table_id).parallel_threads
+        return at_once // min(self._run.plan.threads, at_once)
 
     def _slowest_seconds(self, pending: Sequence[PendingRow]) -> Mapping[int, float]:
         slowest = status_store.slowest_chunks(self._session, self._event.run_id)

@@ -1,8 +1,12 @@
 """Load the chunks of a work item."""
 
 import logging
+import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -37,6 +41,15 @@ class _Tally:
     rows: int = 0
     slowest_seconds: float = 0.0
 
+    def __add__(self, other: "_Tally") -> "_Tally":
+        return _Tally(
+            completed=self.completed + other.completed,
+            released=self.released + other.released,
+            failed=self.failed + other.failed,
+            skipped=self.skipped + other.skipped,
+            rows=self.rows + other.rows,
+        )
+
     def result(self) -> ProcessChunkResult:
         return ProcessChunkResult(
             completed=self.completed,
@@ -55,12 +68,11 @@ def process_chunk(event: ProcessChunkEvent, wiring: Wiring, deadline: Deadline) 
     """
     run = wiring.open_run(event.run_id)
     deadline = run.within_buffer(deadline)
-    with run.target() as session:
+    with run.warm_target() as session:
         status_store.touch_driver(session, event.run_id, deadline.lifetime_seconds())
         try:
             load.refuse_changed_target(session, run.table(event.item.table_id))
-            with run.source() as snowflake:
-                return _Worker(run, session, snowflake, deadline, event.item).work()
+            return _work(run, session, deadline, event.item).result()
         except SnowmeltError as error:
             # A run whose workers cannot even start must be able to say why.
             if not session.closed:
@@ -68,8 +80,45 @@ def process_chunk(event: ProcessChunkEvent, wiring: Wiring, deadline: Deadline) 
             raise
 
 
+def _work(run: RunResources, session: Session, deadline: Deadline, item: WorkItem) -> _Tally:
+    """What became of the item's chunks: taken one by one by this thread and by as many others as the plan allows."""
+    queue = _Queue(item.chunks)
+    threads = min(run.plan.threads, run.table(item.table_id).parallel_threads, len(item.chunks))
+
+    def help_along() -> _Tally:
+        with run.warm_target() as own_session, run.warm_source() as own_snowflake:
+            return _Worker(run, own_session, own_snowflake, deadline, item, queue).work()
+
+    with ExitStack() as stack:
+        snowflake = stack.enter_context(run.warm_source())
+        helpers = stack.enter_context(ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="worker"))
+        helping = [helpers.submit(help_along) for _ in range(threads - 1)]
+        tally = _Worker(run, session, snowflake, deadline, item, queue).work()
+        return sum((helped.result() for helped in helping), start=tally)
+
+
+class _Queue:
+    """The chunks that no thread has taken yet."""
+
+    def __init__(self, chunks: Sequence[int]) -> None:
+        self._chunks = deque(chunks)
+        self._lock = threading.Lock()
+
+    def take(self) -> int | None:
+        """The next chunk, None when there is none left."""
+        with self._lock:
+            return self._chunks.popleft() if self._chunks else None
+
+    def take_all(self) -> int:
+        """Leave nothing for anyone; how many chunks that were."""
+        with self._lock:
+            left = len(self._chunks)
+            self._chunks.clear()
+            return left
+
+
 class _Worker:
-    """One invocation at work on one item, with one connection to each side."""
+    """One thread at work on an item, with one connection to each side."""
 
     def __init__(
         self,
@@ -78,24 +127,35 @@ class _Worker:
         snowflake: SnowflakeSource,
         deadline: Deadline,
         item: WorkItem,
+        queue: _Queue,
     ) -> None:
         self._run = run
         self._session = session
         self._snowflake = snowflake
         self._deadline = deadline
         self._item = item
+        self._queue = queue
+        self._is_fenced = False
         self._plan = run.table(item.table_id)
         self._results: dict[str, ScanResult] = {}
         self._has_begun = False
         self._budget_seconds = deadline.remaining_seconds()
 
-    def work(self) -> ProcessChunkResult:
+    def work(self) -> _Tally:
+        """What became of the chunks this thread took, until there are none or no time is left."""
+        tally = self._take_chunks()
+        if self._is_fenced:
+            # The chunk stays with this session until it ends, and whoever plans waits for that.
+            self._session.close()
+        return tally
+
+    def _take_chunks(self) -> _Tally:
         tally = _Tally(slowest_seconds=self._item.slowest_seconds)
-        for position, chunk_id in enumerate(self._item.chunks):
+        while (chunk_id := self._queue.take()) is not None:
             if not self._may_begin(tally):
-                left = len(self._item.chunks) - position
+                left = 1 + self._queue.take_all()
                 logger.info("out of time, the rest is handed back", extra=self._keys(chunks=left))
-                return replace(tally, released=tally.released + left).result()
+                return replace(tally, released=tally.released + left)
             lease = leases.claim(
                 self._session,
                 run_id=self._run.run_id,
@@ -107,7 +167,7 @@ class _Worker:
                 tally = replace(tally, skipped=tally.skipped + 1)
                 continue
             tally = self._load(lease, tally)
-        return tally.result()
+        return tally
 
     def _may_begin(self, tally: _Tally) -> bool:
         """Whether the next chunk fits, judged by the slowest so far; the first one is tried in any case."""
@@ -120,6 +180,7 @@ class _Worker:
             loaded = self._loaded(lease)
         except FencedError as error:
             logger.warning(error.message, extra=self._keys(chunk=lease.chunk_id))
+            self._is_fenced = True
             return replace(tally, skipped=tally.skipped + 1)
         except OutOfTimeError:
             return self._hand_back(lease, tally, spent_seconds=time.monotonic() - began, alone=alone)

@@ -165,6 +165,7 @@ def _open(
         snowflake_user=identity.user,
         snowflake_role=identity.role,
         parallel_threads=asked.config.parallel_threads,
+        threads_per_invocation=asked.config.threads_per_invocation,
         lambda_timeout_buffer_seconds=asked.config.lambda_timeout_buffer_seconds,
         tables=tuple(t.source for t in planned),
     )

@@ -18,6 +18,7 @@ def frozen(config: Config, source: SourceConfig, tables: Sequence[TableConfig]) 
         "snowflake": config.snowflake.model_dump(include={"account", "user", "role", "warehouse"}),
         "postgres": config.postgres.model_dump(include={"host", "port", "user"}),
         "parallel_threads": config.parallel_threads,
+        "threads_per_invocation": config.threads_per_invocation,
         "lambda_timeout_buffer_seconds": config.lambda_timeout_buffer_seconds,
         "source": {
             "source_name": source.source_name,

@@ -240,6 +240,8 @@ class Config(_Part):
     """Where tables go."""
     parallel_threads: Threads = 4
     """Chunks that are loaded at once."""
+    threads_per_invocation: Threads = 1
+    """How many of them share one invocation, and its memory and processor."""
     batch_size: Count = 500_000
     """Rows per chunk."""
     max_retry_attempts: Count = 3

@@ -181,6 +181,16 @@ def terminate_workers(cursor: Cursor, run_id: str) -> None:
     cursor.execute(sql.query("terminate_workers"), {"run_id": run_id})
 
 
+def end_idle_workers(session: Session, run_id: str) -> None:
+    """Close the sessions that workers of the run keep for more work, once there is none."""
+    session.rows(sql.query("end_idle_workers"), name=worker_name(run_id))
+
+
+def worker_name(run_id: str) -> str:
+    """How PostgreSQL knows the sessions of a run's workers, as far as 63 characters go."""
+    return f"snowmelt worker {run_id}"
+
+
 def end_sessions(session: Session, rows: Sequence[Row]) -> None:
     """Terminate the sessions that leases are bound to, and see them gone; HeldError when one will not go."""
     if not rows:

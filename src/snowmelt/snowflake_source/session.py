@@ -93,6 +93,14 @@ class SnowflakeSource:
         """End the session on this side; scans that it submitted go on."""
         self._connection.close()
 
+    def alive(self) -> bool:
+        """Ask Snowflake, so that a session kept warm is not trusted blindly: it dies after four idle hours."""
+        try:
+            self._row("select 1")
+        except SnowmeltError:
+            return False
+        return True
+
     def __enter__(self) -> Self:
         return self
 

@@ -80,6 +80,12 @@ SELECT pg_terminate_backend(a.pid) AS ended FROM pg_stat_activity a
 JOIN migration_status.migration_chunk_status c ON a.pid = c.backend_pid AND a.backend_start = c.backend_start
 WHERE c.run_id = %(run_id)s AND c.status = 'running' AND a.pid <> pg_backend_pid()
 
+-- name: end_idle_workers
+-- Close what workers of a run keep open for a next piece of work that will not come.
+SELECT pg_terminate_backend(a.pid) AS ended FROM pg_stat_activity a
+WHERE a.application_name = left(%(name)s, 63) AND a.state = 'idle' AND a.datname = current_database()
+  AND a.usename = current_user AND a.pid <> pg_backend_pid()
+
 -- name: backends_alive
 -- How many of these sessions are still there.
 SELECT count(*) AS alive FROM pg_stat_activity a
