@@ -17,6 +17,13 @@ from snowmelt.postgres.tables import identifier
 
 _JSON = ("json", "jsonb")
 _SAMPLE = 3
+_SORT_IN_MEMORY = compose.SQL(
+    """
+    SELECT set_config('work_mem', '32MB', true)
+    WHERE pg_size_bytes(current_setting('work_mem')) < pg_size_bytes('32MB')
+    """
+)
+"""For this transaction alone: with the server's default of 4 MB a chunk of new rows took a fifth longer."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ def merge(cursor: Cursor, plan: TablePlan, *, rows: int) -> Merged:
     is no watermark to choose by.
     """
     _refuse_null_keys(cursor, plan)
+    fetch(cursor, _SORT_IN_MEMORY)
     counted = fetch(cursor, _statement(plan))[0]
     distinct, inserted, updated = counted["distinct_rows"], counted["inserted"], counted["updated"]
     if distinct != rows and plan.target_watermark is None:
