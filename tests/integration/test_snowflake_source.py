@@ -361,6 +361,18 @@ def test_a_slice_fetches_only_the_batches_it_touches(account: LocalSnowflake, so
     assert account.downloads(query_id) == {2: 1, 3: 1}
 
 
+def test_neighbouring_slices_share_a_download(account: LocalSnowflake, source: SnowflakeSource) -> None:
+    query_id = source.submit(FLIGHTS_STATEMENT)
+    finished(source, query_id)
+    result = source.open_result(query_id)
+    half = result.row_counts[2] // 2
+    piece = ScanSlice(query_id=query_id, first_batch=2, offset=0, rows=half)
+    rest = ScanSlice(query_id=query_id, first_batch=2, offset=half, rows=result.row_counts[2] - half + 1)
+    read = [*result.read(piece, FLIGHTS), *result.read(rest, FLIGHTS)]
+    assert sum(batch.num_rows for batch in read) == result.row_counts[2] + 1
+    assert account.downloads(query_id) == {2: 1, 3: 1}
+
+
 def test_a_slice_of_another_result_is_refused(flights: ScanResult) -> None:
     with pytest.raises(DataError, match="plan the table again"):
         list(flights.read(ScanSlice(query_id="other", first_batch=0, offset=0, rows=1), FLIGHTS))

@@ -97,6 +97,7 @@ class ScanResult:
         self._connection = connection
         self._batches = _opened(connection, query_id)
         self._opened_at = time.monotonic()
+        self._kept: tuple[int, pa.Table] | None = None
 
     @property
     def row_counts(self) -> tuple[int, ...]:
@@ -106,7 +107,8 @@ class ScanResult:
     def read(self, scan_slice: ScanSlice, columns: Sequence[ColumnPlan]) -> Iterator[pa.RecordBatch]:
         """Yield exactly the rows of the slice, in the one schema of the columns.
 
-        One result batch is in memory at a time, and of it only ``SLICE_ROWS`` rows twice while they are cast.
+        One result batch is in memory at a time, and of it only ``SLICE_ROWS`` rows twice while they are cast. The last
+        one is kept while it has rows beyond the slice: a neighbouring slice, read next, need not download it again.
         Columns are matched by position. Raises DataError when rows or values are not what was planned, and
         ResultGoneError when Snowflake has dropped the result meanwhile; some batches may have been yielded before.
         """
@@ -123,7 +125,19 @@ class ScanResult:
             del batch  # or it would keep its result batch in memory while the next one is fetched
 
     def _rows(self, part: BatchPart) -> pa.Table:
-        """Some rows of one result batch, with fresh URLs if need be."""
+        """Some rows of one result batch, which is downloaded unless the last slice ended in it."""
+        kept, self._kept = self._kept, None
+        if kept is not None and kept[0] == part.batch:
+            table = kept[1]
+        else:
+            del kept  # before the next one is there
+            table = self._downloaded(part)
+        if part.offset + part.rows < table.num_rows:
+            self._kept = part.batch, table
+        return table.slice(part.offset, part.rows)
+
+    def _downloaded(self, part: BatchPart) -> pa.Table:
+        """A whole result batch, with fresh URLs if need be."""
         if time.monotonic() - self._opened_at > _URLS_ARE_FRESH_SECONDS:
             self._reopen()
         try:
@@ -143,7 +157,7 @@ class ScanResult:
         table = to_arrow(batch, self._connection)
         if table.num_rows != batch.rowcount:
             raise _WrongCountError(f"delivers {table.num_rows} rows where {batch.rowcount} were announced")
-        return table.slice(part.offset, part.rows)
+        return table
 
     def _reopen(self) -> None:
         batches = _opened(self._connection, self.query_id)
