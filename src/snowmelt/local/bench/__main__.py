@@ -7,11 +7,16 @@ from pathlib import Path
 
 from snowmelt import console
 from snowmelt.errors import SnowmeltError
-from snowmelt.local.bench import memory, plan, upsert
+from snowmelt.local.bench import copy_path, memory, plan, upsert
 from snowmelt.local.bench.figures import Figure
 
 Bench = Callable[[Path, int | None], Iterator[Figure]]
-BENCHES: Mapping[str, Bench] = {"memory": memory.measure, "plan": plan.measure, "upsert": upsert.measure}
+BENCHES: Mapping[str, Bench] = {
+    "copy": copy_path.measure,
+    "memory": memory.measure,
+    "plan": plan.measure,
+    "upsert": upsert.measure,
+}
 
 
 def main() -> int:

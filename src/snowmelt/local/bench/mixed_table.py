@@ -3,6 +3,8 @@
 from importlib.resources import files
 from pathlib import Path
 
+from snowmelt.config import PostgresConfig
+from snowmelt.local.postgres import LocalPostgres
 from snowmelt.local.sandbox import Sandbox
 
 SOURCE_NAME = "bench"
@@ -25,6 +27,11 @@ def make_source(sandbox: Sandbox, rows: int) -> None:
     sandbox.snowflake.create_schema("BENCH", "PUBLIC")
     with sandbox.snowflake.connect(database="BENCH", schema="PUBLIC") as connection:
         connection.cursor().execute(_text("snowflake.sql"), {"rows": rows})
+
+
+def postgres_config(server: LocalPostgres) -> PostgresConfig:
+    """How a session of ours reaches the server."""
+    return PostgresConfig(host=server.host, port=server.port, user=server.user, sslmode="disable")
 
 
 def target_rows(sandbox: Sandbox) -> int:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from snowmelt.config import PostgresConfig
+from snowmelt.local.bench import mixed_table
 from snowmelt.local.postgres import LocalPostgres
 from snowmelt.models import RunPlan, TablePlan
 from snowmelt.postgres import status_store
@@ -15,8 +15,7 @@ _HOUR_SECONDS = 3600.0
 
 def connect(server: LocalPostgres, database: str) -> Session:
     """A session as workers and planners have it, the status schema in place."""
-    config = PostgresConfig(host=server.host, port=server.port, user=server.user, sslmode="disable")
-    session = Session.connect(config, database=database, application_name="snowmelt bench")
+    session = Session.connect(mixed_table.postgres_config(server), database=database, application_name="snowmelt bench")
     status_store.install(session)
     return session
 

@@ -1,0 +1,184 @@
+"""How fast rows get from memory into PostgreSQL, against PostgreSQL's own client and what people write themselves."""
+
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pyarrow as pa
+from psycopg2.extras import Json, execute_values
+
+from snowmelt import console, schema_compare
+from snowmelt.errors import ConfigError, DataError
+from snowmelt.local.bench import mixed_table
+from snowmelt.local.bench.figures import Figure
+from snowmelt.local.postgres import LocalPostgres
+from snowmelt.local.postgres_programs import find_programs
+from snowmelt.local.sandbox import Sandbox, started
+from snowmelt.models import ColumnPlan, ScanSlice, TableName
+from snowmelt.postgres import tables
+from snowmelt.postgres.copy import copy_batches
+from snowmelt.postgres.session import Session
+from snowmelt.snowflake_source import SnowflakeSource
+
+ROWS = 1_000_000
+ROUNDS = 5
+TUPLES = 20_000
+"""Rows that execute_values is given, which is slow enough to tell by them."""
+LEAST_VS_BINARY, LEAST_VS_TEXT = 1.0, 1.7
+TARGET = TableName(schema_name="public", name="mixed")
+FORMATS = ("binary", "text", "csv")
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What bringing rows in took: by the clock, and of this process's processor."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+Way = Callable[[], int]
+"""Brings rows into the empty table; returns how many."""
+
+
+def measure(definition: Path, rows: int | None = None) -> Iterator[Figure]:  # noqa: ARG001 - no state machine here
+    """Yield how many rows per second go from Arrow batches in memory into PostgreSQL, and how other ways compare.
+
+    The others are ``\\copy`` of psql from files that the server wrote beforehand, and ``execute_values`` with tuples
+    that are ready. All ways take turns on one empty table; each ends with its commit.
+    """
+    count = rows or ROWS
+    with started() as sandbox, tempfile.TemporaryDirectory() as folder:
+        mixed_table.make_target(sandbox)
+        mixed_table.make_source(sandbox, count)
+        with _target(sandbox) as session:
+            columns, batches = _batches(sandbox, session, count)
+            console.err.print(f"{count:,} rows of {len(columns)} columns are in memory")
+            _ours(session, columns, batches)
+            files = _written(sandbox.postgres, Path(folder))
+            ways = _ways(sandbox.postgres, session, columns, batches, files)
+            costs = _costs(sandbox, ways, count)
+    yield from _figures(costs, count)
+
+
+def _figures(costs: Mapping[str, Sequence[Spent]], count: int) -> Iterator[Figure]:
+    per_row = {
+        way: statistics.median(c.seconds for c in spent) / (TUPLES if way == "execute_values" else count)
+        for way, spent in costs.items()
+    }
+    limits = {"psql_binary": LEAST_VS_BINARY, "psql_text": LEAST_VS_TEXT}
+    for way in per_row.keys() - {"ours"}:
+        yield Figure(f"vs_{way}", round(per_row[way] / per_row["ours"], 2), "times", at_least=limits.get(way))
+    yield Figure("rows_per_second", round(1 / per_row["ours"]), "rows/s")
+    cpu_seconds = statistics.median(c.cpu_seconds for c in costs["ours"]) * 1_000_000 / count
+    yield Figure("client_cpu_seconds_per_million_rows", round(cpu_seconds, 2), "s")
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def _target(sandbox: Sandbox) -> Session:
+    server = sandbox.postgres
+    config = mixed_table.postgres_config(server)
+    return Session.connect(config, database=mixed_table.DATABASE, application_name="snowmelt bench")
+
+
+def _batches(sandbox: Sandbox, session: Session, count: int) -> tuple[Sequence[ColumnPlan], Sequence[pa.RecordBatch]]:
+    """The source's rows as a worker has them, and how its columns travel."""
+    target = tables.read(session, [TARGET])[TARGET]
+    with SnowflakeSource(sandbox.snowflake.connect(database="BENCH", schema="PUBLIC")) as source:
+        described = source.describe_table("BENCH", "PUBLIC", "MIXED")
+        compared = schema_compare.compare("MIXED", described, target.columns)
+        if compared.problems:
+            raise DataError("; ".join(compared.problems))
+        selected = ", ".join(column.select for column in compared.columns)
+        result = source.run(f"SELECT {selected} FROM MIXED", lambda: None)  # noqa: S608 - names from the catalog
+        whole = ScanSlice(query_id=result.query_id, first_batch=0, offset=0, rows=count)
+        return compared.columns, list(result.read(whole, compared.columns))
+
+
+def _written(server: LocalPostgres, folder: Path) -> Mapping[str, Path]:
+    """The table's rows in a file of each format."""
+    files = {form: folder / f"rows.{form}" for form in FORMATS}
+    for form, file in files.items():
+        _psql(server, f"\\copy mixed TO '{file}' (FORMAT {form})")
+    return files
+
+
+# --- ways -------------------------------------------------------------------------------------------------------------
+
+
+def _ways(
+    server: LocalPostgres,
+    session: Session,
+    columns: Sequence[ColumnPlan],
+    batches: Sequence[pa.RecordBatch],
+    files: Mapping[str, Path],
+) -> Mapping[str, Way]:
+    tuples = _tuples(server)
+
+    def psql(form: str) -> Way:
+        return lambda: _psql(server, f"\\copy mixed FROM '{files[form]}' (FORMAT {form})")
+
+    return {
+        "ours": lambda: _ours(session, columns, batches),
+        **{f"psql_{form}": psql(form) for form in FORMATS},
+        "execute_values": lambda: _execute_values(server, tuples),
+    }
+
+
+def _ours(session: Session, columns: Sequence[ColumnPlan], batches: Sequence[pa.RecordBatch]) -> int:
+    with session.transaction() as cursor:
+        return copy_batches(cursor, TARGET, columns, batches).rows
+
+
+def _psql(server: LocalPostgres, command: str) -> int:
+    program = find_programs() / "psql"
+    if not program.exists():
+        raise ConfigError(f"psql is not beside the server's programs in {program.parent}; install the client")
+    done = subprocess.run(
+        [program, "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--command", command, server.dsn(mixed_table.DATABASE)],
+        env={"PATH": os.defpath, "PGCLIENTENCODING": "UTF8"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise DataError(f"psql could not do {command}: {done.stderr.strip()}")
+    return int(done.stdout.removeprefix("COPY "))
+
+
+def _tuples(server: LocalPostgres) -> list[tuple[Any, ...]]:
+    rows = server.rows("SELECT * FROM mixed LIMIT %s", [TUPLES], database=mixed_table.DATABASE)
+    return [tuple(Json(value) if isinstance(value, dict) else value for value in row) for row in rows]
+
+
+def _execute_values(server: LocalPostgres, tuples: Sequence[tuple[Any, ...]]) -> int:
+    with psycopg2.connect(server.dsn(mixed_table.DATABASE)) as connection, connection.cursor() as cursor:
+        execute_values(cursor, "INSERT INTO mixed VALUES %s", tuples, page_size=1000)
+    connection.close()
+    return len(tuples)
+
+
+def _costs(sandbox: Sandbox, ways: Mapping[str, Way], count: int) -> Mapping[str, Sequence[Spent]]:
+    costs: dict[str, list[Spent]] = {way: [] for way in ways}
+    for _ in range(ROUNDS):
+        for way, bring_in in ways.items():
+            wanted = TUPLES if way == "execute_values" else count
+            sandbox.postgres.execute("TRUNCATE mixed", mixed_table.DATABASE)
+            sandbox.postgres.execute("CHECKPOINT", mixed_table.DATABASE)
+            began, cpu_began = time.perf_counter(), time.process_time()
+            said = bring_in()
+            spent = Spent(time.perf_counter() - began, time.process_time() - cpu_began)
+            if not said == mixed_table.target_rows(sandbox) == min(wanted, count):
+                raise DataError(f"{way} brought in other rows than it was given, so its figures say nothing")
+            costs[way].append(spent)
+            console.err.print(f"{way}: {spent.seconds:.2f} s")
+    return costs
