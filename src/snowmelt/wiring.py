@@ -149,9 +149,9 @@ class RunResources:
         return self._connect_target(f"snowmelt {self.run_id}")
 
     def warm_target(self) -> AbstractContextManager[Session]:
-        """A session for a worker, which this process keeps for the next one."""
+        """A session for a worker, which this process keeps for the next one as long as the config names the same."""
         name = leases.worker_name(self.run_id)
-        return self._wiring.targets.lend(self.run_id, lambda: self._connect_target(name))
+        return self._wiring.targets.lend((self.run_id, self.config.postgres), lambda: self._connect_target(name))
 
     def _connect_target(self, application_name: str) -> Session:
         try:
@@ -171,8 +171,8 @@ class RunResources:
             yield snowflake
 
     def warm_source(self) -> AbstractContextManager[SnowflakeSource]:
-        """The same for a worker, which this process keeps for the next one."""
-        return self._wiring.sources.lend(self.run_id, self._connect_source)
+        """The same for a worker, which this process keeps for the next one as long as the config names the same."""
+        return self._wiring.sources.lend((self.run_id, self.config.snowflake), self._connect_source)
 
     def _connect_source(self) -> SnowflakeSource:
         config = self.config.snowflake

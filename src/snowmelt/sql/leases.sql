@@ -83,7 +83,7 @@ WHERE c.run_id = %(run_id)s AND c.status = 'running' AND a.pid <> pg_backend_pid
 -- name: end_idle_workers
 -- Close what workers of a run keep open for a next piece of work that will not come.
 SELECT pg_terminate_backend(a.pid) AS ended FROM pg_stat_activity a
-WHERE a.application_name = left(%(name)s, 63) AND a.state = 'idle' AND a.datname = current_database()
+WHERE a.application_name = left(%(name)s::text, 63) AND a.state = 'idle' AND a.datname = current_database()
   AND a.usename = current_user AND a.pid <> pg_backend_pid()
 
 -- name: backends_alive
