@@ -18,6 +18,9 @@ hypothesis.settings.load_profile("snowmelt")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run the long enumerations, marked `full`")
+    parser.addoption(
+        "--values", type=int, default=100_000, help="how many values of each pair of types make a round trip"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

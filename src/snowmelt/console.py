@@ -170,6 +170,9 @@ def show_tables(tables: Sequence[TableProgress], title: str) -> None:
         )
     out.print(grid)
     for t in tables:
+        for column, changes in t.changed_values.items():
+            said = ", ".join(f"{count:,} {change}" for change, count in changes.items())
+            out.print(f"{t.table}: values of {column} changed on the way: {said}", markup=False)
         if t.error:
             out.print(f"{t.table}: {t.error}")
 
@@ -215,6 +218,9 @@ def show_dry_run(message: str, plan: DryRunPlan | None) -> None:
     out.print(f"connections: {plan.connections_needed} needed, {plan.connections_free} free")
     for warning in (*plan.warnings, *(w for t in plan.tables for w in t.warnings)):
         out.print(f"warning: {warning}")
+    for t in plan.tables:
+        for column in t.staged_columns:
+            out.print(f"{t.table}: by a staging table, as PostgreSQL converts {column}", markup=False)
     for t in plan.tables:
         for statement in t.statements:
             out.print(f"\n-- {t.table}\n{statement};")

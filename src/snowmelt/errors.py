@@ -5,6 +5,7 @@
     ├── AccessError      mend an account: sign-in, network, grants   exit code 1
     ├── TransientError   nothing to mend: try again                  exit code 1, retried by the workflow
     ├── DataError        look at the data or the target table        exit code 1
+    │   └── RejectedRowsError   rows hold values the target cannot take
     ├── HeldError        someone else holds the run or the table     exit code 1
     ├── FencedError      this worker's claim is no longer valid      never leaves an action
     └── StalledError     the run stopped moving                      exit code 1
@@ -54,6 +55,10 @@ class TransientError(SnowmeltError):
 
 class DataError(SnowmeltError):
     """The data or the tables do not allow what was asked."""
+
+
+class RejectedRowsError(DataError):
+    """Rows hold a value that the target cannot take, and nothing says what else to do with it."""
 
 
 class HeldError(SnowmeltError):

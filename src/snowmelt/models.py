@@ -36,16 +36,45 @@ class SourceColumn(Value):
 class TargetColumn(Value):
     """A column as PostgreSQL's catalog has it.
 
-    ``type`` is ``pg_type.typname`` (int4, numeric, varchar, timestamptz ...), ``typmod`` is ``pg_attribute.atttypmod``.
+    ``type`` is ``pg_type.typname`` (int4, numeric, varchar, timestamptz ...); of an array that of its elements with
+    ``[]``, of a type that an extension brings with the extension's name (citext.citext), of a domain the type beneath
+    it. ``typmod`` is ``pg_attribute.atttypmod``, or that of the domain.
     """
 
     name: str
     type: str
     typmod: int = -1
+    kind: Literal["base", "array", "enum", "range", "composite"] = "base"
+    domain: str = ""
+    """The domain's name as SQL, if the column has one."""
+    declared: str = ""
+    """The type's name as SQL, without what the typmod says: what a text is cast to."""
     nullable: bool = True
     has_default: bool = False
     generated: bool = False
     identity: Literal["", "always", "by default"] = ""
+
+
+class Policies(Value):
+    """What becomes of a value that PostgreSQL cannot take as it is.
+
+    ``reject`` refuses the row and names it. Whatever else is done to a value is counted.
+    """
+
+    nul_characters: Literal["reject", "strip", "replace"] = "reject"
+    invalid_utf8: Literal["reject", "strip", "replace"] = "reject"
+    too_long: Literal["reject", "truncate"] = "reject"
+    out_of_range: Literal["reject", "null"] = "reject"
+    nan: Literal["keep", "reject", "null"] = "keep"
+    before_year_1: Literal["keep", "reject", "null"] = "keep"
+    sub_microsecond: Literal["truncate", "reject"] = "truncate"
+
+
+PolicyName = Literal[
+    "nul_characters", "invalid_utf8", "too_long", "out_of_range", "nan", "before_year_1", "sub_microsecond"
+]
+Change = Literal[PolicyName, "rounded"]
+"""What happened to a value on its way; ``rounded`` is said beforehand of the pair of types, and is no one's choice."""
 
 
 class ColumnPlan(Value):
@@ -57,6 +86,13 @@ class ColumnPlan(Value):
     """SQL expression over the quoted source column, without an alias."""
     wire: str
     """Arrow type in which values are handed to the encoder, as ``pyarrow`` prints it."""
+    cut: str | None = None
+    """SQL condition, true for a value that loses digits when it is fetched; None where no value can."""
+    staged_as: str | None = None
+    """Type of the column in a staging table, for values that PostgreSQL itself must convert; None for the target's."""
+    cast: str | None = None
+    """PostgreSQL's SQL expression over the staged column that gives the target's value; with ``staged_as`` only."""
+    policies: Policies = Policies()
 
 
 class TableName(Value):
@@ -183,6 +219,11 @@ class TablePlan(Value):
     warnings: tuple[str, ...] = ()
 
     @property
+    def is_cast(self) -> bool:
+        """Whether rows go through a staging table because PostgreSQL has to convert some of their values."""
+        return any(column.cast for column in self.columns)
+
+    @property
     def when_result_is_gone(self) -> WhenResultIsGone:
         """What becomes of the table when the run outlives the day that Snowflake keeps the scan's result.
 
@@ -213,6 +254,8 @@ class DryRunTable(Value):
     load_mode: LoadMode
     rows: int
     chunks: int
+    staged_columns: tuple[str, ...] = ()
+    """Columns that PostgreSQL converts on their way through a staging table, each with its expression."""
     truncates: bool
     drops_indexes: tuple[str, ...]
     loads_after: tuple[str, ...]

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
+from pydantic import Field
+
 from snowmelt.config import Config, SourceConfig
 from snowmelt.deadline import Deadline
 from snowmelt.errors import DataError
@@ -30,6 +32,8 @@ class TableProgress(Value):
     chunks_running: int
     chunks_failed: int
     seconds: float | None
+    changed_values: dict[str, dict[str, int]] = Field(default_factory=dict)
+    """Values that were changed on the way: column, what was done, how many."""
     error: str | None = None
 
     @property
@@ -145,6 +149,7 @@ def _table(row: dict[str, object]) -> TableProgress:
             "table": row["source_table"],
             "target": f"{row['target_schema']}.{row['target_table']}",
             "rows": row["rows_loaded"],
+            "changed_values": row["changed_values"] or {},
             "error": row["error_text"],
         }
     )

@@ -1,41 +1,19 @@
 """Which values travel from Snowflake into which PostgreSQL columns, and as what.
 
-A pair of types is allowed because it stands in ``_WAYS``; every other pair is refused. That is a matter of
+A pair of types is allowed because it stands in ``PAIRS``; every other pair is refused. That is a matter of
 safety: binary COPY reads eight bytes as whatever the column is, so a wrong pair of the same width corrupts
 silently, and a narrower column rounds or cuts without a word. Hence digits, fractions and lengths are
 compared too. What does not arrive as it was is said in ``Match.lossy``; what depends on the values (a number
 too big for an integer, a text too long) is checked value by value before it is sent.
 
-    Snowflake               PostgreSQL                              travels as
-    NUMBER(p,0)             int2, int4, int8                        int16 .. int64; out of range is an error
-    NUMBER(p,s)             numeric, numeric(P,S) with S >= s       decimal; too big is an error
-    NUMBER(p,s)             float4 if p <= 6, float8 if p <= 15     float, double
-    FLOAT                   float8                                  double
-    BOOLEAN                 bool                                    bool
-    VARCHAR                 text, varchar, varchar(n)               string; too long is an error
-    VARCHAR                 bpchar, char(n) (lossy)                 string; too long is an error
-    VARCHAR                 json, jsonb (lossy)                     string
-    VARCHAR                 uuid                                    string, encoded to 16 bytes
-    VARIANT, OBJECT, ARRAY  json, jsonb, text, varchar, varchar(n)  JSON text
-    BINARY                  bytea                                   binary
-    DATE                    date                                    date
-    DATE                    timestamp, timestamp(p)                 timestamp at midnight
-    TIME(s)                 time, time(p)                           time; p >= s, or p = 6 (lossy)
-    TIMESTAMP_NTZ(s)        timestamp, timestamp(p)                 timestamp; p >= s, or p = 6 (lossy)
-    TIMESTAMP_NTZ(s)        timestamptz (lossy)                     timestamp, taken as UTC
-    TIMESTAMP_LTZ(s)        timestamptz, timestamp (lossy)          the moment in UTC
-    TIMESTAMP_TZ(s)         timestamptz, timestamp (both lossy)     the moment in UTC
+Most pairs go straight into the target as binary COPY. What only PostgreSQL can convert goes through a staging
+table, from which one statement casts all rows of a chunk; a table with such a column is staged as a whole.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from snowmelt.errors import DataError
 from snowmelt.models import ColumnPlan, SourceColumn, TargetColumn
 
 MICROSECOND_DIGITS = 6
@@ -59,27 +37,46 @@ class Refusal:
 
 def match(source: SourceColumn, target: TargetColumn) -> Match | Refusal:
     """How the source column's values get into the target column, or why they do not."""
-    way = _WAYS.get(source.type, {}).get(target.type)
-    if way is None:
-        return Refusal(f"{_no_way(source, target)}; {_cure(source)}")
-    found = way(source, target)
-    if isinstance(found, str):
-        return Refusal(f"{_no_way(source, target)}: {found}; {_cure(source)}")
-    select = found.select(snowflake_identifier(source.name))
-    return Match(ColumnPlan(source=source, target=target, select=select, wire=found.wire), found.lossy)
+    rule = _RULES.get((source.type, _family(target)))
+    if rule is None:
+        return Refusal(f"{_no_way(source, target)}; {cure(source)}")
+    way = rule(source, target)
+    if isinstance(way, str):
+        return Refusal(f"{_no_way(source, target)}: {way}; {cure(source)}")
+    name = quoted(source.name)
+    plan = ColumnPlan(
+        source=source,
+        target=target,
+        select=way.select(name),
+        wire=way.wire,
+        cut=f"{name} <> {name}::{source.type}({MICROSECOND_DIGITS})" if way.is_cut else None,
+        staged_as=way.staged_as,
+        cast=way.cast(quoted(target.name), target.declared) if way.cast else None,
+    )
+    return Match(plan, way.lossy)
 
 
 def allowed_pairs() -> frozenset[tuple[str, str]]:
-    """Every pair of a Snowflake and a PostgreSQL type that can travel, if digits and lengths allow it."""
-    return frozenset((source, target) for source, ways in _WAYS.items() for target in ways)
+    """Every pair of a Snowflake and a PostgreSQL type that can travel, if digits and lengths allow it.
+
+    ``enum`` stands for every enum.
+    """
+    return frozenset(_RULES)
 
 
-def snowflake_identifier(name: str) -> str:
-    """The name quoted for Snowflake, exact in case and characters."""
+def quoted(name: str) -> str:
+    """The name as an identifier of either SQL, exact in case and characters."""
     return '"' + name.replace('"', '""') + '"'
 
 
+def _family(target: TargetColumn) -> str:
+    return "enum" if target.kind == "enum" else target.type
+
+
 # --- types in words -----------------------------------------------------------------------------------------
+
+_SNOWFLAKE_WORDS = {"FIXED": "NUMBER", "REAL": "FLOAT", "TEXT": "VARCHAR"}
+"""The types that Snowflake's DDL calls otherwise than its protocol."""
 
 
 def snowflake_type(column: SourceColumn) -> str:
@@ -87,30 +84,29 @@ def snowflake_type(column: SourceColumn) -> str:
     match column.type:
         case "FIXED":
             return f"NUMBER({_precision(column)},{_scale(column)})"
-        case "REAL":
-            return "FLOAT"
         case "TEXT":
             return "VARCHAR" if column.length is None else f"VARCHAR({column.length})"
         case "TIME" | "TIMESTAMP_NTZ" | "TIMESTAMP_LTZ" | "TIMESTAMP_TZ":
             return f"{column.type}({_fraction_digits(column)})"
         case _:
-            return column.type
+            return _SNOWFLAKE_WORDS.get(column.type, column.type)
 
 
 def postgres_type(column: TargetColumn) -> str:
     """The column's type with what its typmod says: ``numeric(10,2)``, ``varchar(20)``, ``timestamp(0)``."""
+    name = f"domain {column.domain} over {column.type}" if column.domain else column.type
     if column.typmod < 0:
-        return column.type
+        return name
     match column.type:
         case "numeric":
             precision, scale = numeric_digits(column.typmod)
-            return f"numeric({precision},{scale})"
+            return f"{name}({precision},{scale})"
         case "varchar" | "bpchar":
-            return f"{column.type}({column.typmod - _VARLENA_HEADER})"
-        case "time" | "timestamp" | "timestamptz":
-            return f"{column.type}({column.typmod})"
+            return f"{name}({column.typmod - _VARLENA_HEADER})"
+        case "time" | "timetz" | "timestamp" | "timestamptz":
+            return f"{name}({column.typmod})"
         case _:
-            return column.type
+            return name
 
 
 _VARLENA_HEADER = 4
@@ -133,6 +129,13 @@ def longest_text(plan: ColumnPlan) -> int | None:
     return None if never_longer else limit
 
 
+def cure(source: SourceColumn) -> str:
+    """What to do about a column that does not fit: another type in PostgreSQL, or a view in Snowflake."""
+    view = "read the table through a Snowflake view that converts it"
+    fitting = _fitting_type(source)
+    return f"make the target column {fitting}, or {view}" if fitting else view
+
+
 def _precision(column: SourceColumn) -> int:
     return 38 if column.precision is None else column.precision
 
@@ -145,37 +148,73 @@ def _fraction_digits(column: SourceColumn) -> int:
     return 9 if column.scale is None else column.scale
 
 
+def _no_way(source: SourceColumn, target: TargetColumn) -> str:
+    return f"{snowflake_type(source)} does not go into {postgres_type(target)}"
+
+
+def _fitting_type(source: SourceColumn) -> str | None:
+    """The PostgreSQL type that takes every value of the column."""
+    if source.type == "FIXED":
+        return f"numeric({_precision(source)},{_scale(source)})"
+    return {
+        "REAL": "float8",
+        "DECFLOAT": "numeric",
+        "TEXT": "text",
+        "BOOLEAN": "boolean",
+        "VARIANT": "jsonb",
+        "OBJECT": "jsonb",
+        "ARRAY": "jsonb",
+        "MAP": "jsonb",
+        "VECTOR": "jsonb",
+        "GEOGRAPHY": "jsonb",
+        "GEOMETRY": "jsonb",
+        "BINARY": "bytea",
+        "DATE": "date",
+        "TIME": "time",
+        "TIMESTAMP_NTZ": "timestamp",
+        "TIMESTAMP_LTZ": "timestamptz",
+        "TIMESTAMP_TZ": "timestamptz",
+    }.get(source.type)
+
+
 # --- ways ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Way:
-    """How a column travels: the Arrow type of its values, and what reads them, given the quoted name."""
+class Way:
+    """How a column travels."""
 
     wire: str
+    """Arrow type of its values."""
     select: Callable[[str], str] = str
+    """What reads them in Snowflake, given the quoted name."""
     lossy: str | None = None
+    is_cut: bool = False
+    """Whether digits below the microsecond are cut off."""
+    staged_as: str | None = None
+    cast: Callable[[str, str], str] | None = None
+    """What converts a staged value in PostgreSQL, given the quoted name and the target's type."""
 
 
-_Rule = Callable[[SourceColumn, TargetColumn], _Way | str]
+Rule = Callable[[SourceColumn, TargetColumn], Way | str]
 """Gives the way for one pair of types, or what is wrong with this pair of lengths and digits."""
 
 
-def _always(way: _Way) -> _Rule:
+def _always(way: Way) -> Rule:
     return lambda _source, _target: way
 
 
-def _whole(wire: str) -> _Rule:
-    def rule(source: SourceColumn, target: TargetColumn) -> _Way | str:
+def _whole(wire: str) -> Rule:
+    def rule(source: SourceColumn, target: TargetColumn) -> Way | str:
         if _scale(source) > 0:
             return f"{target.type} has no digits after the point"
-        return _Way(wire)
+        return Way(wire)
 
     return rule
 
 
-def _numeric(source: SourceColumn, target: TargetColumn) -> _Way | str:
-    as_it_is = _Way(f"decimal128({_precision(source)}, {_scale(source)})")
+def _numeric(source: SourceColumn, target: TargetColumn) -> Way | str:
+    as_it_is = Way(f"decimal128({_precision(source)}, {_scale(source)})")
     if target.typmod < 0:
         return as_it_is
     precision, scale = numeric_digits(target.typmod)
@@ -183,32 +222,79 @@ def _numeric(source: SourceColumn, target: TargetColumn) -> _Way | str:
         return f"{_scale(source)} digits after the point would be rounded to {scale}"
     if precision > _DECIMAL_DIGITS:
         return as_it_is  # PostgreSQL adds zeros, and raises where a value has too many digits before the point
-    return _Way(f"decimal128({precision}, {scale})")
+    return Way(f"decimal128({precision}, {scale})")
 
 
 _DECIMAL_DIGITS = 38
 """What Arrow's decimal128 and Snowflake's NUMBER hold."""
 
 
-def _float(wire: str, digits: int) -> _Rule:
-    def rule(source: SourceColumn, target: TargetColumn) -> _Way | str:
+def _float(wire: str, digits: int) -> Rule:
+    def rule(source: SourceColumn, target: TargetColumn) -> Way | str:
         if _precision(source) > digits:
             return f"{target.type} keeps {digits} digits of {_precision(source)}"
-        return _Way(wire, select=lambda name: f"{name}::FLOAT")  # Snowflake rounds correctly, Arrow's cast does not
+        return Way(wire, select=lambda name: f"{name}::FLOAT")  # Snowflake rounds correctly, Arrow's cast does not
 
     return rule
 
 
-def _clock(wire: str, *, select: Callable[[str], str] = str, lossy: str | None = None) -> _Rule:
-    def rule(source: SourceColumn, target: TargetColumn) -> _Way | str:
+def _clock(wire: str, *, select: Callable[[str], str] = str, lossy: str | None = None) -> Rule:
+    def rule(source: SourceColumn, target: TargetColumn) -> Way | str:
         digits = _fraction_digits(source)
         kept = MICROSECOND_DIGITS if target.typmod < 0 else target.typmod
         if digits > kept and kept < MICROSECOND_DIGITS:
             return f"{digits} digits of a second would be rounded to {kept}"
         losses = (lossy, _NO_NANOSECONDS if digits > kept else None)
-        return _Way(wire, select, " and ".join(loss for loss in losses if loss) or None)
+        return Way(wire, select, " and ".join(loss for loss in losses if loss) or None, is_cut=digits > kept)
 
     return rule
+
+
+def _timetz(source: SourceColumn, target: TargetColumn) -> Way | str:
+    way = _clock("time64[us]", lossy=_NO_ZONE)(source, target)
+    if isinstance(way, str):
+        return way
+    return replace(way, staged_as="time", cast=lambda name, kind: f"({name}::text || '+00')::{kind}")
+
+
+def _shortest_decimal(_source: SourceColumn, target: TargetColumn) -> Way | str:
+    if target.typmod >= 0:
+        return "PostgreSQL would round it without a word"
+    return Way("double", lossy=_SHORTEST, staged_as="float8", cast=lambda name, kind: f"{name}::text::{kind}")
+
+
+def _from_text(*, select: Callable[[str], str] = str, lossy: str | None = None) -> Rule:
+    """A value that Snowflake writes as text and PostgreSQL reads with the type's own input function."""
+
+    def rule(_source: SourceColumn, target: TargetColumn) -> Way | str:
+        if target.typmod >= 0 and target.type.removesuffix("[]") in _ROUNDING:
+            return "PostgreSQL would round it without a word"
+        return Way("string", select, lossy, staged_as="text", cast=lambda name, kind: f"{name}::{kind}")
+
+    return rule
+
+
+_ROUNDING = ("numeric", "interval", "time", "timetz", "timestamp", "timestamptz")
+"""Types whose typmod is no check: a value with more digits is rounded to fit."""
+
+
+def _from_json_array(select: Callable[[str], str], lossy: str) -> Rule:
+    def rule(_source: SourceColumn, target: TargetColumn) -> Way | str:
+        if target.typmod >= 0 and target.type.removesuffix("[]") in _ROUNDING:
+            return "PostgreSQL would round its elements without a word"
+        return Way("string", select, lossy, staged_as="text", cast=_array_of_json)
+
+    return rule
+
+
+def _array_of_json(name: str, kind: str) -> str:
+    if kind in ("json[]", "jsonb[]"):  # elements that are arrays themselves are no further dimension
+        elements = (
+            f"SELECT NULLIF(e, 'null') FROM jsonb_array_elements({name}::jsonb) WITH ORDINALITY AS j (e, n) ORDER BY n"  # noqa: S608
+        )
+        return f"CASE WHEN {name}::jsonb <> 'null' THEN ARRAY({elements})::{kind} END"
+    # Names are quoted, the type is written by the server itself.
+    return f"(SELECT r.a FROM jsonb_to_record(jsonb_build_object('a', {name}::jsonb)) AS r (a {kind}))"  # noqa: S608
 
 
 def _utc(name: str) -> str:
@@ -223,195 +309,215 @@ def _json(name: str) -> str:
     return f"TO_JSON({name})"
 
 
+def _json_of_structured(name: str) -> str:
+    return f"TO_JSON({name}::VARIANT)"  # TO_JSON takes what a structured type becomes by this cast
+
+
+def _json_of_vector(name: str) -> str:
+    return f"TO_JSON({name}::ARRAY)"
+
+
+def _geojson(name: str) -> str:
+    return f"TO_JSON(ST_ASGEOJSON({name}))"
+
+
+def _wkt(name: str) -> str:
+    return f"ST_ASWKT({name})"
+
+
+def _wkb(name: str) -> str:
+    return f"ST_ASWKB({name})"
+
+
+def _ewkb_digits(name: str) -> str:
+    return f"TO_VARCHAR(ST_ASEWKB({name}), 'HEX')"
+
+
+# --- the table ----------------------------------------------------------------------------------------------
+
 _TIMESTAMP, _TIMESTAMP_UTC = "timestamp[us]", "timestamp[us, tz=UTC]"
 _NO_NANOSECONDS = "digits of a second below the microsecond are cut off"
 _NO_OFFSET = "the moment is kept, the UTC offset it was written with is not"
+_NO_ZONE = "it names no time zone and is taken as UTC"
+_IN_UTC = "the moment is written in UTC"
 _NO_BLANKS = "blanks at the end of a value mean nothing in this type"
 _NO_SPELLING = "the JSON value is kept, its spelling (blanks, order of keys, repeated keys) is not"
+_OWN_SPELLING = "the value is kept, in PostgreSQL's own spelling"
+_NO_JSON_NULL = "elements keep their values, JSON null becomes NULL"
+_FEWER_DIGITS = "a value is rounded to the 24 bits that float4 has"
+_SHORTEST = "the shortest decimal that names the float is stored"
+_FIFTEEN = "a value is rounded to the 53 bits that float8 has"
+_UNSTRUCTURED = "the shape that GeoJSON describes is kept"
 
-_FROM_JSON: Mapping[str, _Rule] = {
-    "json": _always(_Way("string", _json)),
-    "jsonb": _always(_Way("string", _json)),
-    "text": _always(_Way("string", _json)),
-    "varchar": _always(_Way("string", _json)),
-}
-
-_WAYS: Mapping[str, Mapping[str, _Rule]] = {
-    "FIXED": {
-        "int2": _whole("int16"),
-        "int4": _whole("int32"),
-        "int8": _whole("int64"),
-        "numeric": _numeric,
-        "float4": _float("float", digits=6),
-        "float8": _float("double", digits=15),
-    },
-    "REAL": {"float8": _always(_Way("double"))},
-    "BOOLEAN": {"bool": _always(_Way("bool"))},
-    "TEXT": {
-        "text": _always(_Way("string")),
-        "varchar": _always(_Way("string")),
-        "bpchar": _always(_Way("string", lossy=_NO_BLANKS)),
-        "json": _always(_Way("string")),
-        "jsonb": _always(_Way("string", lossy=_NO_SPELLING)),
-        "uuid": _always(_Way("string")),
-    },
-    "VARIANT": _FROM_JSON,
-    "OBJECT": _FROM_JSON,
-    "ARRAY": _FROM_JSON,
-    "BINARY": {"bytea": _always(_Way("binary"))},
-    "DATE": {
-        "date": _always(_Way("date32[day]")),
-        "timestamp": _always(_Way(_TIMESTAMP, _midnight)),
-    },
-    "TIME": {"time": _clock("time64[us]")},
-    "TIMESTAMP_NTZ": {
-        "timestamp": _clock(_TIMESTAMP),
-        "timestamptz": _clock(_TIMESTAMP_UTC, lossy="it names no time zone and is taken as UTC"),
-    },
-    "TIMESTAMP_LTZ": {
-        "timestamp": _clock(_TIMESTAMP, select=_utc, lossy="the moment is written in UTC"),
-        "timestamptz": _clock(_TIMESTAMP_UTC, select=_utc),
-    },
-    "TIMESTAMP_TZ": {
-        "timestamp": _clock(_TIMESTAMP, select=_utc, lossy=f"the moment is written in UTC and {_NO_OFFSET}"),
-        "timestamptz": _clock(_TIMESTAMP_UTC, select=_utc, lossy=_NO_OFFSET),
-    },
-}
+JSON_TARGETS = ("json", "jsonb", "text", "varchar")
+ELEMENTS = (
+    *("bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "varchar", "uuid"),
+    *("date", "time", "timestamp", "timestamptz", "json", "jsonb"),
+)
+"""Types of an array whose elements JSON spells as PostgreSQL reads them."""
+ARRAYS = tuple(f"{element}[]" for element in ELEMENTS)
+NUMBER_ARRAYS = ("float4[]", "float8[]", "numeric[]", "int2[]", "int4[]", "int8[]")
+PARSED_EXACTLY = ("bit", "varbit", "xml", "citext.citext")
+PARSED = (
+    *("inet", "cidr", "macaddr", "macaddr8", "interval", "timetz", "pg_lsn", "tsvector", "tsquery", "jsonpath"),
+    *("point", "line", "lseg", "box", "path", "polygon", "circle"),
+    *("int4range", "int8range", "numrange", "daterange", "tsrange", "tstzrange"),
+    *("int4multirange", "int8multirange", "nummultirange", "datemultirange", "tsmultirange", "tstzmultirange"),
+    *ARRAYS,
+    *("hstore.hstore", "ltree.ltree", "cube.cube", "vector.vector", "vector.halfvec", "vector.sparsevec"),
+    *("postgis.geometry", "postgis.geography"),
+)
+"""Types that Snowflake does not have, so that their values are there as text."""
 
 
-def _no_way(source: SourceColumn, target: TargetColumn) -> str:
-    return f"{snowflake_type(source)} does not go into {postgres_type(target)}"
+@dataclass(frozen=True)
+class Pair:
+    """A line of the table: these types go into those, by one rule."""
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    rule: Rule
+    converted: Literal["", "Snowflake", "Snowmelt", "PostgreSQL"] = ""
+    """Who turns the one into the other; nobody where the value is the same in both."""
+    note: str = ""
 
 
-def _cure(source: SourceColumn) -> str:
-    """What to do about a column that has no way: another type in PostgreSQL, or a view in Snowflake."""
-    view = "read the table through a Snowflake view that converts it"
-    fitting = _fitting_type(source)
-    return f"make the target column {fitting}, or {view}" if fitting else view
-
-
-def _fitting_type(source: SourceColumn) -> str | None:
-    """The PostgreSQL type that takes every value of the column."""
-    if source.type == "FIXED":
-        return f"numeric({_precision(source)},{_scale(source)})"
-    return {
-        "REAL": "float8",
-        "TEXT": "text",
-        "BOOLEAN": "boolean",
-        "VARIANT": "jsonb",
-        "OBJECT": "jsonb",
-        "ARRAY": "jsonb",
-        "BINARY": "bytea",
-        "DATE": "date",
-        "TIME": "time",
-        "TIMESTAMP_NTZ": "timestamp",
-        "TIMESTAMP_LTZ": "timestamptz",
-        "TIMESTAMP_TZ": "timestamptz",
-    }.get(source.type)
-
-
-# --- Arrow --------------------------------------------------------------------------------------------------
-
-_WIRE_TYPES: Mapping[str, pa.DataType] = {
-    str(arrow): arrow
-    for arrow in (
-        *(
-            pa.bool_(),
-            pa.int16(),
-            pa.int32(),
-            pa.int64(),
-            pa.float32(),
-            pa.float64(),
-            pa.string(),
-            pa.binary(),
-        ),
-        *(pa.date32(), pa.time64("us"), pa.timestamp("us"), pa.timestamp("us", "UTC")),
-    )
-}
-_DECIMAL = re.compile(r"decimal128\((\d+), (\d+)\)")
-
-
-def arrow_type(wire: str) -> pa.DataType:
-    """The Arrow type that ``ColumnPlan.wire`` names."""
-    if wire in _WIRE_TYPES:
-        return _WIRE_TYPES[wire]
-    if digits := _DECIMAL.fullmatch(wire):
-        return pa.decimal128(int(digits[1]), int(digits[2]))
-    raise DataError(f"The plan sends values as {wire!r}, which this version does not know; start a new run.")
-
-
-def schema_of(columns: Sequence[ColumnPlan]) -> pa.Schema:
-    """The one schema of every batch on its way, fields named after the target columns."""
-    return pa.schema([pa.field(column.target.name, arrow_type(column.wire)) for column in columns])
-
-
-def conform(batch: pa.RecordBatch, columns: Sequence[ColumnPlan], *, first_row: int = 1) -> pa.RecordBatch:
-    """The batch in the schema of ``schema_of(columns)``; its columns are taken by position.
-
-    Snowflake's batches differ from each other in widths of integers and units of time. No value changes, but
-    digits below the microsecond are cut off. A value that does not fit raises DataError with its row, where
-    ``first_row`` is the number of the batch's first.
-    """
-    schema = schema_of(columns)
-    if batch.schema.equals(schema):
-        return batch
-    if batch.num_columns != len(columns):
-        raise DataError(f"A batch has {batch.num_columns} columns where the plan has {len(columns)}; start a new run.")
-    arrays = [_cast(values, column, first_row) for values, column in zip(batch.columns, columns, strict=True)]
-    return pa.record_batch(arrays, schema=schema)
-
-
-def _cast(values: "pa.Array[Any]", column: ColumnPlan, first_row: int) -> "pa.Array[Any]":
-    wanted = arrow_type(column.wire)
-    if values.type == wanted:
-        return values
-    if not _same_kind(values.type, wanted):
-        raise DataError(
-            f'Column "{column.source.name}" came as {values.type} where the plan has {column.wire}: '
-            "the table was changed after it was planned; start a new run."
-        )
-    try:
-        return _convert(values, wanted)
-    except pa.ArrowInvalid:
-        row = first_row + _first_misfit(values, wanted)
-        raise DataError(
-            f'Column "{column.source.name}": the value in row {row} of the chunk does not fit into '
-            f"{postgres_type(column.target)}; {_cure(column.source)}."
-        ) from None
-
-
-def _same_kind(values: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether a cast keeps the meaning; Arrow itself would also turn an integer into a date."""
-    return pa.types.is_null(values) or any(kind(values) and kind(wanted) for kind in _KINDS)
-
-
-_KINDS: tuple[Callable[[pa.DataType], bool], ...] = (
-    lambda arrow: pa.types.is_integer(arrow) or pa.types.is_decimal(arrow),
-    lambda arrow: pa.types.is_string(arrow) or pa.types.is_large_string(arrow),
-    lambda arrow: pa.types.is_binary(arrow) or pa.types.is_large_binary(arrow),
-    pa.types.is_floating,
-    pa.types.is_timestamp,
-    pa.types.is_time,
+PAIRS = (
+    Pair(("FIXED",), ("int2",), _whole("int16"), note="no digits after the point; too big is out of range"),
+    Pair(("FIXED",), ("int4",), _whole("int32"), note="the same"),
+    Pair(("FIXED",), ("int8",), _whole("int64"), note="the same"),
+    Pair(("FIXED",), ("numeric",), _numeric, note="the scale is at least the source's; too big is out of range"),
+    Pair(("FIXED",), ("float4",), _float("float", digits=6), "Snowflake", "up to 6 digits"),
+    Pair(("FIXED",), ("float8",), _float("double", digits=15), "Snowflake", "up to 15 digits"),
+    Pair(("REAL",), ("float8",), _always(Way("double")), note="NaN, infinities and -0 included"),
+    Pair(("REAL",), ("float4",), _always(Way("float", lossy=_FEWER_DIGITS)), "Snowmelt", f"lossy: {_FEWER_DIGITS}"),
+    Pair(
+        ("REAL",),
+        ("numeric",),
+        _shortest_decimal,
+        "PostgreSQL",
+        f"lossy: {_SHORTEST}; only numeric without digits",
+    ),
+    Pair(
+        ("DECFLOAT",),
+        ("numeric",),
+        _from_text(select=lambda name: f"TO_VARCHAR({name})"),
+        "PostgreSQL",
+        "only numeric without digits",
+    ),
+    Pair(
+        ("DECFLOAT",),
+        ("float8",),
+        _always(Way("double", lambda name: f"{name}::FLOAT", _FIFTEEN)),
+        "Snowflake",
+        f"lossy: {_FIFTEEN}",
+    ),
+    Pair(("BOOLEAN",), ("bool",), _always(Way("bool"))),
+    Pair(("TEXT",), ("text", "varchar"), _always(Way("string")), note="longer than varchar(n) is too long"),
+    Pair(("TEXT",), ("bpchar",), _always(Way("string", lossy=_NO_BLANKS)), note=f"lossy: {_NO_BLANKS}"),
+    Pair(("TEXT",), ("json",), _always(Way("string")), note="invalid JSON is refused"),
+    Pair(("TEXT",), ("jsonb",), _always(Way("string", lossy=_NO_SPELLING)), note=f"lossy: {_NO_SPELLING}"),
+    Pair(("TEXT",), ("uuid",), _always(Way("string")), "Snowmelt", "32 hexadecimal digits, with or without hyphens"),
+    Pair(("TEXT",), ("enum",), _always(Way("string")), note="a text that is no label of the enum is refused"),
+    Pair(("TEXT",), PARSED_EXACTLY, _from_text(), "PostgreSQL"),
+    Pair(("TEXT",), PARSED, _from_text(lossy=_OWN_SPELLING), "PostgreSQL", f"lossy: {_OWN_SPELLING}"),
+    Pair(("VARIANT",), JSON_TARGETS, _always(Way("string", _json)), "Snowflake", "as JSON"),
+    Pair(("OBJECT", "ARRAY", "MAP"), JSON_TARGETS, _always(Way("string", _json_of_structured)), "Snowflake", "as JSON"),
+    Pair(
+        ("ARRAY",),
+        ARRAYS,
+        _from_json_array(_json_of_structured, _NO_JSON_NULL),
+        "PostgreSQL",
+        f"lossy: {_NO_JSON_NULL}",
+    ),
+    Pair(("VECTOR",), JSON_TARGETS, _always(Way("string", _json_of_vector)), "Snowflake", "as JSON"),
+    Pair(
+        ("VECTOR",), NUMBER_ARRAYS, _from_json_array(_json_of_vector, _NO_JSON_NULL), "PostgreSQL", "as JSON, then cast"
+    ),
+    Pair(("VECTOR",), ("vector.vector",), _from_text(select=_json_of_vector), "PostgreSQL", "as JSON, then cast"),
+    Pair(("BINARY",), ("bytea",), _always(Way("binary"))),
+    Pair(("GEOGRAPHY", "GEOMETRY"), ("postgis.geometry",), _from_text(select=_ewkb_digits), "PostgreSQL", "as EWKB"),
+    Pair(("GEOGRAPHY",), ("postgis.geography",), _from_text(select=_ewkb_digits), "PostgreSQL", "as EWKB"),
+    Pair(
+        ("GEOGRAPHY", "GEOMETRY"),
+        ("json", "jsonb"),
+        _always(Way("string", _geojson, _UNSTRUCTURED)),
+        "Snowflake",
+        f"lossy: {_UNSTRUCTURED}",
+    ),
+    Pair(("GEOGRAPHY", "GEOMETRY"), ("text", "varchar"), _always(Way("string", _wkt)), "Snowflake", "as WKT"),
+    Pair(("GEOGRAPHY", "GEOMETRY"), ("bytea",), _always(Way("binary", _wkb)), "Snowflake", "as WKB"),
+    Pair(("DATE",), ("date",), _always(Way("date32[day]"))),
+    Pair(("DATE",), ("timestamp",), _always(Way(_TIMESTAMP, _midnight)), "Snowflake", "midnight"),
+    Pair(
+        ("DATE",),
+        ("timestamptz",),
+        _always(Way(_TIMESTAMP_UTC, _midnight, _NO_ZONE)),
+        "Snowflake",
+        f"lossy: midnight, {_NO_ZONE}",
+    ),
+    Pair(("TIME",), ("time",), _clock("time64[us]"), note="digits below the microsecond are cut off"),
+    Pair(("TIME",), ("timetz",), _timetz, "PostgreSQL", f"lossy: {_NO_ZONE}"),
+    Pair(("TIMESTAMP_NTZ",), ("timestamp",), _clock(_TIMESTAMP), note="digits below the microsecond are cut off"),
+    Pair(("TIMESTAMP_NTZ",), ("timestamptz",), _clock(_TIMESTAMP_UTC, lossy=_NO_ZONE), note=f"lossy: {_NO_ZONE}"),
+    Pair(("TIMESTAMP_LTZ",), ("timestamptz",), _clock(_TIMESTAMP_UTC, select=_utc), "Snowflake", "the moment"),
+    Pair(
+        ("TIMESTAMP_LTZ",),
+        ("timestamp",),
+        _clock(_TIMESTAMP, select=_utc, lossy=_IN_UTC),
+        "Snowflake",
+        f"lossy: {_IN_UTC}",
+    ),
+    Pair(
+        ("TIMESTAMP_TZ",),
+        ("timestamptz",),
+        _clock(_TIMESTAMP_UTC, select=_utc, lossy=_NO_OFFSET),
+        "Snowflake",
+        f"lossy: {_NO_OFFSET}",
+    ),
+    Pair(
+        ("TIMESTAMP_TZ",),
+        ("timestamp",),
+        _clock(_TIMESTAMP, select=_utc, lossy=f"{_IN_UTC} and {_NO_OFFSET}"),
+        "Snowflake",
+        f"lossy: {_IN_UTC} and {_NO_OFFSET}",
+    ),
 )
 
-
-def _convert(values: "pa.Array[Any]", wanted: pa.DataType) -> "pa.Array[Any]":
-    if pa.types.is_decimal(wanted) and pa.types.is_integer(values.type):
-        values = values.cast(pa.decimal128(20, 0))  # holds every 64-bit integer, which Arrow insists on
-    if values.type in (pa.timestamp("ns"), pa.time64("ns")):
-        values = pc.floor_temporal(values, unit="microsecond")  # a cast would cut towards 1970
-    return values.cast(wanted)
+_RULES: Mapping[tuple[str, str], Rule] = {
+    (source, target): pair.rule for pair in PAIRS for source in pair.sources for target in pair.targets
+}
 
 
-def _first_misfit(values: "pa.Array[Any]", wanted: pa.DataType) -> int:
-    """Position of the first value that cannot be converted, found by halving."""
-    start, stop = 0, len(values)
-    while stop - start > 1:
-        middle = (start + stop) // 2
-        try:
-            _convert(values.slice(start, middle - start), wanted)
-        except pa.ArrowInvalid:
-            stop = middle
-        else:
-            start = middle
-    return start
+def page() -> str:
+    """The table as a page of the documentation."""
+    lines = [
+        f"| {_in_words(pair.sources, _SNOWFLAKE_WORDS)} | {_in_words(pair.targets)} | {pair.converted} | {pair.note} |"
+        for pair in PAIRS
+    ]
+    head = ("| Snowflake | PostgreSQL | converted by | |", "|---|---|---|---|")
+    return "\n".join((_PAGE, *head, *lines)) + "\n"
+
+
+def _in_words(types: Sequence[str], words: Mapping[str, str] | None = None) -> str:
+    return ", ".join(f"`{(words or {}).get(each, each)}`" for each in types)
+
+
+_PAGE = """
+# Types
+
+Which Snowflake types go into which PostgreSQL columns. A pair that is not in the table is refused before the first row
+moves: `snowmelt migrate --dry-run` names the column and what would let it travel. So is a target that would round or
+cut without a word, such as `NUMBER(10,4)` into `numeric(10,2)`, or `TIMESTAMP_NTZ(9)` into `timestamp(3)`. What is
+lossy is said before a run, and where single values are changed they are counted.
+
+A domain is loaded as the type beneath it, and PostgreSQL checks its constraints; `enum` stands for every enum; of an
+extension's type the extension comes first (`citext.citext`). Columns that are generated, or whose identity is always
+generated, are left to PostgreSQL. What becomes of a value that does not fit is up to
+[value_policies](configuration.md#values-that-do-not-fit).
+
+*Converted by* says where a value changes its form: by **Snowflake** in the statement that reads the table, by
+**Snowmelt** on the way, or by **PostgreSQL**, from a staging table, by one statement per chunk. Where it says nothing,
+the value is the same on both sides and goes straight into the table as binary COPY. A table with a column that
+PostgreSQL converts is staged as a whole, which takes longer; a dry run shows it.
+""".removeprefix("\n")

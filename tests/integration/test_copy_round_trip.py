@@ -20,7 +20,8 @@ from snowmelt.errors import DataError, TransientError
 from snowmelt.local.postgres import LocalPostgres
 from snowmelt.models import ColumnPlan, SourceColumn, TableName, TargetColumn
 from snowmelt.postgres.copy import CopyResult, copy_batches
-from snowmelt.types import Match, allowed_pairs, match
+from snowmelt.types import Match, match
+from snowmelt.values import cut_masks
 
 TABLE = TableName(schema_name="public", name='Odd "table"')
 
@@ -36,6 +37,12 @@ def connection(server: LocalPostgres) -> Iterator[Connection]:
     opened = psycopg2.connect(server.dsn())
     yield opened
     opened.close()
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_open(connection: Connection) -> Iterator[None]:
+    yield
+    connection.rollback()
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,9 @@ def planned(connection: Connection, sources: Sequence[SourceColumn], ddl: Sequen
 
 
 def copied(connection: Connection, plans: Sequence[ColumnPlan], arrays: Sequence[Any], **options: Any) -> CopyResult:
-    batch = pa.record_batch(list(arrays), names=[plan.source.name for plan in plans])
+    none_cut = [pa.array([0] * len(arrays[0]), pa.int8()) for _ in cut_masks(plans)]
+    names = [str(position) for position in range(len(arrays) + len(none_cut))]
+    batch = pa.record_batch([*arrays, *none_cut], names=names)
     with connection.cursor() as cursor:
         return copy_batches(cursor, TABLE, plans, [batch], **options)
 
@@ -199,12 +208,6 @@ def test_edge_values_arrive_as_they_were(sent: Sent, connection: Connection) -> 
 
     assert result.rows == len(sent.values)
     assert read_back(connection, plan.target) == list(sent.arrives)
-
-
-def test_edge_values_are_tried_for_every_pair_that_is_allowed(connection: Connection) -> None:
-    tried = {(sent.source.type, target.type) for sent in EDGES for target in created(connection, [sent.into])}
-
-    assert tried == allowed_pairs()
 
 
 # --- random rows of a wide table ------------------------------------------------------------------------------
@@ -342,7 +345,7 @@ def test_an_error_of_postgres_comes_as_it_is(connection: Connection) -> None:
     assert read_back(connection, plans[0].target) == []
 
 
-@pytest.mark.parametrize("bad", ["{", "", "{'a': 1}", '"\\u0000"'])
+@pytest.mark.parametrize("bad", ["{", "", "{'a': 1}"])
 def test_postgres_names_the_row_and_column_of_invalid_json(connection: Connection, bad: str) -> None:
     plans = planned(connection, [source("TEXT")], ["jsonb"])
 

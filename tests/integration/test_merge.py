@@ -12,7 +12,7 @@ from snowmelt.config import PostgresConfig
 from snowmelt.errors import DataError
 from snowmelt.local.postgres import Database, LocalPostgres
 from snowmelt.models import ColumnPlan, LoadMode, SourceColumn, TableName, TablePlan, TargetColumn, WatermarkPlan
-from snowmelt.postgres import merge
+from snowmelt.postgres import merge, staging
 from snowmelt.postgres.merge import Merged
 from snowmelt.postgres.session import Session
 
@@ -81,7 +81,7 @@ def fill(database: Database, table: str, rows: Sequence[Row]) -> None:
 
 
 def merged(session: Session, table: TablePlan, rows: Sequence[Row]) -> Merged:
-    merge.create_staging(session, table)
+    staging.create(session, table)
     with session.transaction() as cursor:
         cursor.executemany("INSERT INTO pg_temp.snowmelt_staging_7 VALUES (%s, %s, %s, %s)", rows)
         return merge.merge(cursor, table, rows=len(rows))
@@ -170,8 +170,8 @@ def test_a_key_that_holds_null_is_refused(orders: Database) -> None:
 def test_parallel_merges_of_overlapping_keys_do_not_deadlock(orders: Database) -> None:
     fill(orders, "the orders", [])
     with session_of(orders) as one, session_of(orders) as two:
-        merge.create_staging(one, plan("upsert", watermark=True))
-        merge.create_staging(two, plan("upsert", watermark=True))
+        staging.create(one, plan("upsert", watermark=True))
+        staging.create(two, plan("upsert", watermark=True))
         merged(one, plan("upsert", watermark=True), [(i, "a", 1, None) for i in range(2000)])
         merged(two, plan("upsert", watermark=True), [(i, "a", 2, None) for i in reversed(range(2000))])
     assert {mark for mark, _ in contents(orders).values()} == {2}
@@ -180,7 +180,7 @@ def test_parallel_merges_of_overlapping_keys_do_not_deadlock(orders: Database) -
 def test_the_staging_table_is_made_once_per_session(orders: Database) -> None:
     with session_of(orders) as session:
         for _ in range(3):
-            merge.create_staging(session, plan("upsert", watermark=True))
+            staging.create(session, plan("upsert", watermark=True))
             assert merged(session, plan("insert_only", watermark=True), []) == Merged(0, 0, 0, 0)
     with pytest.raises(psycopg2.errors.UndefinedTable):
         orders.rows("SELECT 1 FROM pg_temp.snowmelt_staging_7")

@@ -9,7 +9,7 @@ import textwrap
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -36,7 +36,7 @@ from snowmelt.snowflake_source import (
     ScanState,
     SnowflakeSource,
 )
-from snowmelt.types import schema_of
+from snowmelt.values import Preparation, sent_schema
 
 DATABASE, SCHEMA = "SCANS", "PUBLIC"
 ROWS = 40_000
@@ -121,7 +121,15 @@ def rows_of(source: SnowflakeSource, statement: str, columns: tuple[ColumnPlan, 
     query_id = source.submit(statement)
     finished(source, query_id)
     result = source.open_result(query_id)
-    return [row for batch in result.read(everything(result), columns) for row in batch.to_pylist()]
+    return [row for batch in prepared(result.read(everything(result)), columns) for row in batch.to_pylist()]
+
+
+def prepared(batches: Iterable[pa.RecordBatch], columns: tuple[ColumnPlan, ...]) -> Iterator[pa.RecordBatch]:
+    """The batches in the one schema in which they are encoded."""
+    preparation, first_row = Preparation(columns), 1
+    for batch in batches:
+        yield preparation.prepare(batch, first_row=first_row)
+        first_row += batch.num_rows
 
 
 # --- signing in -----------------------------------------------------------------------------------------------------
@@ -326,8 +334,8 @@ def test_a_result_has_several_batches_that_hold_all_rows(flights: ScanResult) ->
 
 
 def test_rows_arrive_whole_and_in_one_schema_whatever_width_they_travelled_in(flights: ScanResult) -> None:
-    batches = list(flights.read(everything(flights), FLIGHTS))
-    assert {batch.schema for batch in batches} == {schema_of(FLIGHTS)}
+    batches = list(prepared(flights.read(everything(flights)), FLIGHTS))
+    assert {batch.schema for batch in batches} == {sent_schema(FLIGHTS)}
     rows = [row for batch in batches for row in batch.to_pylist()]
     assert sorted(row["ID"] for row in rows) == list(range(ROWS))
     assert all(row["DISTANCE"] == row["ID"] ** 2 for row in rows)
@@ -336,7 +344,7 @@ def test_rows_arrive_whole_and_in_one_schema_whatever_width_they_travelled_in(fl
 
 @pytest.fixture(scope="module")
 def all_flights(flights: ScanResult) -> pa.Table:
-    return pa.Table.from_batches(flights.read(everything(flights), FLIGHTS))
+    return pa.Table.from_batches(prepared(flights.read(everything(flights)), FLIGHTS))
 
 
 @settings(max_examples=10, deadline=None)
@@ -348,7 +356,7 @@ def test_slices_read_every_row_exactly_once(flights: ScanResult, all_flights: pa
         if start < stop:
             batch, offset = starts[start]
             piece = ScanSlice(query_id=flights.query_id, first_batch=batch, offset=offset, rows=stop - start)
-            read += list(flights.read(piece, FLIGHTS))
+            read += list(prepared(flights.read(piece), FLIGHTS))
     assert pa.Table.from_batches(read).equals(all_flights)
 
 
@@ -357,7 +365,7 @@ def test_a_slice_fetches_only_the_batches_it_touches(account: LocalSnowflake, so
     finished(source, query_id)
     result = source.open_result(query_id)
     piece = ScanSlice(query_id=query_id, first_batch=2, offset=3, rows=result.row_counts[2])
-    assert sum(batch.num_rows for batch in result.read(piece, FLIGHTS)) == piece.rows
+    assert sum(batch.num_rows for batch in result.read(piece)) == piece.rows
     assert account.downloads(query_id) == {2: 1, 3: 1}
 
 
@@ -368,35 +376,34 @@ def test_neighbouring_slices_share_a_download(account: LocalSnowflake, source: S
     half = result.row_counts[2] // 2
     piece = ScanSlice(query_id=query_id, first_batch=2, offset=0, rows=half)
     rest = ScanSlice(query_id=query_id, first_batch=2, offset=half, rows=result.row_counts[2] - half + 1)
-    read = [*result.read(piece, FLIGHTS), *result.read(rest, FLIGHTS)]
+    read = [*result.read(piece), *result.read(rest)]
     assert sum(batch.num_rows for batch in read) == result.row_counts[2] + 1
     assert account.downloads(query_id) == {2: 1, 3: 1}
 
 
 def test_a_slice_of_another_result_is_refused(flights: ScanResult) -> None:
     with pytest.raises(DataError, match="plan the table again"):
-        list(flights.read(ScanSlice(query_id="other", first_batch=0, offset=0, rows=1), FLIGHTS))
+        list(flights.read(ScanSlice(query_id="other", first_batch=0, offset=0, rows=1)))
 
 
 def test_a_slice_that_reaches_beyond_the_result_is_refused_before_a_row_is_given(flights: ScanResult) -> None:
     piece = ScanSlice(query_id=flights.query_id, first_batch=0, offset=0, rows=ROWS + 1)
     with pytest.raises(DataError, match="lacks 1 of the 40001 rows"):
-        next(flights.read(piece, FLIGHTS))
+        next(flights.read(piece))
 
 
 REOPEN = textwrap.dedent(
     """
     import json, sys
     from snowmelt.config import SnowflakeConfig
-    from snowmelt.models import ColumnPlan, ScanSlice
+    from snowmelt.models import ScanSlice
     from snowmelt.snowflake_source import SnowflakeSource
 
     given = json.load(sys.stdin)
     config = SnowflakeConfig.model_validate(given["config"])
     with SnowflakeSource.connect(config, database="SCANS", schema="PUBLIC") as source:
         result = source.open_result(given["slice"]["query_id"])
-        columns = [ColumnPlan.model_validate(column) for column in given["columns"]]
-        batches = result.read(ScanSlice.model_validate(given["slice"]), columns)
+        batches = result.read(ScanSlice.model_validate(given["slice"]))
         ids = [value for batch in batches for value in batch.column(0).to_pylist()]
     print(json.dumps({"row_counts": result.row_counts, "ids": ids}))
     """
@@ -411,11 +418,10 @@ def test_another_process_reads_the_same_rows_by_query_id_after_the_first_session
         row_counts = finished(first, query_id)
         result = first.open_result(query_id)
         piece = ScanSlice(query_id=query_id, first_batch=1, offset=7, rows=row_counts[1] + 100)
-        expected = [i for batch in result.read(piece, FLIGHTS) for i in batch.column(0).to_pylist()]
+        expected = [i for batch in result.read(piece) for i in batch.column(0).to_pylist()]
     given = {
         "config": account.connection_parameters(),
         "slice": piece.model_dump(),
-        "columns": [column.model_dump() for column in FLIGHTS],
     }
     other = subprocess.run(
         [sys.executable, "-c", REOPEN], input=json.dumps(given), capture_output=True, text=True, check=True
@@ -463,8 +469,8 @@ def test_extreme_values_and_nulls_survive(source: SnowflakeSource) -> None:
 
 def test_a_value_that_does_not_fit_the_plan_names_its_column(flights: ScanResult) -> None:
     narrow = columns_of(ID=pa.int64(), DISTANCE=pa.int16(), FARE=pa.decimal128(12, 2))
-    with pytest.raises(DataError, match=r'Column "DISTANCE": the value in row \d+ of the chunk does not fit'):
-        list(flights.read(everything(flights), narrow))
+    with pytest.raises(DataError, match=r'Column "DISTANCE", rows .* of the chunk: the value does not fit'):
+        list(prepared(flights.read(everything(flights)), narrow))
 
 
 def test_a_failed_scan_is_a_state_with_one_line_that_names_the_query(source: SnowflakeSource) -> None:
@@ -554,9 +560,7 @@ def quick_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_result_that_expires_while_it_is_read_is_gone(account: LocalSnowflake, source: SnowflakeSource) -> None:
     query_id = source.submit(FLIGHTS_STATEMENT)
     finished(source, query_id)
-    reading = source.open_result(query_id).read(
-        ScanSlice(query_id=query_id, first_batch=0, offset=0, rows=ROWS), FLIGHTS
-    )
+    reading = source.open_result(query_id).read(ScanSlice(query_id=query_id, first_batch=0, offset=0, rows=ROWS))
     next(reading)
     account.expire_results(query_id)
     with pytest.raises(ResultGoneError, match="scan the table again"):
@@ -570,7 +574,7 @@ def test_urls_that_expire_while_the_result_is_read_are_renewed(
     query_id = source.submit(FLIGHTS_STATEMENT)
     finished(source, query_id)
     result = source.open_result(query_id)
-    reading = result.read(everything(result), FLIGHTS)
+    reading = result.read(everything(result))
     rows = next(reading).num_rows
     account.expire_urls(query_id)
     assert rows + sum(batch.num_rows for batch in reading) == ROWS

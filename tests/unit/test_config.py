@@ -5,7 +5,7 @@ import random
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from snowmelt import config as configs
-from snowmelt.config import Config, PostgresConfig, TableConfig, names, placeholders
+from snowmelt.config import Config, PostgresConfig, TableConfig, ValuePolicies, names, placeholders
 from snowmelt.config.checks import contradictions
 from snowmelt.config.fallbacks import variable
 from snowmelt.config.problems import LEVELS
 from snowmelt.errors import ConfigError
+from snowmelt.models import Policies
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
@@ -684,6 +685,33 @@ def test_the_page_has_every_key_and_its_variable(path: tuple[str, ...]) -> None:
     for key, row in rows.items():
         name = variable((*path, key))
         assert name is None or f"`{name}`" in row
+
+
+def test_the_page_has_every_policy_with_its_default_and_its_choices() -> None:
+    rows = rows_of("Values that do not fit")
+
+    assert set(rows) == set(Policies.model_fields) == set(ValuePolicies.model_fields)
+    for name, field in Policies.model_fields.items():
+        default, others = (set(re.findall(r"`(\w+)`", cell)) for cell in rows[name].split("|")[2:4])
+        assert default == {field.default}
+        assert default | others == set(get_args(field.annotation))
+
+
+def test_a_policy_is_as_the_level_above_has_it_unless_said_otherwise() -> None:
+    config = load(
+        tree(
+            {"source": "A", "value_policies": {"too_long": "truncate"}},
+            {"source": "B", "column_policies": {"Note": {"nan": "null"}}},
+            value_policies={"nul_characters": "strip", "too_long": "reject"},
+        )
+    )
+    a, b = (config.with_defaults(table) for table in config.sources[0].tables)
+
+    assert a.value_policies == ValuePolicies(nul_characters="strip", too_long="truncate")
+    assert b.value_policies == ValuePolicies(nul_characters="strip", too_long="reject")
+    assert b.column_policies["Note"].over(b.value_policies) == ValuePolicies(
+        nul_characters="strip", too_long="reject", nan="null"
+    )
 
 
 def example() -> str:

@@ -15,7 +15,8 @@ from snowmelt.errors import DataError, TransientError
 from snowmelt.models import ColumnPlan, SourceColumn, TableName, TargetColumn
 from snowmelt.postgres import copy
 from snowmelt.postgres.copy import CopyResult, copy_batches
-from snowmelt.types import Match, match, schema_of
+from snowmelt.types import Match, match
+from snowmelt.values import sent_schema
 
 TARGET = TableName(schema_name="public", name="t")
 
@@ -65,11 +66,11 @@ NUMBERS = (planned("FIXED", "int8"),)
 
 
 def numbers(rows: int) -> pa.RecordBatch:
-    return pa.record_batch([pa.array(range(rows), pa.int64())], schema=schema_of(NUMBERS))
+    return pa.record_batch([pa.array(range(rows), pa.int64())], schema=sent_schema(NUMBERS))
 
 
 def texts(*values: str | None, column: ColumnPlan) -> tuple[tuple[ColumnPlan, ...], list[pa.RecordBatch]]:
-    return (column,), [pa.record_batch([pa.array(values, pa.string())], schema=schema_of((column,)))]
+    return (column,), [pa.record_batch([pa.array(values, pa.string())], schema=sent_schema((column,)))]
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +122,7 @@ def test_a_batch_is_let_go_before_the_next_is_fetched() -> None:
     def batches() -> Iterator[pa.RecordBatch]:
         for _ in range(4):
             held_before_fetch.append(pa.total_allocated_bytes() - before)
-            yield pa.record_batch([pa.array([0] * 1_000_000, pa.int64())], schema=schema_of(NUMBERS))
+            yield pa.record_batch([pa.array([0] * 1_000_000, pa.int64())], schema=sent_schema(NUMBERS))
 
     before = pa.total_allocated_bytes()
     copied(Reading(), NUMBERS, batches())
@@ -194,70 +195,3 @@ def test_an_error_of_the_server_is_raised_as_it_is(reads: int) -> None:
 def test_rows_that_the_server_drops_are_an_error() -> None:
     with pytest.raises(DataError, match=r"public\.t: PostgreSQL kept 9 of 10 rows .* trigger"):
         copied(Reading(drops_rows=1), NUMBERS, [numbers(10)])
-
-
-# --- values -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("target", ["text", "varchar", "json", "jsonb"])
-def test_a_nul_character_is_named_by_column_and_row(target: str) -> None:
-    columns, batches = texts("", None, "fine", "a\0b", column=planned("TEXT", target))
-
-    with pytest.raises(DataError) as raised:
-        copied(Reading(), columns, batches)
-
-    assert 'Column "the column", row 4 of the chunk' in raised.value.message
-    assert 'WHERE CONTAINS("THE COLUMN", CHR(0))' in raised.value.message
-    assert "a\0b" not in raised.value.message
-
-
-def test_rows_are_counted_from_the_chunks_first_batch_on() -> None:
-    columns, fine = texts(*["fine"] * 9000, column=planned("TEXT", "text"))
-    _, bad = texts("fine", "\0", column=columns[0])
-
-    with pytest.raises(DataError, match="row 9002 of the chunk"):
-        copied(Reading(), columns, [*fine, *bad])
-
-
-def test_only_the_rows_of_a_slice_are_searched() -> None:
-    columns, (batch,) = texts("\0", "fine", None, "\0", column=planned("TEXT", "text"))
-
-    assert copied(Reading(), columns, [batch.slice(1, 2)]).rows == 2
-
-
-@pytest.mark.parametrize("target", ["varchar", "bpchar"])
-@pytest.mark.parametrize("value", ["äöü€", "abc ", "😀😀😀😀"])
-def test_a_text_that_is_too_long_is_named_by_column_and_row(target: str, value: str) -> None:
-    columns, batches = texts("abc", "äöü", "😀😀😀", None, value, column=planned("TEXT", target, 3 + 4))
-
-    with pytest.raises(DataError) as raised:
-        copied(Reading(), columns, batches)
-
-    assert f'Column "the column", row 5 of the chunk: the text is longer than {target}(3)' in str(raised.value)
-    assert 'WHERE LENGTH("THE COLUMN") > 3' in raised.value.message
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        "",
-        "not a uuid",
-        "6ba7b810-9dad-11d1-80b4-00c04fd430c",
-        "6ba7b810-9dad-11d1-80b4-00c04fd430c8\n",
-        "6ba7b810-9dad-11d1-80b4-00c04fd430cg",
-        "{6ba7b810-9dad-11d1-80b4-00c04fd430c8}",
-    ],
-)
-def test_a_text_that_is_no_uuid_is_named_by_column_and_row(value: str) -> None:
-    fine = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
-    columns, batches = texts(fine, None, fine.replace("-", "").upper(), value, column=planned("TEXT", "uuid"))
-
-    with pytest.raises(DataError, match='"the column", row 4 of the chunk: the text is not a UUID'):
-        copied(Reading(), columns, batches)
-
-
-def test_a_number_out_of_range_is_named_by_column_and_row() -> None:
-    batch = pa.record_batch([pa.array([1, 2**31], pa.int64())], names=["x"])
-
-    with pytest.raises(DataError, match='"THE COLUMN": the value in row 2 of the chunk does not fit into int4'):
-        copied(Reading(), (planned("FIXED", "int4"),), [batch])

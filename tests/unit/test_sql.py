@@ -19,6 +19,7 @@ VALUES: dict[str, object] = {
     "allow_shrink": False,
     "backend_pid": 1,
     "backend_start": NOW,
+    "changes": '{"c": {"too_long": 1}}',
     "chunk_id": 1,
     "chunk_ids": [1],
     "config_hash": "h",
@@ -70,7 +71,16 @@ VALUES: dict[str, object] = {
     "waits": 0,
 }
 """A value of the right kind for each parameter that is no number, and for some that are."""
-MAY_BE_NULL = ("backend_pid", "backend_start", "error_code", "error_text", "run_id", "spent_seconds", "table_id")
+MAY_BE_NULL = (
+    "backend_pid",
+    "backend_start",
+    "changes",
+    "error_code",
+    "error_text",
+    "run_id",
+    "spent_seconds",
+    "table_id",
+)
 
 
 @pytest.fixture(scope="module")

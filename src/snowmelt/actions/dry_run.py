@@ -38,6 +38,7 @@ def dry_run(
                 load_mode=plan.load_mode,
                 rows=rows,
                 chunks=chunks,
+                staged_columns=tuple(f"{c.target.name}: {c.cast}" for c in plan.columns if c.cast),
                 truncates=plan.truncate_onstart,
                 drops_indexes=dropped,
                 loads_after=tuple(plans[i].source for i in plan.loads_after),

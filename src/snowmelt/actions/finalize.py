@@ -145,7 +145,12 @@ def _result(run: RunResources, session: Session) -> FinalizeResult:
     progress = status_store.progress(session, run.run_id)
     report = manifest_store.save_report(run.store, run.run_id, _report(row.__dict__, progress))
     loaded = sum(t["rows_loaded"] for t in progress)
+    changed = sum(n for t in progress for changes in (t["changed_values"] or {}).values() for n in changes.values())
     message = row.error_text or f"run {run.run_id} completed: {len(progress)} tables, {loaded} rows"
+    if changed:
+        message += (
+            f"; {changed} values were changed on the way as was said beforehand, see changed_values in the report"
+        )
     logger.info("run ended", extra={"status": row.status, "rows": loaded})
     return FinalizeResult(
         next="done",

@@ -222,7 +222,7 @@ class _Worker:
         if isinstance(lease.reads, KeyRange):
             result = self._snowflake.run(statement.of_chunk(self._plan, lease.reads), self._stop_in_time)
             whole = ScanSlice(query_id=result.query_id, first_batch=0, offset=0, rows=sum(result.row_counts))
-            return result.read(whole, self._plan.columns)
+            return result.read(whole)
         query_id = lease.reads.query_id
         if query_id not in self._results:
             result = self._snowflake.open_result(query_id)
@@ -234,7 +234,7 @@ class _Worker:
                     f"{len(planned)} with {sum(planned)}); start again with no_resume"
                 )
             self._results[query_id] = result
-        return self._results[query_id].read(lease.reads, self._plan.columns)
+        return self._results[query_id].read(lease.reads)
 
     def _stop_in_time(self) -> None:
         if not self._deadline.allows(0):

@@ -5,9 +5,18 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from snowmelt import schema_compare
-from snowmelt.config import Config, SourceConfig, TableConfig
+from snowmelt.config import Config, SourceConfig, TableConfig, ValuePolicies
 from snowmelt.errors import AccessError, ConfigError, DataError
-from snowmelt.models import ColumnPlan, KeyColumn, KeySpec, SourceColumn, TableName, TablePlan, WatermarkPlan
+from snowmelt.models import (
+    ColumnPlan,
+    KeyColumn,
+    KeySpec,
+    Policies,
+    SourceColumn,
+    TableName,
+    TablePlan,
+    WatermarkPlan,
+)
 from snowmelt.planning import load_mode, statement, ties, watermarks
 from snowmelt.planning.keys import KINDS, key_column
 from snowmelt.planning.load_mode import Loading, NoLoading
@@ -122,22 +131,50 @@ class _Planner:
             return None
         filled = name in targets.filled
         compared = schema_compare.compare(table.source, described, target.columns)
-        loading = load_mode.choose(table, name, compared.columns, filled=filled, unique_keys=target.unique_keys)
+        columns = self._with_policies(table, compared.columns)
+        loading = load_mode.choose(table, name, columns, filled=filled, unique_keys=target.unique_keys)
         self._problems += compared.problems
         if isinstance(loading, NoLoading):
             self._problems += loading.problems
             return None
-        problems, warnings = _consequences(table, name, loading, targets.facts[name])
+        is_staged = loading.load_mode != "copy" or any(column.cast for column in columns)
+        problems, warnings = _consequences(table, name, loading, targets.facts[name], is_staged=is_staged)
         self._problems += problems
-        self._refuse_duplicates(table, compared.columns, loading)
+        self._refuse_duplicates(table, columns, loading)
         stored = status_store.watermark_of(targets.watermarks, name)
         cutting = self._cutting(table, described, targets.tied[table_id])
-        watermark, said = self._watermark(
-            table, name, described, compared.columns, at=cutting.at, stored=stored, filled=filled
-        )
+        watermark, said = self._watermark(table, name, described, columns, at=cutting.at, stored=stored, filled=filled)
         said = (*compared.warnings, *loading.warnings, *warnings, *said, *cutting.warnings)
         return self._put_together(
-            table_id, table, name, compared.columns, loading, targets.tied[table_id], watermark, cutting, said
+            table_id, table, name, columns, loading, targets.tied[table_id], watermark, cutting, said
+        )
+
+    def _with_policies(self, table: TableConfig, columns: Sequence[ColumnPlan]) -> tuple[ColumnPlan, ...]:
+        """The columns with what the config says about values that do not fit; a problem for a name that is none."""
+        named = {}
+        for name, policies in table.column_policies.items():
+            alike = [c.target.name for c in columns if c.target.name == name] or [
+                c.target.name
+                for c in columns
+                if name.casefold() in (c.target.name.casefold(), c.source.name.casefold())
+            ]
+            if len(alike) != 1:
+                self._problems.append(
+                    f"table {table.source}: column_policies names {name}, which is not among the columns that "
+                    "are loaded"
+                )
+            named.update(dict.fromkeys(alike[:1], policies))
+        return tuple(
+            column.model_copy(
+                update={
+                    "policies": Policies.model_validate(
+                        named.get(column.target.name, ValuePolicies())
+                        .over(table.value_policies)
+                        .model_dump(exclude_none=True)
+                    )
+                }
+            )
+            for column in columns
         )
 
     def _put_together(
@@ -368,7 +405,7 @@ def _declared_otherwise(table: TableConfig, columns: Sequence[KeyColumn]) -> tup
 
 
 def _consequences(
-    table: TableConfig, name: TableName, loading: Loading, facts: TableFacts
+    table: TableConfig, name: TableName, loading: Loading, facts: TableFacts, *, is_staged: bool
 ) -> tuple[list[str], list[str]]:
     """What about the target forbids the load, and what the load would set off."""
     here = f"table {table.source}: the target {name}"
@@ -384,9 +421,8 @@ def _consequences(
         f'again; GRANT CREATE ON SCHEMA "{name.schema_name}", or set disable_index to false': (
             table.disable_index and not facts.may_create_beside_it
         ),
-        f"{here} has rules ({', '.join(facts.rules)}), which a merge cannot go through; drop them for the load": (
-            loading.load_mode != "copy" and bool(facts.rules)
-        ),
+        f"{here} has rules ({', '.join(facts.rules)}), which rows from a staging table would set off; drop them for "
+        "the load": is_staged and bool(facts.rules),
     }
     triggers = facts.insert_triggers + (facts.update_triggers if loading.load_mode == "upsert" else ())
     warnings = {

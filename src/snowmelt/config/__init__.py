@@ -8,7 +8,7 @@ from snowmelt.config.fallbacks import read_dotenv
 from snowmelt.config.fingerprint import config_hash, differences, frozen
 from snowmelt.config.parsing import load
 from snowmelt.config.schema import json_schema
-from snowmelt.config.shape import Config, PostgresConfig, SnowflakeConfig, SourceConfig, TableConfig
+from snowmelt.config.shape import Config, PostgresConfig, SnowflakeConfig, SourceConfig, TableConfig, ValuePolicies
 
 __all__ = [
     "Config",
@@ -16,6 +16,7 @@ __all__ = [
     "SnowflakeConfig",
     "SourceConfig",
     "TableConfig",
+    "ValuePolicies",
     "config_hash",
     "differences",
     "frozen",

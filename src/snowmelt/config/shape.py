@@ -6,7 +6,7 @@ The attributes' docstrings are the descriptions in the JSON Schema.
 from collections.abc import Sequence
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -105,6 +105,34 @@ class PostgresConfig(_Part):
     """File of the certificate authorities that are trusted, or system."""
 
 
+# --- values -------------------------------------------------------------------------------------------------
+
+
+class ValuePolicies(_Part):
+    """What becomes of values that PostgreSQL cannot take as they are; what is left out is as one level above."""
+
+    nul_characters: Literal["reject", "strip", "replace"] | None = None
+    """NUL characters in a text: reject (default) refuses the row, replace writes U+FFFD."""
+    invalid_utf8: Literal["reject", "strip", "replace"] | None = None
+    """Bytes of a text that are not UTF-8: reject (default), strip, or replace by U+FFFD."""
+    too_long: Literal["reject", "truncate"] | None = None
+    """A text longer than varchar(n) or char(n): reject (default), or truncate to n characters."""
+    out_of_range: Literal["reject", "null"] | None = None
+    """A number too big for the target: reject (default), or null."""
+    nan: Literal["keep", "reject", "null"] | None = None
+    """NaN and infinities in a FLOAT: keep (default), reject, or null."""
+    before_year_1: Literal["keep", "reject", "null"] | None = None
+    """Dates and times before the year 1: keep (default; PostgreSQL writes them BC), reject, or null."""
+    sub_microsecond: Literal["truncate", "reject"] | None = None
+    """Digits of a second below the microsecond: truncate (default), or reject."""
+
+    def over(self, fallback: Self | None) -> Self:
+        """These policies, with those of a fallback where they say nothing."""
+        if fallback is None:
+            return self
+        return fallback.model_copy(update=self.model_dump(exclude_none=True))
+
+
 # --- what moves ---------------------------------------------------------------------------------------------
 
 
@@ -147,6 +175,10 @@ class TableConfig(_Part):
     """true adds the rows to a target that is not empty."""
     disable_index: Flag = False
     """true drops the target's indexes for the load and builds them again."""
+    value_policies: ValuePolicies = ValuePolicies()
+    """What becomes of values of this table that do not fit."""
+    column_policies: dict[Text, ValuePolicies] = {}
+    """What becomes of values of single columns that do not fit, by the target column's name."""
     insert_only_mode: Flag | None = None
     """true skips rows that exist; the global setting by default."""
     parallel_threads: Threads | None = None
@@ -248,6 +280,8 @@ class Config(_Part):
     """How often a chunk is tried before its table counts as failed."""
     insert_only_mode: Flag = False
     """true skips rows that exist in the target."""
+    value_policies: ValuePolicies = ValuePolicies()
+    """What becomes of values that do not fit."""
     lambda_timeout_buffer_seconds: Seconds = Field(default=90.0, gt=0, lt=900)
     """An invocation stops in order this long before its time-out; less than the function's time-out."""
     resume_max_age: Duration = timedelta(days=7)
@@ -280,7 +314,7 @@ class Config(_Part):
         """The table with the global settings in place of those it leaves out."""
         inherited = ("insert_only_mode", "parallel_threads", "batch_size", "max_retry_attempts")
         absent = {key: getattr(self, key) for key in inherited if getattr(table, key) is None}
-        return table.model_copy(update=absent)
+        return table.model_copy(update={**absent, "value_policies": table.value_policies.over(self.value_policies)})
 
 
 def _folded(name: str) -> str | None:

@@ -19,7 +19,7 @@ from typing import Any
 from snowmelt.errors import DataError
 from snowmelt.planning import date_range, key_range, value_groups
 from snowmelt.planning.keys import Bucket, Histogram, Key, KeyColumn, KeyKind, KeyRange, KeySpec, Piece, full_rows
-from snowmelt.types import snowflake_identifier
+from snowmelt.types import quoted
 
 MOST_LISTED_BUCKETS = 500
 MOST_LISTED_CHARACTERS = 200_000
@@ -124,7 +124,7 @@ def where(columns: Sequence[KeyColumn], key_range: KeyRange) -> str:
     comparison of the first column that moves: that is what Snowflake prunes by.
     """
     start, stop = key_range.start or (), key_range.stop or ()
-    names = [snowflake_identifier(column.name) for column in columns]
+    names = [quoted(column.name) for column in columns]
     kinds = [column.kind for column in columns]
     fixed = _common_length(start, stop)
     conditions = [_equals(names[i], kinds[i], start[i]) for i in range(fixed)]
@@ -231,7 +231,7 @@ def _keys(spec: KeySpec, count: int) -> str:
 
     As a common table expression of its own, read more than once, it would be kept aside as a whole.
     """
-    columns = ", ".join(f"{snowflake_identifier(c.name)} AS k{i}" for i, c in enumerate(spec.columns[:count], 1))
+    columns = ", ".join(f"{quoted(c.name)} AS k{i}" for i, c in enumerate(spec.columns[:count], 1))
     name = f"{spec.table} {spec.at}" if spec.at else spec.table
     conditions = [f"(\n{spec.source_filter}\n)"] if spec.source_filter else []
     if spec.within is not None:

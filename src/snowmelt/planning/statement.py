@@ -5,12 +5,13 @@ from datetime import UTC, datetime
 
 from snowmelt.models import KeyRange, TablePlan
 from snowmelt.planning import key_sql
-from snowmelt.types import snowflake_identifier
+from snowmelt.types import quoted
+from snowmelt.values import cut_masks
 
 
 def source_table(database: str, schema: str, table: str) -> str:
     """The table's full name, every part quoted."""
-    return ".".join(snowflake_identifier(part) for part in (database, schema, table))
+    return ".".join(quoted(part) for part in (database, schema, table))
 
 
 def describe(database: str, schema: str, table: str) -> str:
@@ -19,17 +20,19 @@ def describe(database: str, schema: str, table: str) -> str:
 
 
 def of_chunk(plan: TablePlan, key_range: KeyRange | None = None) -> str:
-    """Read the plan's columns in their order, converted for the wire, of all its rows or of one range of them.
+    """Read the plan's columns in their order, converted for the wire, of all its rows or of one range of them; then the
+    masks that tell which values lose digits.
 
     A condition may be the user's own SQL: each stands in brackets on lines of its own, so that neither an OR nor a
     comment in it reaches beyond them, and Snowflake refuses a second statement in one request.
     """
-    wanted = ",\n       ".join(f"{c.select} AS {snowflake_identifier(c.target.name)}" for c in plan.columns)
+    selected = [f"{c.select} AS {quoted(c.target.name)}" for c in plan.columns] + list(cut_masks(plan.columns))
+    wanted = ",\n       ".join(selected)
     conditions = list(plan.conditions)
     if key_range is not None and plan.keys is not None:
         conditions.append(key_sql.where(plan.keys.columns, key_range))
     where = f"\nWHERE {all_of(conditions)}" if conditions else ""
-    order = f"\nORDER BY {', '.join(map(snowflake_identifier, plan.order_by))}" if plan.order_by else ""
+    order = f"\nORDER BY {', '.join(map(quoted, plan.order_by))}" if plan.order_by else ""
     return f"SELECT {wanted}\nFROM {plan.reads_from}{where}{order}"
 
 
@@ -43,7 +46,7 @@ def clustering_keys(database: str, schema: str) -> str:
     """What each table of a schema is declared to be clustered by."""
     literal = schema.replace("\\", "\\\\").replace("'", "''")
     return (
-        f"SELECT TABLE_NAME, CLUSTERING_KEY FROM {snowflake_identifier(database)}.INFORMATION_SCHEMA.TABLES\n"  # noqa: S608
+        f"SELECT TABLE_NAME, CLUSTERING_KEY FROM {quoted(database)}.INFORMATION_SCHEMA.TABLES\n"  # noqa: S608
         f"WHERE TABLE_SCHEMA = '{literal}'"
     )
 
@@ -61,7 +64,7 @@ def probe(reads_from: str) -> str:
 
 def duplicates(key: Sequence[str], *, source: str, conditions: Sequence[str]) -> str:
     """A few of the keys that more than one row has."""
-    names = ", ".join(map(snowflake_identifier, key))
+    names = ", ".join(map(quoted, key))
     where = f"\nWHERE {all_of(conditions)}" if conditions else ""
     return f"SELECT {names}\nFROM {source}{where}\nGROUP BY {names}\nHAVING COUNT(*) > 1\nLIMIT 3"
 

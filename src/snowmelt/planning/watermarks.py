@@ -12,7 +12,7 @@ from typing import Literal
 
 from snowmelt.errors import ConfigError
 from snowmelt.models import ColumnPlan, SourceColumn, WatermarkPlan
-from snowmelt.types import snowflake_identifier
+from snowmelt.types import quoted
 
 Kind = Literal["number", "date", "timestamp", "moment", "text"]
 _KINDS: dict[str, Kind] = {
@@ -35,7 +35,7 @@ def kind_of(column: SourceColumn) -> Kind | None:
 
 def bounds_query(column: SourceColumn, *, source_table: str, source_filter: str | None) -> str:
     """The highest watermark as text, and how many rows have none; one row."""
-    name = snowflake_identifier(column.name)
+    name = quoted(column.name)
     where = f"\nWHERE (\n{source_filter}\n)" if source_filter else ""
     return (
         f"SELECT {_as_text(column, f'MAX({name})')} AS HIGH, COUNT_IF({name} IS NULL) AS NULL_ROWS\n"
@@ -58,7 +58,7 @@ def plan(
 
 def predicate(bounds: WatermarkPlan) -> str:
     """The condition that the run's rows meet, in Snowflake's SQL."""
-    name = snowflake_identifier(bounds.source)
+    name = quoted(bounds.source)
     if bounds.high is None:
         return f"{name} IS NULL"
     between = f"{name} <= {literal(bounds.kind, bounds.high)}"

@@ -4,19 +4,16 @@ A background thread fetches and encodes a few slices ahead, the calling thread s
 encoder and PostgreSQL work at the same time, and no more than one batch and those slices are in memory.
 """
 
-import binascii
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedIOBase
 from itertools import chain
-from typing import Any, cast
 
 import psycopg2
 import pyarrow as pa
-import pyarrow.compute as pc
 from pgpq import ArrowToPostgresBinaryEncoder
 from pgpq.encoders import StringEncoderBuilder
 from pgpq.schema import Jsonb
@@ -25,7 +22,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from snowmelt.errors import DataError
 from snowmelt.models import ColumnPlan, TableName
-from snowmelt.types import conform, longest_text, postgres_type, schema_of
+from snowmelt.values import Changes, Preparation
 
 SLICE_ROWS = 8192
 SLICE_BYTES = 4 << 20
@@ -39,10 +36,11 @@ WAIT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class CopyResult:
-    """What PostgreSQL took: rows, and bytes of its binary format."""
+    """What PostgreSQL took: rows, bytes of its binary format; and how many values were changed before."""
 
     rows: int
     size_bytes: int
+    changes: Changes = field(default_factory=Changes)
 
 
 def copy_batches(
@@ -55,14 +53,15 @@ def copy_batches(
 ) -> CopyResult:
     """Append every row of the batches to the target, within the cursor's transaction.
 
-    The batches' columns are in the order of ``columns``. ``batches`` is iterated in a thread of this call,
-    which has ended when the call returns or raises. ``check`` is called between slices and while waiting for
-    one; what it raises aborts the COPY and is raised here, as is an error of ``batches``. PostgreSQL's own
-    errors are raised as psycopg2 has them. After any error the transaction can only be rolled back. Without
-    rows nothing is sent.
+    The batches' columns are in the order of ``columns``, and are made ready on the way. ``batches`` is iterated in a
+    thread of this call, which has ended when the call returns or raises. ``check`` is called between slices and while
+    waiting for one; what it raises aborts the COPY and is raised here, as is an error of ``batches``. PostgreSQL's own
+    errors are raised as psycopg2 has them. After any error the transaction can only be rolled back. Without rows
+    nothing is sent.
     """
+    preparation = Preparation(columns)
     with (
-        closing(_encoded(columns, batches)) as encoded,
+        closing(_encoded(columns, preparation, batches)) as encoded,
         _made_ahead(encoded, check or _never) as slices,
     ):
         first = next(slices, None)  # a chunk without rows has no header that COPY could read
@@ -80,7 +79,7 @@ def copy_batches(
             f"{target}: PostgreSQL kept {cursor.rowcount} of {stream.rows} rows that were sent; look for a "
             "trigger on the table that drops rows."
         )
-    return CopyResult(rows=stream.rows, size_bytes=stream.size_bytes)
+    return CopyResult(rows=stream.rows, size_bytes=stream.size_bytes, changes=preparation.changes)
 
 
 def _never() -> None:
@@ -163,19 +162,20 @@ class _Stream(BufferedIOBase):
 # --- encoding -----------------------------------------------------------------------------------------------
 
 
-def _encoded(columns: Sequence[ColumnPlan], batches: Iterable[pa.RecordBatch]) -> Generator[_Slice]:
+def _encoded(
+    columns: Sequence[ColumnPlan], preparation: Preparation, batches: Iterable[pa.RecordBatch]
+) -> Generator[_Slice]:
     """The batches in COPY's binary format; nothing at all, not even a header, if there are no rows."""
-    schema = _sent_schema(columns)
-    encoder = _encoder(schema, columns)
+    encoder = _encoder(preparation.schema, columns)
     sent = 0
     for batch in batches:
         for part in _sliced(batch):
-            values = _checked(conform(part, columns, first_row=sent + 1), columns, first_row=sent + 1)
+            ready = preparation.prepare(part, first_row=sent + 1)
             header = b"" if sent else encoder.write_header()
-            data = header + encoder.write_batch(pa.record_batch(values, schema=schema))
+            data = header + encoder.write_batch(ready)
             yield _Slice(data, rows=part.num_rows)
             sent += part.num_rows
-            del part, values, data
+            del part, ready, data
         del batch  # or it would stay in memory while the next one is fetched
     if sent:
         yield _Slice(encoder.finish(), rows=0)
@@ -185,17 +185,6 @@ def _sliced(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     rows = max(1, min(SLICE_ROWS, batch.num_rows * SLICE_BYTES // max(batch.nbytes, 1)))
     for offset in range(0, batch.num_rows, rows):
         yield batch.slice(offset, rows)
-
-
-def _sent_schema(columns: Sequence[ColumnPlan]) -> pa.Schema:
-    schema = schema_of(columns)
-    for position, column in enumerate(columns):
-        if column.target.type == "uuid":
-            schema = schema.set(position, pa.field(column.target.name, _UUID))
-    return schema
-
-
-_UUID = pa.binary(16)
 
 
 def _encoder(schema: pa.Schema, columns: Sequence[ColumnPlan]) -> ArrowToPostgresBinaryEncoder:
@@ -208,74 +197,3 @@ def _encoder(schema: pa.Schema, columns: Sequence[ColumnPlan]) -> ArrowToPostgre
         for field, column in zip(schema, columns, strict=True)
     }
     return ArrowToPostgresBinaryEncoder.new_with_encoders(schema, builders)
-
-
-# --- checking -----------------------------------------------------------------------------------------------
-
-
-def _checked(batch: pa.RecordBatch, columns: Sequence[ColumnPlan], *, first_row: int) -> "list[pa.Array[Any]]":
-    """The columns as they are sent; DataError where PostgreSQL would refuse a text, or cut it silently."""
-    return [
-        _checked_text(cast("pa.StringArray", values), column, first_row) if column.wire == "string" else values
-        for values, column in zip(batch.columns, columns, strict=True)
-    ]
-
-
-def _checked_text(values: pa.StringArray, column: ColumnPlan, first_row: int) -> "pa.Array[Any]":
-    if b"\0" in _text_bytes(values):
-        _refuse(
-            pc.match_substring(values, "\0"),
-            column,
-            first_row,
-            what="the text holds a NUL character, which PostgreSQL cannot store",
-            where=f"CONTAINS({column.select}, CHR(0))",
-        )
-    if (limit := longest_text(column)) is not None:
-        _refuse(
-            pc.greater(pc.utf8_length(values), pa.scalar(limit)),
-            column,
-            first_row,
-            what=f"the text is longer than {postgres_type(column.target)} holds",
-            where=f"LENGTH({column.select}) > {limit}",
-        )
-    return _as_uuids(values, column, first_row) if column.target.type == "uuid" else values
-
-
-def _refuse(bad: "pa.Array[Any]", column: ColumnPlan, first_row: int, *, what: str, where: str) -> None:
-    """Raise for the first row that is bad, if there is one; the text never shows the value itself."""
-    position = pc.index(bad, True).as_py()
-    if position >= 0:
-        raise DataError(
-            f'Column "{column.target.name}", row {first_row + position} of the chunk: {what}; find such rows '
-            f"in Snowflake by WHERE {where}, and mend or exclude them, or change the target column."
-        )
-
-
-def _text_bytes(values: pa.StringArray) -> bytes:
-    """The characters of all values in a row, as they lie in memory; faster to search than value by value."""
-    _, offsets, characters = values.buffers()
-    if offsets is None or characters is None:
-        return b""
-    bounds = memoryview(offsets).cast("i")
-    start, stop = bounds[values.offset], bounds[values.offset + len(values)]
-    return characters.slice(start, stop - start).to_pybytes()
-
-
-_UUID_TEXT = "^[0-9A-Fa-f]{8}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{12}$"
-
-
-def _as_uuids(values: pa.StringArray, column: ColumnPlan, first_row: int) -> "pa.Array[Any]":
-    """The 16 bytes of each UUID, with or without hyphens."""
-    _refuse(
-        pc.invert(pc.match_substring_regex(values, _UUID_TEXT)),
-        column,
-        first_row,
-        what="the text is not a UUID",
-        where=f"NOT REGEXP_LIKE({column.select}, '{_UUID_TEXT}')",
-    )
-    filled = cast("pa.StringArray", values.fill_null("0" * 32))
-    digits = pc.replace_substring(filled, "-", "")
-    buffer = pa.py_buffer(binascii.unhexlify(_text_bytes(digits)))
-    uuids = pa.Array.from_buffers(_UUID, len(values), [None, buffer])
-    with_nulls: pa.Array[Any] = pc.if_else(pc.is_valid(values), uuids, pa.scalar(None, _UUID))
-    return with_nulls

@@ -6,15 +6,17 @@ then the mark, which needs the token. Whoever takes a chunk or a table away chan
 transaction that does it, so a worker that wakes up late finds nothing to hold and rolls its rows back.
 """
 
+import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 from snowmelt import sql
 from snowmelt.errors import FencedError, HeldError
 from snowmelt.models import ChunkRead, LoadMode, chunk_read
 from snowmelt.postgres.session import Cursor, Row, Session, fetch_one
+from snowmelt.values import Changes
 
 GRACE_SECONDS = 5.0
 """How much longer than the invocation its lease lasts: the runtime is killed a moment after its time."""
@@ -75,7 +77,7 @@ def claim(session: Session, *, run_id: str, table_id: int, chunk_id: int, second
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a load did with a chunk: ``rows`` were read, and the four counts after it add up to them."""
+    """What a load did with a chunk: ``rows`` were read, and the four counts after ``load_mode`` add up to them."""
 
     rows: int
     size_bytes: int
@@ -84,6 +86,7 @@ class Loaded:
     updated: int = 0
     unchanged: int = 0
     deduplicated: int = 0
+    changes: Changes = field(default_factory=Changes)
 
 
 def complete(cursor: Cursor, lease: Lease, loaded: Loaded) -> None:
@@ -99,11 +102,19 @@ def complete(cursor: Cursor, lease: Lease, loaded: Loaded) -> None:
         raise FencedError(
             f"run {lease.run_id}, {lease}: its table has moved on; the rows of this attempt are rolled back"
         )
-    marked = fetch_one(cursor, sql.query("complete_chunk"), **lease._key, **asdict(loaded))
+    marked = fetch_one(cursor, sql.query("complete_chunk"), **lease._key, **_as_row(loaded))
     if marked is None:
         raise FencedError(
             f"run {lease.run_id}, {lease}: it was given to another worker; the rows of this attempt are rolled back"
         )
+
+
+def _as_row(loaded: Loaded) -> dict[str, object]:
+    changed: dict[str, dict[str, int]] = {}
+    for (column, change), count in loaded.changes.items():
+        if count:
+            changed.setdefault(column, {})[change] = count
+    return {**asdict(replace(loaded, changes=Changes())), "changes": json.dumps(changed) if changed else None}
 
 
 def release(session: Session, lease: Lease, *, spent_seconds: float | None = None, code: str | None = None) -> bool:

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from snowmelt.errors import DataError
 from snowmelt.models import TablePlan
-from snowmelt.postgres import leases, merge, tables
+from snowmelt.postgres import leases, merge, staging, tables
 from snowmelt.postgres.copy import CopyResult, copy_batches
 from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.session import Cursor, Session
@@ -36,7 +36,7 @@ def merge_duplicates(
     DataError when no watermark says which of the rows is newer.
     """
     upsert = plan.model_copy(update={"load_mode": "upsert"})
-    merge.create_staging(session, upsert)
+    staging.create(session, upsert)
     with session.transaction() as cursor:
         loaded = _merge_in(cursor, lease, upsert, batches, check)
         again = loaded.updated + loaded.unchanged
@@ -68,16 +68,24 @@ def refuse_changed_target(session: Session, plan: TablePlan) -> None:
 
 
 def _copy(session: Session, lease: Lease, plan: TablePlan, batches: Batches, check: Callable[[], None]) -> Loaded:
+    into = staging.name(plan) if plan.is_cast else plan.target
+    if plan.is_cast:
+        staging.create(session, plan)
     with session.transaction() as cursor:
-        copied = copy_batches(cursor, plan.target, plan.columns, batches, check=check)
+        copied = copy_batches(cursor, into, plan.columns, batches, check=check)
         _refuse_other_count(lease, plan, copied)
-        loaded = Loaded(copied.rows, copied.size_bytes, "copy", inserted=copied.rows)
+        if plan.is_cast and (kept := staging.insert(cursor, plan)) != copied.rows:
+            raise DataError(
+                f"table {plan.source}, {lease}: PostgreSQL kept {kept} of {copied.rows} rows; look for a trigger or a "
+                "rule on the table that drops rows"
+            )
+        loaded = Loaded(copied.rows, copied.size_bytes, "copy", inserted=copied.rows, changes=copied.changes)
         leases.complete(cursor, lease, loaded)
     return loaded
 
 
 def _merge(session: Session, lease: Lease, plan: TablePlan, batches: Batches, check: Callable[[], None]) -> Loaded:
-    merge.create_staging(session, plan)
+    staging.create(session, plan)
     with session.transaction() as cursor:
         loaded = _merge_in(cursor, lease, plan, batches, check)
         leases.complete(cursor, lease, loaded)
@@ -85,7 +93,7 @@ def _merge(session: Session, lease: Lease, plan: TablePlan, batches: Batches, ch
 
 
 def _merge_in(cursor: Cursor, lease: Lease, plan: TablePlan, batches: Batches, check: Callable[[], None]) -> Loaded:
-    copied = copy_batches(cursor, merge.staging_name(plan), plan.columns, batches, check=check)
+    copied = copy_batches(cursor, staging.name(plan), plan.columns, batches, check=check)
     _refuse_other_count(lease, plan, copied)
     merged = merge.merge(cursor, plan, rows=copied.rows)
     return Loaded(
@@ -96,6 +104,7 @@ def _merge_in(cursor: Cursor, lease: Lease, plan: TablePlan, batches: Batches, c
         updated=merged.updated,
         unchanged=merged.unchanged,
         deduplicated=merged.deduplicated,
+        changes=copied.changes,
     )
 
 

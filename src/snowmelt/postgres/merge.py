@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from psycopg2 import sql as compose
 
 from snowmelt.errors import DataError
-from snowmelt.models import TableName, TablePlan
-from snowmelt.postgres.session import Cursor, Session, fetch, fetch_one
+from snowmelt.models import TablePlan
+from snowmelt.postgres import staging
+from snowmelt.postgres.session import Cursor, fetch, fetch_one
 from snowmelt.postgres.tables import identifier
 
 _JSON = ("json", "jsonb")
@@ -36,33 +37,17 @@ class Merged:
     deduplicated: int
 
 
-def staging_name(plan: TablePlan) -> TableName:
-    """The staging table of this session for the table."""
-    return TableName(schema_name="pg_temp", name=f"snowmelt_staging_{plan.table_id}")
-
-
-def create_staging(session: Session, plan: TablePlan) -> None:
-    """Make the staging table, once per session: thousands of temporary tables would bloat the catalog."""
-    session.run(
-        compose.SQL(
-            "CREATE TEMP TABLE IF NOT EXISTS {} ON COMMIT DELETE ROWS AS SELECT {} FROM {} WITH NO DATA"
-        ).format(
-            compose.Identifier(staging_name(plan).name),
-            _list(_columns(plan)),
-            identifier(plan.target),
-        )
-    )
-
-
 def merge(cursor: Cursor, plan: TablePlan, *, rows: int) -> Merged:
     """Bring the staged rows into the target, by the plan's key; what became of them.
 
     Of rows with the same key the one with the newest watermark counts. DataError when a key holds NULL, or when there
     is no watermark to choose by.
     """
-    _refuse_null_keys(cursor, plan)
+    with staging.naming_rows(cursor, plan):
+        _refuse_null_keys(cursor, plan)
     fetch(cursor, _SORT_IN_MEMORY)
-    counted = fetch(cursor, _statement(plan))[0]
+    with staging.naming_rows(cursor, plan):
+        counted = fetch(cursor, _statement(plan))[0]
     distinct, inserted, updated = counted["distinct_rows"], counted["inserted"], counted["updated"]
     if distinct != rows and plan.target_watermark is None:
         raise DataError(
@@ -80,7 +65,7 @@ def merge(cursor: Cursor, plan: TablePlan, *, rows: int) -> Merged:
 
 def _refuse_null_keys(cursor: Cursor, plan: TablePlan) -> None:
     query = compose.SQL("SELECT count(*) AS rows FROM {} WHERE {}").format(
-        identifier(staging_name(plan)),
+        staging.rows(plan),
         compose.SQL(" OR ").join(compose.SQL("{} IS NULL").format(compose.Identifier(k)) for k in plan.key),
     )
     found = fetch_one(cursor, query)
@@ -117,7 +102,7 @@ def _statement(plan: TablePlan) -> compose.Composed:
     ).format(
         key=_list(key),
         columns=_list(columns),
-        staging=identifier(staging_name(plan)),
+        staging=staging.rows(plan),
         target=identifier(plan.target),
         order=_order(plan),
         n_columns=_list(columns, "n"),
@@ -176,7 +161,7 @@ def _order(plan: TablePlan) -> compose.Composable:
 def _duplicates(cursor: Cursor, plan: TablePlan) -> str:
     query = compose.SQL(
         "SELECT {key} FROM {staging} GROUP BY {key} HAVING count(*) > 1 ORDER BY {key} LIMIT {n}"
-    ).format(key=_list(plan.key), staging=identifier(staging_name(plan)), n=compose.Literal(_SAMPLE))
+    ).format(key=_list(plan.key), staging=staging.rows(plan), n=compose.Literal(_SAMPLE))
     found = [", ".join(f"{k}={v}" for k, v in row.items()) for row in fetch(cursor, query)]
     return "; ".join(found)
 

@@ -11,7 +11,7 @@ from snowflake.connector import SnowflakeConnection
 from snowflake.connector.errors import Error
 
 from snowmelt.errors import DataError, TransientError
-from snowmelt.models import ColumnPlan, ScanSlice
+from snowmelt.models import ScanSlice
 from snowmelt.snowflake_source.failures import (
     ResultGoneError,
     is_about_connection,
@@ -20,10 +20,7 @@ from snowmelt.snowflake_source.failures import (
     translate,
     translated,
 )
-from snowmelt.types import conform
 
-SLICE_ROWS = 8192
-"""Rows that are cast and handed on at once."""
 _URLS_ARE_FRESH_SECONDS = 5 * 3600.0
 """Snowflake signs the URLs of result batches for six hours."""
 
@@ -104,24 +101,21 @@ class ScanResult:
         """Rows in each result batch, as Snowflake announces them."""
         return _row_counts(self._batches)
 
-    def read(self, scan_slice: ScanSlice, columns: Sequence[ColumnPlan]) -> Iterator[pa.RecordBatch]:
-        """Yield exactly the rows of the slice, in the one schema of the columns.
+    def read(self, scan_slice: ScanSlice) -> Iterator[pa.RecordBatch]:
+        """Yield exactly the rows of the slice, as Snowflake sends them: widths of integers may differ between batches.
 
-        One result batch is in memory at a time, and of it only ``SLICE_ROWS`` rows twice while they are cast. The last
-        one is kept while it has rows beyond the slice: a neighbouring slice, read next, need not download it again.
-        Columns are matched by position. Raises DataError when rows or values are not what was planned, and
-        ResultGoneError when Snowflake has dropped the result meanwhile; some batches may have been yielded before.
+        One result batch is in memory at a time. The last one is kept while it has rows beyond the slice: a neighbouring
+        slice, read next, need not download it again. Raises DataError when the rows are not those that were planned,
+        and ResultGoneError when Snowflake has dropped the result meanwhile; some batches may have been yielded before.
         """
         if scan_slice.query_id != self.query_id:
             raise DataError(
                 f"the slice belongs to query {scan_slice.query_id}, and query {self.query_id} is open; "
                 "plan the table again"
             )
-        first_row = 1
         for part in list(batch_parts(scan_slice, self.row_counts)):
-            for batch in self._rows(part).to_batches(max_chunksize=SLICE_ROWS):
-                yield conform(batch, columns, first_row=first_row)
-                first_row += batch.num_rows
+            for batch in self._rows(part).to_batches():
+                yield batch
             del batch  # or it would keep its result batch in memory while the next one is fetched
 
     def _rows(self, part: BatchPart) -> pa.Table:

@@ -306,7 +306,7 @@ def _convert_once(connection: SnowflakeConnection) -> None:
 
 def _column(described: Any) -> SourceColumn:
     name: str = FIELD_ID_TO_NAME[described.type_code]
-    if name == "FIXED" and described.precision is None:
+    if name == "FIXED" and None in (described.precision, described.scale):
         name = "UNKNOWN"  # the connector takes every type it does not know for a FIXED
     return SourceColumn(
         name=described.name,

@@ -54,17 +54,43 @@ WHERE k.contype = 'f' AND k.conparentid = 0
 ORDER BY cn.nspname, c.relname, k.conname
 
 -- name: target_columns
--- The columns of the named tables, in their order.
-SELECT n.nspname AS schema_name, c.relname AS table_name, a.attname AS name, a.atttypmod AS typmod,
-       CASE WHEN t.typnamespace = 'pg_catalog'::regnamespace THEN t.typname ELSE t.oid::regtype::text END AS type,
-       NOT a.attnotnull AS nullable, a.atthasdef AS has_default, a.attgenerated <> '' AS generated,
+-- The columns of the named tables, in their order. A domain's column has the type beneath the domain.
+WITH RECURSIVE wanted AS (
+    SELECT n.nspname, c.relname, a.*
+    FROM unnest(%(schemas)s::text[], %(tables)s::text[]) AS w (schema_name, name)
+    JOIN pg_namespace n ON n.nspname = w.schema_name
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+), typed (attrelid, attnum, oid, typmod, domain, is_not_null, has_default) AS (
+    SELECT attrelid, attnum, atttypid, atttypmod, 0::oid, attnotnull, atthasdef FROM wanted
+    UNION ALL
+    SELECT b.attrelid, b.attnum, t.typbasetype, CASE WHEN b.typmod < 0 THEN t.typtypmod ELSE b.typmod END,
+           CASE WHEN b.domain = 0 THEN t.oid ELSE b.domain END, b.is_not_null OR t.typnotnull,
+           b.has_default OR t.typdefault IS NOT NULL
+    FROM typed b JOIN pg_type t ON t.oid = b.oid AND t.typtype = 'd'
+)
+SELECT a.nspname AS schema_name, a.relname AS table_name, a.attname AS name, b.typmod,
+       CASE WHEN e.typnamespace = 'pg_catalog'::regnamespace THEN e.typname
+            WHEN x.extname IS NOT NULL THEN x.extname || '.' || e.typname
+            ELSE format_type(e.oid, -1) END || CASE WHEN k.is_array THEN '[]' ELSE '' END AS type,
+       CASE WHEN k.is_array THEN 'array'
+            ELSE CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'r' THEN 'range' WHEN 'm' THEN 'range' WHEN 'c' THEN 'composite'
+                 ELSE 'base' END END AS kind,
+       CASE WHEN b.domain = 0 THEN '' ELSE b.domain::regtype::text END AS domain, format_type(t.oid, -1) AS declared,
+       NOT b.is_not_null AS nullable, b.has_default, a.attgenerated <> '' AS generated,
        CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' ELSE '' END AS identity
-FROM unnest(%(schemas)s::text[], %(tables)s::text[]) AS wanted (schema_name, name)
-JOIN pg_namespace n ON n.nspname = wanted.schema_name
-JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
-JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-JOIN pg_type t ON t.oid = a.atttypid
-ORDER BY n.nspname, c.relname, a.attnum
+FROM wanted a
+JOIN typed b ON b.attrelid = a.attrelid AND b.attnum = a.attnum
+JOIN pg_type t ON t.oid = b.oid AND t.typtype <> 'd'
+CROSS JOIN LATERAL (SELECT t.typelem <> 0 AND t.typlen = -1 AND t.typcategory = 'A' AS is_array) AS k
+JOIN pg_type e ON e.oid = CASE WHEN k.is_array THEN t.typelem ELSE t.oid END
+LEFT JOIN pg_depend d ON d.classid = 'pg_type'::regclass AND d.objid = e.oid AND d.deptype = 'e'
+LEFT JOIN pg_extension x ON x.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass
+ORDER BY a.nspname, a.relname, a.attnum
+
+-- name: table_blocks
+-- Blocks of a table on disk.
+SELECT pg_relation_size(%(table)s::regclass) / current_setting('block_size')::bigint AS blocks
 
 -- name: target_facts
 -- What else the named tables are and do, beside holding rows.

@@ -30,7 +30,7 @@ FOR SHARE
 UPDATE migration_status.migration_chunk_status
 SET status = 'completed', completed_at = clock_timestamp(), actual_rows = %(rows)s, size_bytes = %(size_bytes)s,
     load_mode = %(load_mode)s, inserted_rows = %(inserted)s, updated_rows = %(updated)s,
-    unchanged_rows = %(unchanged)s, deduplicated_rows = %(deduplicated)s,
+    unchanged_rows = %(unchanged)s, deduplicated_rows = %(deduplicated)s, changed_values = %(changes)s::jsonb,
     lease_token = NULL, lease_until = NULL
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
   AND lease_token = %(lease_token)s::uuid AND status = 'running'

@@ -90,6 +90,7 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_chunk_status (
     deduplicated_rows bigint,                           -- gave way to a newer row of the same key in the same chunk
     size_bytes     bigint,
     rejected_rows  bigint      NOT NULL DEFAULT 0,
+    changed_values jsonb,                               -- column -> what was changed -> how many values
     attempts       integer     NOT NULL DEFAULT 0,
     lease_token    uuid,                                -- who may complete it
     lease_until    timestamptz,
@@ -103,6 +104,8 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_chunk_status (
     PRIMARY KEY (run_id, table_id, chunk_id),
     FOREIGN KEY (run_id, table_id) REFERENCES migration_status.migration_table_status ON DELETE CASCADE
 );
+
+ALTER TABLE migration_status.migration_chunk_status ADD COLUMN IF NOT EXISTS changed_values jsonb;
 
 -- Indexes that were dropped for a load and are owed to their table, saved in the transaction that dropped them.
 -- No foreign key: the history of a run may be deleted, what has still to be built again may not.
@@ -267,7 +270,8 @@ SELECT t.run_id,
        coalesce(t.completed_at, c.last_completed_at)                          AS last_moved_at,
        extract(epoch FROM coalesce(t.completed_at, clock_timestamp()) - t.started_at)::double precision AS seconds,
        t.error_code,
-       t.error_text
+       t.error_text,
+       v.changed_values
 FROM migration_status.migration_table_status t
 LEFT JOIN LATERAL (
     SELECT count(*)                                     AS chunks,
@@ -280,7 +284,19 @@ LEFT JOIN LATERAL (
            max(completed_at)                            AS last_completed_at
     FROM migration_status.migration_chunk_status
     WHERE run_id = t.run_id AND table_id = t.table_id AND status <> 'superseded'
-) c ON true;
+) c ON true
+LEFT JOIN LATERAL (
+    SELECT jsonb_object_agg(by_column.name, by_column.changes) AS changed_values
+    FROM (SELECT name, jsonb_object_agg(change, changed) AS changes
+          FROM (SELECT a.key AS name, b.key AS change, sum(b.value::bigint) AS changed
+                FROM migration_status.migration_chunk_status s
+                CROSS JOIN LATERAL jsonb_each(s.changed_values) a
+                CROSS JOIN LATERAL jsonb_each_text(a.value) b
+                WHERE s.run_id = t.run_id AND s.table_id = t.table_id AND s.status = 'completed'
+                  AND s.changed_values IS NOT NULL
+                GROUP BY a.key, b.key) summed
+          GROUP BY name) by_column
+) v ON true;
 
 -- Each run that is not over, with its driver and how far it is.
 CREATE OR REPLACE VIEW migration_status.v_active_migrations AS
@@ -309,4 +325,4 @@ LEFT JOIN migration_status.v_table_progress p ON p.run_id = r.run_id
 WHERE r.status = 'running'
 GROUP BY r.run_id, e.execution_id, e.renewed_at, e.expires_at;
 
-INSERT INTO migration_status.schema_version (version) VALUES (1) ON CONFLICT DO NOTHING;
+INSERT INTO migration_status.schema_version (version) VALUES (1), (2) ON CONFLICT DO NOTHING;

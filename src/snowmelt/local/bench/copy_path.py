@@ -1,8 +1,6 @@
 """How fast rows get from memory into PostgreSQL, against PostgreSQL's own client and what people write themselves."""
 
-import os
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,11 +13,10 @@ import pyarrow as pa
 from psycopg2.extras import Json, execute_values
 
 from snowmelt import console, schema_compare
-from snowmelt.errors import ConfigError, DataError
-from snowmelt.local.bench import mixed_table
+from snowmelt.errors import DataError
+from snowmelt.local.bench import mixed_table, psql
 from snowmelt.local.bench.figures import Figure
 from snowmelt.local.postgres import LocalPostgres
-from snowmelt.local.postgres_programs import find_programs
 from snowmelt.local.sandbox import Sandbox
 from snowmelt.local.snowflake import LocalSnowflake
 from snowmelt.models import ColumnPlan, ScanSlice, TableName
@@ -109,14 +106,14 @@ def _batches(sandbox: Sandbox, session: Session, count: int) -> tuple[Sequence[C
         selected = ", ".join(column.select for column in compared.columns)
         result = source.run(f"SELECT {selected} FROM MIXED", lambda: None)  # noqa: S608 - names from the catalog
         whole = ScanSlice(query_id=result.query_id, first_batch=0, offset=0, rows=count)
-        return compared.columns, list(result.read(whole, compared.columns))
+        return compared.columns, list(result.read(whole))
 
 
 def _written(server: LocalPostgres, folder: Path) -> Mapping[str, Path]:
     """The table's rows in a file of each format."""
     files = {form: folder / f"rows.{form}" for form in FORMATS}
     for form, file in files.items():
-        _psql(server, f"\\copy mixed TO '{file}' (FORMAT {form})")
+        psql.copy(server, f"\\copy mixed TO '{file}' (FORMAT {form})")
     return files
 
 
@@ -132,12 +129,12 @@ def _ways(
 ) -> Mapping[str, Way]:
     tuples = _tuples(server)
 
-    def psql(form: str) -> Way:
-        return lambda: _psql(server, f"\\copy mixed FROM '{files[form]}' (FORMAT {form})")
+    def ready(form: str) -> Way:
+        return lambda: psql.copy(server, f"\\copy mixed FROM '{files[form]}' (FORMAT {form})")
 
     return {
         "ours": lambda: _ours(session, columns, batches),
-        **{f"psql_{form}": psql(form) for form in FORMATS},
+        **{f"psql_{form}": ready(form) for form in FORMATS},
         "execute_values": lambda: _execute_values(server, tuples),
     }
 
@@ -145,22 +142,6 @@ def _ways(
 def _ours(session: Session, columns: Sequence[ColumnPlan], batches: Sequence[pa.RecordBatch]) -> int:
     with session.transaction() as cursor:
         return copy_batches(cursor, TARGET, columns, batches).rows
-
-
-def _psql(server: LocalPostgres, command: str) -> int:
-    program = find_programs() / "psql"
-    if not program.exists():
-        raise ConfigError(f"psql is not beside the server's programs in {program.parent}; install the client")
-    done = subprocess.run(
-        [program, "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--command", command, server.dsn(mixed_table.DATABASE)],
-        env={"PATH": os.defpath, "PGCLIENTENCODING": "UTF8"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise DataError(f"psql could not do {command}: {done.stderr.strip()}")
-    return int(done.stdout.removeprefix("COPY "))
 
 
 def _tuples(server: LocalPostgres) -> list[tuple[Any, ...]]:

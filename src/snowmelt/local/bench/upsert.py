@@ -26,7 +26,7 @@ from snowmelt.postgres import leases, targets
 from snowmelt.postgres.copy import copy_batches
 from snowmelt.postgres.load import load_chunk
 from snowmelt.postgres.session import Session
-from snowmelt.types import schema_of
+from snowmelt.values import sent_schema
 
 ROWS = 1_000_000
 """Rows that are there; a fifth as many come in."""
@@ -146,7 +146,7 @@ def _incoming(case: str, rows: list[Row]) -> Incoming:
 
 
 def _batches(rows: Sequence[Row]) -> list[pa.RecordBatch]:
-    schema = schema_of(PLAN.columns)
+    schema = sent_schema(PLAN.columns)
     parts = (rows[at : at + BATCH_ROWS] for at in range(0, len(rows), BATCH_ROWS))
     return [
         pa.record_batch(

@@ -1,0 +1,26 @@
+"""PostgreSQL's own client, which benches compare with."""
+
+import os
+import subprocess
+
+from snowmelt.errors import ConfigError, DataError
+from snowmelt.local.bench import mixed_table
+from snowmelt.local.postgres import LocalPostgres
+from snowmelt.local.postgres_programs import find_programs
+
+
+def copy(server: LocalPostgres, command: str) -> int:
+    """How many rows a ``\\copy`` in the benches' database says it copied. ConfigError where there is no psql."""
+    program = find_programs() / "psql"
+    if not program.exists():
+        raise ConfigError(f"psql is not beside the server's programs in {program.parent}; install the client")
+    done = subprocess.run(
+        [program, "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--command", command, server.dsn(mixed_table.DATABASE)],
+        env={"PATH": os.defpath, "PGCLIENTENCODING": "UTF8"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise DataError(f"psql could not do {command}: {done.stderr.strip()}")
+    return int(done.stdout.removeprefix("COPY "))

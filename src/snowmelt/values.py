@@ -1,0 +1,418 @@
+"""What becomes of values on their way: one schema for every batch, and nothing sent that PostgreSQL would bend.
+
+Snowflake's batches differ from each other in widths of integers and units of time. A value that the target cannot take
+as it is gets what the column's policy says: its row is refused and named, or it is changed and counted.
+"""
+
+import binascii
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias, cast
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from snowmelt.errors import DataError, RejectedRowsError
+from snowmelt.models import Change, ColumnPlan, PolicyName
+from snowmelt.types import cure, longest_text, postgres_type, quoted
+
+Values: TypeAlias = "pa.Array[Any]"
+Changes = Counter[tuple[str, Change]]
+"""How many values of a target column were changed, and how."""
+
+
+class Preparation:
+    """Makes the batches of one load ready to be encoded, and counts what that changes."""
+
+    def __init__(self, columns: Sequence[ColumnPlan]) -> None:
+        self.schema = sent_schema(columns)
+        self.changes: Changes = Counter()
+        self._columns = tuple(columns)
+        self._cut = tuple(column for column in columns if column.cut)
+        self._width = len(self._columns) + len(cut_masks(columns))
+
+    def prepare(self, batch: pa.RecordBatch, *, first_row: int) -> pa.RecordBatch:
+        """The batch in the one schema; its columns are taken by position, ``first_row`` numbers its first row.
+
+        Raises RejectedRowsError for the first column with rows to be refused, DataError for a batch that is not the
+        plan's.
+        """
+        if batch.num_columns != self._width:
+            raise DataError(
+                f"A batch has {batch.num_columns} columns where the plan has {self._width}; start a new run."
+            )
+        self._account_for_cuts(batch, first_row)
+        arrays = [
+            _Column(column, first_row, self.changes).prepared(values)
+            for values, column in zip(batch.columns, self._columns, strict=False)  # the masks come after the columns
+        ]
+        return pa.record_batch(arrays, schema=self.schema)
+
+    def _account_for_cuts(self, batch: pa.RecordBatch, first_row: int) -> None:
+        """Count the values whose digits Snowflake's connector has cut, by the masks that came with the rows."""
+        for position, mask in enumerate(batch.columns[len(self._columns) :]):
+            if not pc.max(mask).as_py():
+                continue
+            bits = mask.cast(pa.int64())
+            for bit, column in enumerate(self._cut[position * MASK_BITS : (position + 1) * MASK_BITS]):
+                lost = pc.not_equal(pc.bit_wise_and(bits, pa.scalar(1 << bit, pa.int64())), pa.scalar(0, pa.int64()))
+                _Column(column, first_row, self.changes).count_or_reject("sub_microsecond", lost, _digits_below(column))
+
+
+MASK_BITS = 60
+"""Columns that one number tells of; an int64 has room for them."""
+
+
+def cut_masks(columns: Sequence[ColumnPlan]) -> tuple[str, ...]:
+    """SQL expressions that say of each row which columns lose digits: a bit of a number for each column that may."""
+    cuts = [column.cut for column in columns if column.cut]
+    groups = [cuts[start : start + MASK_BITS] for start in range(0, len(cuts), MASK_BITS)]
+    return tuple(" + ".join(f"IFF({cut}, {1 << bit}, 0)" for bit, cut in enumerate(group)) for group in groups)
+
+
+# --- schemas ----------------------------------------------------------------------------------------------------------
+
+_WIRE_TYPES: Mapping[str, pa.DataType] = {
+    str(arrow): arrow
+    for arrow in (
+        *(pa.bool_(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.binary()),
+        *(pa.date32(), pa.time64("us"), pa.timestamp("us"), pa.timestamp("us", "UTC")),
+    )
+}
+_DECIMAL = re.compile(r"decimal128\((\d+), (\d+)\)")
+_UUID = pa.binary(16)
+
+
+def arrow_type(wire: str) -> pa.DataType:
+    """The Arrow type that ``ColumnPlan.wire`` names."""
+    if wire in _WIRE_TYPES:
+        return _WIRE_TYPES[wire]
+    if digits := _DECIMAL.fullmatch(wire):
+        return pa.decimal128(int(digits[1]), int(digits[2]))
+    raise DataError(f"The plan sends values as {wire!r}, which this version does not know; start a new run.")
+
+
+def sent_schema(columns: Sequence[ColumnPlan]) -> pa.Schema:
+    """The one schema of what is encoded, fields named after the target columns."""
+    return pa.schema([pa.field(column.target.name, _sent_type(column)) for column in columns])
+
+
+def _sent_type(column: ColumnPlan) -> pa.DataType:
+    return _UUID if column.target.type == "uuid" else arrow_type(column.wire)
+
+
+# --- a column ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Misfit:
+    """What is wrong with a value, in words, and as a condition in Snowflake's SQL that finds such rows."""
+
+    what: str
+    where: str
+
+
+_NUL = _Misfit("the text holds a NUL character, which PostgreSQL cannot store", "CONTAINS({value}, CHR(0))")
+_NUL_IN_JSON = _Misfit(
+    "the JSON holds a NUL character (\\u0000), which jsonb cannot store", "CONTAINS({value}, '\\\\u0000')"
+)
+_NOT_UTF8 = _Misfit("the text is not valid UTF-8", "TRY_HEX_DECODE_STRING(HEX_ENCODE({value})) IS NULL")
+_NOT_FINITE = _Misfit("the value is NaN or infinite", "{name} IN ('NaN'::FLOAT, 'inf'::FLOAT, '-inf'::FLOAT)")
+_BEFORE_YEAR_1 = _Misfit("the date is before the year 1", "YEAR({name}) < 1")
+
+
+def _digits_below(column: ColumnPlan) -> _Misfit:
+    return _Misfit("the value has digits below the microsecond", column.cut or "")
+
+
+_MOST_NAMED = 5
+"""Rows that an error names."""
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of one batch on its way."""
+
+    plan: ColumnPlan
+    first_row: int
+    changes: Changes
+
+    def prepared(self, values: Values) -> Values:
+        """The values as they are encoded."""
+        wanted = arrow_type(self.plan.wire)
+        if pa.types.is_null(values.type):
+            return pa.array([None] * len(values), _sent_type(self.plan))
+        if pa.types.is_dictionary(values.type):
+            values = cast("pa.DictionaryArray[Any, Any]", values).dictionary_decode()
+        if values.type != wanted and not _same_kind(values.type, wanted):
+            raise DataError(
+                f'Column "{self.plan.source.name}" came as {values.type} where the plan has {self.plan.wire}: '
+                "the table was changed after it was planned; start a new run."
+            )
+        if pa.types.is_string(wanted):
+            return self._text(cast("pa.StringArray", values))
+        if pa.types.is_floating(wanted):
+            return self._number(values, wanted)
+        if pa.types.is_date(wanted) or pa.types.is_timestamp(wanted):
+            return self._moment(self._fitted(values, wanted))
+        return self._fitted(values, wanted)
+
+    # --- numbers and times ---
+
+    def _fitted(self, values: Values, wanted: pa.DataType) -> Values:
+        """The values in the type of the plan; those that are too big for it get what the policy says."""
+        if values.type == wanted:
+            return values
+        try:
+            return _converted(values, wanted)
+        except pa.ArrowInvalid:
+            misfit = _Misfit(
+                f"the value does not fit into {postgres_type(self.plan.target)}", _out_of_range_in_sql(wanted)
+            )
+            return _converted(self._nulled("out_of_range", _too_big(values, wanted), misfit, values), wanted)
+
+    def _number(self, values: Values, wanted: pa.DataType) -> Values:
+        if self.plan.policies.nan != "keep":
+            values = self._nulled("nan", pc.invert(pc.is_finite(values)), _NOT_FINITE, values)
+        if values.type == wanted:
+            return values
+        narrow = values.cast(wanted, safe=False)
+        if not pa.types.is_float32(wanted):
+            return narrow
+        overflows = pc.and_(pc.is_finite(values), pc.invert(pc.is_finite(narrow)))
+        misfit = _Misfit("the value does not fit into float4", "ABS({name}) > 3.4028235e38")
+        values = self._nulled("out_of_range", overflows, misfit, values)
+        narrow = values.cast(wanted, safe=False)
+        self._count("rounded", pc.not_equal(narrow.cast(values.type), pc.if_else(pc.is_nan(values), None, values)))
+        return narrow
+
+    def _moment(self, values: Values) -> Values:
+        if self.plan.policies.before_year_1 == "keep" or not len(values):
+            return values
+        early = pc.less(values, pa.scalar("0001-01-01").cast(pa.date32()).cast(values.type))
+        return self._nulled("before_year_1", early, _BEFORE_YEAR_1, values)
+
+    # --- texts ---
+
+    def _text(self, values: pa.StringArray) -> Values:
+        values = self._valid(values)
+        if b"\0" in text_bytes(values):
+            nul = pc.match_substring(values, "\0")
+            values = self._without("nul_characters", nul, _NUL, values, _removing("\0", "\ufffd"))
+        if self.plan.target.type == "jsonb" and b"\\u0000" in text_bytes(values):
+            nul = pc.match_substring_regex(values, _JSON_NUL)
+            values = self._without("nul_characters", nul, _NUL_IN_JSON, values, _removing_from_json)
+        if (limit := longest_text(self.plan)) is not None:
+            values = self._short_enough(values, limit)
+        return self._uuids(values) if self.plan.target.type == "uuid" else values
+
+    def _valid(self, values: pa.StringArray) -> pa.StringArray:
+        """The texts in UTF-8; Arrow takes the connector's word for it, PostgreSQL does not."""
+        try:
+            values.validate(full=True)
+        except pa.ArrowInvalid:
+            found = [_undecodable(value) for value in values.cast(pa.binary(), safe=False).to_pylist()]
+            return self._without("invalid_utf8", pa.array(found), _NOT_UTF8, values, _decoded)
+        return values if pa.types.is_string(values.type) else values.cast(pa.string())
+
+    def _short_enough(self, values: pa.StringArray, limit: int) -> pa.StringArray:
+        too_long = pc.greater(pc.utf8_length(values), pa.scalar(limit))
+        what = f"the text is longer than {postgres_type(self.plan.target)} holds"
+        if not self._any_left("too_long", too_long, _Misfit(what, f"LENGTH({{value}}) > {limit}")):
+            return values
+        return pc.utf8_slice_codeunits(values, 0, limit)
+
+    def _without(
+        self,
+        policy: Literal["nul_characters", "invalid_utf8"],
+        bad: Values,
+        misfit: _Misfit,
+        values: pa.StringArray,
+        cleaned: "Callable[[pa.StringArray, bool], pa.StringArray]",
+    ) -> pa.StringArray:
+        """The texts without what cannot be stored, stripped or replaced."""
+        if not self._any_left(policy, bad, misfit):
+            return values
+        return cleaned(values, getattr(self.plan.policies, policy) == "replace")
+
+    def _uuids(self, values: pa.StringArray) -> Values:
+        """The 16 bytes of each UUID, with or without hyphens."""
+        filled: pa.StringArray = values
+        if values.null_count:
+            filled = cast("Any", values.fill_null(_NO_UUID))
+        packed = _packed(filled)
+        if packed is None:
+            bad = pc.invert(pc.match_substring_regex(values, _UUID_TEXT))
+            self._reject(bad, _Misfit("the text is not a UUID", f"NOT REGEXP_LIKE({{value}}, '{_UUID_TEXT}')"), None)
+            packed = binascii.unhexlify(text_bytes(pc.replace_substring(filled, "-", "")))
+        uuids: Values = pa.Array.from_buffers(_UUID, len(values), [None, pa.py_buffer(packed)])
+        if not values.null_count:
+            return uuids
+        with_nulls: Values = pc.if_else(pc.is_valid(values), uuids, pa.scalar(None, _UUID))
+        return with_nulls
+
+    # --- what the policy says ---
+
+    def _nulled(
+        self, policy: Literal["out_of_range", "nan", "before_year_1"], bad: Values, misfit: _Misfit, values: Values
+    ) -> Values:
+        """The values with NULL in place of bad ones, unless rows with such are refused."""
+        if not self._any_left(policy, bad, misfit):
+            return values
+        nulled: Values = pc.if_else(_certain(bad), pa.scalar(None, values.type), values)
+        return nulled
+
+    def _any_left(self, policy: PolicyName, bad: Values, misfit: _Misfit) -> bool:
+        """Whether there are bad values that are to be changed: then they are counted; else their rows are refused."""
+        if pc.index(bad, True).as_py() < 0:
+            return False
+        if getattr(self.plan.policies, policy) == "reject":
+            self._reject(bad, misfit, policy)
+        self._count(policy, bad)
+        return True
+
+    def count_or_reject(self, policy: PolicyName, bad: Values, misfit: _Misfit) -> None:
+        """Count values that were changed before they came, or refuse their rows."""
+        self._any_left(policy, bad, misfit)
+
+    def _count(self, change: Change, changed: Values) -> None:
+        self.changes[self.plan.target.name, change] += int(pc.sum(changed).as_py() or 0)
+
+    def _reject(self, bad: Values, misfit: _Misfit, policy: PolicyName | None) -> None:
+        """Raise for rows that are bad, if there are any; the text never shows a value."""
+        positions = [int(position) for position in cast("list[int]", pc.indices_nonzero(_certain(bad)).to_pylist())]
+        if not positions:
+            return
+        rows = [str(self.first_row + position) for position in positions[:_MOST_NAMED]]
+        more = f" and {len(positions) - _MOST_NAMED} more" if len(positions) > _MOST_NAMED else ""
+        parts = {"{value}": self.plan.select, "{name}": quoted(self.plan.source.name)}
+        where = re.sub(r"\{value\}|\{name\}", lambda part: parts[part[0]], misfit.where)
+        choices = f"choose another way in value_policies.{policy}, " if policy else ""
+        raise RejectedRowsError(
+            f'Column "{self.plan.target.name}", row{"s" * (len(positions) > 1)} {", ".join(rows)}{more} of the chunk: '
+            f"{misfit.what}; find such rows in Snowflake by WHERE {where}, mend or exclude them, {choices}"
+            f"or {cure(self.plan.source)}"
+        )
+
+
+def _certain(found: Values) -> "pa.BooleanArray":
+    """What was found of values, with False for NULLs."""
+    return cast("pa.BooleanArray", found.fill_null(False))
+
+
+# --- conversions ------------------------------------------------------------------------------------------------------
+
+
+def _same_kind(values: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a cast keeps the meaning; Arrow itself would also turn an integer into a date."""
+    return any(kind(values) and kind(wanted) for kind in _KINDS)
+
+
+_KINDS: tuple[Callable[[pa.DataType], bool], ...] = (
+    lambda arrow: pa.types.is_integer(arrow) or pa.types.is_decimal(arrow),
+    lambda arrow: pa.types.is_string(arrow) or pa.types.is_large_string(arrow),
+    lambda arrow: pa.types.is_binary(arrow) or pa.types.is_large_binary(arrow),
+    pa.types.is_floating,
+    pa.types.is_timestamp,
+    pa.types.is_time,
+)
+
+
+def _converted(values: Values, wanted: pa.DataType) -> Values:
+    if pa.types.is_decimal(wanted) and pa.types.is_integer(values.type):
+        values = values.cast(pa.decimal128(20, 0))  # holds every 64-bit integer, which Arrow insists on
+    if values.type in (pa.timestamp("ns"), pa.time64("ns")):
+        values = pc.floor_temporal(values, unit="microsecond")  # a cast would cut towards 1970
+    return values.cast(wanted)
+
+
+def _too_big(values: Values, wanted: pa.DataType) -> Values:
+    """Which numbers are beyond what the type holds."""
+    below, above = _limits(wanted)
+    exact = values.cast(pa.decimal128(20, 0)) if pa.types.is_integer(values.type) else values
+    roomy = exact.cast(pa.decimal256(_ROOMY_DIGITS, exact.type.scale))
+    return pc.or_(
+        pc.less_equal(roomy, pa.scalar(Decimal(below), roomy.type)),
+        pc.greater_equal(roomy, pa.scalar(Decimal(above), roomy.type)),
+    )
+
+
+_ROOMY_DIGITS = 76
+
+
+def _limits(wanted: pa.DataType) -> tuple[int, int]:
+    """The first whole numbers that are too small and too big."""
+    if pa.types.is_decimal(wanted):
+        return -(10 ** (wanted.precision - wanted.scale)), 10 ** (wanted.precision - wanted.scale)
+    return -(2 ** (wanted.bit_width - 1)) - 1, 2 ** (wanted.bit_width - 1)
+
+
+def _out_of_range_in_sql(wanted: pa.DataType) -> str:
+    below, above = _limits(wanted)
+    return f"{{name}} <= {below} OR {{name}} >= {above}"
+
+
+# --- texts ------------------------------------------------------------------------------------------------------------
+
+_JSON_NUL = r"(^|[^\\])(\\\\)*\\u0000"
+_UUID_TEXT = "^[0-9A-Fa-f]{8}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{12}$"
+_NO_UUID = "00000000-0000-0000-0000-000000000000"
+_HYPHENS = (8, 13, 18, 23)
+
+
+def text_bytes(values: pa.StringArray) -> bytes:
+    """The characters of all values in a row, as they lie in memory; faster to search than value by value."""
+    _, offsets, characters = values.buffers()
+    if offsets is None or characters is None:
+        return b""
+    bounds = memoryview(offsets).cast("i")
+    start, stop = bounds[values.offset], bounds[values.offset + len(values)]
+    return characters.slice(start, stop - start).to_pybytes()
+
+
+def _packed(values: pa.StringArray) -> bytes | None:
+    """The bytes of UUIDs that are all written with hyphens, as most are; None if one is not, or is no UUID.
+
+    Where every value has 36 bytes, one pass takes all hyphens out and one reads the digits. Four hyphens stand in each
+    value where they belong, and as many bytes are left as digits were expected, so none stands anywhere else.
+    """
+    written = text_bytes(values)
+    if len(written) != 36 * len(values) or not pc.all(pc.equal(pc.binary_length(values), pa.scalar(36))).as_py():
+        return None
+    if any(written[place::36] != b"-" * len(values) for place in _HYPHENS):
+        return None
+    digits = written.translate(None, b"-")
+    if len(digits) != 32 * len(values):
+        return None
+    try:
+        return binascii.unhexlify(digits)
+    except binascii.Error:
+        return None
+
+
+def _removing(character: str, substitute: str) -> "Callable[[pa.StringArray, bool], pa.StringArray]":
+    return lambda values, keeps_place: pc.replace_substring(values, character, substitute if keeps_place else "")
+
+
+def _removing_from_json(values: pa.StringArray, keeps_place: bool) -> pa.StringArray:
+    by = r"\1\\ufffd" if keeps_place else r"\1"
+    while pc.any(pc.match_substring_regex(values, _JSON_NUL)).as_py():  # neighbours share what comes before them
+        values = pc.replace_substring_regex(values, r"((?:^|[^\\])(?:\\\\)*)\\u0000", by)
+    return values
+
+
+def _undecodable(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
+def _decoded(values: pa.StringArray, keeps_place: bool) -> pa.StringArray:
+    errors = "replace" if keeps_place else "ignore"
+    texts = values.cast(pa.binary(), safe=False).to_pylist()
+    return pa.array([None if text is None else text.decode(errors=errors) for text in texts], pa.string())
