@@ -7,12 +7,15 @@ from pathlib import Path
 
 from snowmelt import console
 from snowmelt.errors import SnowmeltError
-from snowmelt.local.bench import copy_path, memory, plan, upsert
+from snowmelt.local.bench import chunks, cold_start, copy_path, end_to_end, memory, plan, upsert
 from snowmelt.local.bench.figures import Figure
 
 Bench = Callable[[Path, int | None], Iterator[Figure]]
 BENCHES: Mapping[str, Bench] = {
+    "chunks": chunks.measure,
+    "cold-start": cold_start.measure,
     "copy": copy_path.measure,
+    "end-to-end": end_to_end.measure,
     "memory": memory.measure,
     "plan": plan.measure,
     "upsert": upsert.measure,

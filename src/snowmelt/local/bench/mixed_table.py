@@ -1,5 +1,7 @@
 """The table that benches move: 25 mixed columns, as many rows as wanted."""
 
+import json
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,6 +18,21 @@ def config_path() -> Path:
     return Path(str(files(__package__).joinpath("config.json")))
 
 
+def write_config(folder: Path, *, table: str = "MIXED", batch_size: int | None = None, threads: int = 1) -> Path:
+    """The same config in that folder, for another table of the schema, chunks of another size or more threads.
+
+    The threads share one invocation.
+    """
+    config = json.loads(config_path().read_text(encoding="utf-8"))
+    config |= {"parallel_threads": threads, "threads_per_invocation": threads}
+    if batch_size is not None:
+        config["batch_size"] = batch_size
+    config["sources"][0]["tables"][0]["source"] = table
+    path = folder / f"{table.lower()}-{batch_size or 'default'}-{threads}.json"
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return path
+
+
 def make_target(sandbox: Sandbox) -> None:
     """The database and the empty table to load into."""
     sandbox.postgres.create_database(DATABASE)
@@ -27,6 +44,13 @@ def make_source(sandbox: Sandbox, rows: int) -> None:
     sandbox.snowflake.create_schema("BENCH", "PUBLIC")
     with sandbox.snowflake.connect(database="BENCH", schema="PUBLIC") as connection:
         connection.cursor().execute(_text("snowflake.sql"), {"rows": rows})
+
+
+def make_truth(sandbox: Sandbox, rows: int) -> None:
+    """What the target is to hold when that many rows have been moved, in a table ``mixed_truth`` beside it."""
+    with closing(sandbox.postgres.connect(DATABASE)) as connection, connection.cursor() as cursor:
+        cursor.execute(_text("truth.sql"), {"rows": rows})
+        cursor.execute("ANALYZE mixed_truth")
 
 
 def postgres_config(server: LocalPostgres) -> PostgresConfig:
