@@ -374,21 +374,20 @@ def text_bytes(values: pa.StringArray) -> bytes:
 
 
 def _packed(values: pa.StringArray) -> bytes | None:
-    """The bytes of UUIDs that are all written with hyphens, as most are; None if one is not, or is no UUID.
+    """The bytes of UUIDs that are all written with hyphens, or all without; None where it takes a closer look.
 
-    Where every value has 36 bytes, one pass takes all hyphens out and one reads the digits. Four hyphens stand in each
-    value where they belong, and as many bytes are left as digits were expected, so none stands anywhere else.
+    Four hyphens must stand in each value where they belong; when those were all there are, what is left is digits.
     """
-    written = text_bytes(values)
-    if len(written) != 36 * len(values) or not pc.all(pc.equal(pc.binary_length(values), pa.scalar(36))).as_py():
+    digits = text_bytes(values)
+    count, length = len(values), len(digits) // max(1, len(values))
+    if length not in (32, 36) or not pc.all(pc.equal(pc.binary_length(values), pa.scalar(length))).as_py():
         return None
-    if any(written[place::36] != b"-" * len(values) for place in _HYPHENS):
-        return None
-    digits = written.translate(None, b"-")
-    if len(digits) != 32 * len(values):
-        return None
+    if length == 36:
+        if any(digits[place::36] != b"-" * count for place in _HYPHENS):
+            return None
+        digits = digits.translate(None, b"-")
     try:
-        return binascii.unhexlify(digits)
+        return binascii.unhexlify(digits) if len(digits) == 32 * count else None
     except binascii.Error:
         return None
 

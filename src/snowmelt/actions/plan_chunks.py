@@ -142,18 +142,19 @@ class _Plan:
         """Submit scans, and cut the results of those that have ended; stay a little for short ones."""
         if not self._waiting_tables():
             return
-        patience = time.monotonic() + SHORT_SCAN_SECONDS
-        pause = 0.05
+        began = time.monotonic()
         with self._run.source() as snowflake:
             while waiting := self._waiting_tables():
                 self._submit(waiting, snowflake)
                 self._poll(self._waiting_tables(), snowflake)
-                out_of_time = not self._deadline.allows(5 * pause) or time.monotonic() > patience
+                waited = time.monotonic() - began
+                # In proportion, so that no scan is noticed much later than it ended.
+                pause = min(max(0.05, waited / 10), 1.0)
+                out_of_time = not self._deadline.allows(5 * pause) or waited > SHORT_SCAN_SECONDS
                 if out_of_time or status_store.pending_chunks(self._session, self._event.run_id):
                     # Whatever is ready is loaded while the other scans go on.
                     return
                 time.sleep(pause)
-                pause = min(1.0, 2 * pause)
 
     def _waiting_tables(self) -> Sequence[TableRow]:
         rows = status_store.read_tables(self._session, self._event.run_id)

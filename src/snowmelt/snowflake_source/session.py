@@ -1,5 +1,6 @@
 """A Snowflake session, and what is asked of it."""
 
+import importlib
 import json
 import logging
 import random
@@ -43,6 +44,7 @@ _LONGEST_PAUSE_SECONDS = 1.0
 _SILENCE_SECONDS = 50
 """Snowflake answers a statement that takes longer after 45 seconds with "in progress"."""
 _RESULT_BATCH_MB = 16
+_PIECE_BYTES = 1 << 20
 
 _first_conversion = threading.Lock()
 _converted = threading.Event()
@@ -78,6 +80,7 @@ class SnowflakeSource:
         where = f"{host}:{config.port}"
         _require_reachable(host=host, port=config.port, protocol=config.protocol)
         options = _options(config, host=host, run_id=run_id) | credentials(config)
+        _read_in_large_pieces()
         try:
             connection = snowflake.connector.connect(
                 database=_session_name(database), schema=_session_name(schema), **options
@@ -261,6 +264,16 @@ def _options(config: SnowflakeConfig, *, host: str, run_id: str | None) -> dict[
             "CLIENT_TELEMETRY_ENABLED": False,
         },
     }
+
+
+def _read_in_large_pieces() -> None:
+    """Let the connector's HTTP client read bodies by the megabyte: by its own 10 kB a batch costs a fifth more time.
+
+    Connector 5 downloads by other means.
+    """
+    with suppress(ImportError):
+        client = importlib.import_module("snowflake.connector.vendored.requests.models")
+        client.CONTENT_CHUNK_SIZE = _PIECE_BYTES  # type: ignore[attr-defined]
 
 
 def _pauses_seconds() -> Iterator[float]:

@@ -24,6 +24,7 @@ from snowmelt.postgres import tables
 from snowmelt.postgres.copy import copy_batches
 from snowmelt.postgres.session import Session
 from snowmelt.snowflake_source import SnowflakeSource
+from snowmelt.values import cut_masks
 
 ROWS = 1_000_000
 ROUNDS = 5
@@ -103,7 +104,7 @@ def _batches(sandbox: Sandbox, session: Session, count: int) -> tuple[Sequence[C
         compared = schema_compare.compare("MIXED", described, target.columns)
         if compared.problems:
             raise DataError("; ".join(compared.problems))
-        selected = ", ".join(column.select for column in compared.columns)
+        selected = ", ".join([*(column.select for column in compared.columns), *cut_masks(compared.columns)])
         result = source.run(f"SELECT {selected} FROM MIXED", lambda: None)  # noqa: S608 - names from the catalog
         whole = ScanSlice(query_id=result.query_id, first_batch=0, offset=0, rows=count)
         return compared.columns, list(result.read(whole))
