@@ -196,7 +196,7 @@ def test_diagnosis_asks_numbered_questions_and_answers_why_a_run_failed(runs: Ru
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) >= 11
     why = shown.split("\n4. ")[1].split("\n5. ")[0]
-    assert "DataError" in why
+    assert "RejectedRowsError" in why
     assert "longer than varchar(8) holds" in why
 
 
