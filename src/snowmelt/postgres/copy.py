@@ -28,10 +28,10 @@ SLICE_ROWS = 8192
 SLICE_BYTES = 4 << 20
 """A slice is what is encoded and handed over at once: so many rows, or fewer where rows are wide."""
 
-SLICES_AHEAD = 6
-"""Enough for PostgreSQL to be busy while the next result batch is fetched: some 15 MB."""
+SLICES_AHEAD = 2
+"""Enough for PostgreSQL to be busy while the next result batch is fetched; each more costs a worker some 3 MB."""
 
-SEND_BYTES = 256 << 10
+SEND_BYTES = 32 << 10
 WAIT_SECONDS = 1.0
 """How often ``check`` is asked while a slice is slow to come."""
 

@@ -25,7 +25,7 @@ from snowmelt.local.postgres import LocalPostgres
 from snowmelt.local.sandbox import Sandbox
 from snowmelt.local.snowflake import LocalSnowflake
 
-ROWS = 2_000_000
+ROWS = 4_000_000
 ROUNDS = 3
 LEAST_VS = {"psql_binary": 0.85, "sling": 5.0, "dlt": 3.0}
 OURS = "ours"
