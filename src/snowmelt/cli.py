@@ -84,6 +84,9 @@ def migrate(
     allow_shrink: Annotated[
         bool, typer.Option("--allow-shrink", help="Truncate targets even if the source has far fewer rows.")
     ] = False,
+    accept_rejected: Annotated[
+        bool, typer.Option("--accept-rejected", help="Complete tables however many of their rows are refused.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and touch nothing.")] = False,
     as_json: AsJson = False,
     log_level: LogLevel = None,
@@ -96,6 +99,7 @@ def migrate(
         "no_resume": no_resume,
         "resume_run_id": resume_run_id,
         "allow_shrink": allow_shrink,
+        "accept_rejected": accept_rejected,
         "tables": None if tables is None else [t.strip() for t in tables.split(",")],
     }
     if dry_run:
@@ -130,7 +134,7 @@ def migrate(
         )
     else:
         console.show_tables(moved, outcome.message)
-    if outcome.status != "completed":
+    if outcome.status == "failed":
         raise typer.Exit(EXIT_FAILED)
 
 

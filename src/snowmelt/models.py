@@ -197,6 +197,8 @@ class TablePlan(Value):
     is_frozen: bool = True
     """Whether every statement of the run reads the same rows; if not, counts are estimates."""
     load_mode: LoadMode = "copy"
+    one_row_per_key: bool = False
+    """Whether a merge may meet a key again only where a watermark says which row is newer."""
     key: tuple[str, ...] = ()
     """Target columns that identify a row; what upsert and insert-only need, and COPY falls back on."""
     watermark: WatermarkPlan | None = None
@@ -216,6 +218,8 @@ class TablePlan(Value):
     parallel_threads: int = 1000
     """Chunks of the table that are loaded at once, at most."""
     max_retry_attempts: int
+    max_rejected_rows: int = 0
+    """Rows that may stay out, in all chunks together, for the table to count as complete."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -346,6 +350,15 @@ class Location(Value):
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
+class Consents(Value):
+    """What someone agreed to for one run; what is agreed once holds when the run is resumed."""
+
+    allow_shrink: bool = False
+    """Targets may lose most of their rows."""
+    accept_rejected: bool = False
+    """Tables are complete however many of their rows are refused."""
+
+
 class ValidateConfigEvent(Value):
     """Check everything, then open a run or resume one."""
 
@@ -356,7 +369,13 @@ class ValidateConfigEvent(Value):
     tables: tuple[str, ...] | None = None
     dry_run: bool = False
     allow_shrink: bool = False
+    accept_rejected: bool = False
     execution_id: str = Field(min_length=1)
+
+    @property
+    def consents(self) -> Consents:
+        """What this start agrees to."""
+        return Consents(allow_shrink=self.allow_shrink, accept_rejected=self.accept_rejected)
 
 
 class PlanChunksEvent(Value):
@@ -435,13 +454,14 @@ class ProcessChunkResult(Value):
     failed: int = 0
     skipped: int = 0
     rows: int = 0
+    rejected: int = 0
 
 
 class FinalizeResult(Value):
     """The verdict, or a call to come again."""
 
     next: Literal["done", "more"]
-    status: Literal["running", "completed", "failed"]
+    status: Literal["running", "completed", "completed_with_rejects", "failed"]
     message: str
     report: Location | None = None
     wait_seconds: int = 0

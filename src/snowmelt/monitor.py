@@ -32,6 +32,8 @@ class TableProgress(Value):
     chunks_running: int
     chunks_failed: int
     seconds: float | None
+    rejected: int = 0
+    """Rows that stayed out, and are kept aside with the reason."""
     changed_values: dict[str, dict[str, int]] = Field(default_factory=dict)
     """Values that were changed on the way: column, what was done, how many."""
     error: str | None = None
@@ -150,6 +152,7 @@ def _table(row: dict[str, object]) -> TableProgress:
             "target": f"{row['target_schema']}.{row['target_table']}",
             "rows": row["rows_loaded"],
             "changed_values": row["changed_values"] or {},
+            "rejected": row["rejected_rows"],
             "error": row["error_text"],
         }
     )

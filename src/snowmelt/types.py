@@ -93,7 +93,7 @@ def snowflake_type(column: SourceColumn) -> str:
 
 
 def postgres_type(column: TargetColumn) -> str:
-    """The column's type with what its typmod says: ``numeric(10,2)``, ``varchar(20)``, ``timestamp(0)``."""
+    """The column's type with what its typmod says: ``numeric(10,2)``, ``char(20)``, ``timestamp(0)``."""
     name = f"domain {column.domain} over {column.type}" if column.domain else column.type
     if column.typmod < 0:
         return name
@@ -102,7 +102,7 @@ def postgres_type(column: TargetColumn) -> str:
             precision, scale = numeric_digits(column.typmod)
             return f"{name}({precision},{scale})"
         case "varchar" | "bpchar":
-            return f"{name}({column.typmod - _VARLENA_HEADER})"
+            return f"{name.replace('bpchar', 'char')}({column.typmod - _VARLENA_HEADER})"
         case "time" | "timetz" | "timestamp" | "timestamptz":
             return f"{name}({column.typmod})"
         case _:

@@ -5,6 +5,7 @@ as it is gets what the column's policy says: its row is refused and named, or it
 """
 
 import binascii
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,28 @@ from snowmelt.types import cure, longest_text, postgres_type, quoted
 Values: TypeAlias = "pa.Array[Any]"
 Changes = Counter[tuple[str, Change]]
 """How many values of a target column were changed, and how."""
+Refused: TypeAlias = dict[int, tuple[str, str]]
+"""Places of rows in a batch that are refused: for which column, and why."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that does not go in: its number in the chunk, why, and itself as JSON, every value as text."""
+
+    row: int
+    column: str | None
+    reason: str
+    content: bytes
+    sqlstate: str | None = None
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """A batch that is ready to be encoded, the numbers of its rows in the chunk, and the rows that were left out."""
+
+    ready: pa.RecordBatch
+    numbers: Sequence[int]
+    rejected: Sequence[Rejected]
 
 
 class Preparation:
@@ -40,18 +63,35 @@ class Preparation:
         Raises RejectedRowsError for the first column with rows to be refused, DataError for a batch that is not the
         plan's.
         """
+        return self._prepared(batch, first_row, None)
+
+    def sift(self, batch: pa.RecordBatch, *, first_row: int) -> Sifted:
+        """The same, but rows that would be refused are left out and given back, each with its reason."""
+        refused: Refused = {}
+        ready = self._prepared(batch, first_row, refused)
+        kept = [place for place in range(batch.num_rows) if place not in refused]
+        return Sifted(
+            ready=ready.take(pa.array(kept, pa.int64())) if refused else ready,
+            numbers=[first_row + place for place in kept],
+            rejected=[
+                Rejected(first_row + place, column, reason, content_of(batch, place, self._columns))
+                for place, (column, reason) in sorted(refused.items())
+            ],
+        )
+
+    def _prepared(self, batch: pa.RecordBatch, first_row: int, refused: "Refused | None") -> pa.RecordBatch:
         if batch.num_columns != self._width:
             raise DataError(
                 f"A batch has {batch.num_columns} columns where the plan has {self._width}; start a new run."
             )
-        self._account_for_cuts(batch, first_row)
+        self._account_for_cuts(batch, first_row, refused)
         arrays = [
-            _Column(column, first_row, self.changes).prepared(values)
+            _Column(column, first_row, self.changes, refused).prepared(values)
             for values, column in zip(batch.columns, self._columns, strict=False)  # the masks come after the columns
         ]
         return pa.record_batch(arrays, schema=self.schema)
 
-    def _account_for_cuts(self, batch: pa.RecordBatch, first_row: int) -> None:
+    def _account_for_cuts(self, batch: pa.RecordBatch, first_row: int, refused: "Refused | None") -> None:
         """Count the values whose digits Snowflake's connector has cut, by the masks that came with the rows."""
         for position, mask in enumerate(batch.columns[len(self._columns) :]):
             if not pc.max(mask).as_py():
@@ -59,7 +99,9 @@ class Preparation:
             bits = mask.cast(pa.int64())
             for bit, column in enumerate(self._cut[position * MASK_BITS : (position + 1) * MASK_BITS]):
                 lost = pc.not_equal(pc.bit_wise_and(bits, pa.scalar(1 << bit, pa.int64())), pa.scalar(0, pa.int64()))
-                _Column(column, first_row, self.changes).count_or_reject("sub_microsecond", lost, _digits_below(column))
+                _Column(column, first_row, self.changes, refused).count_or_reject(
+                    "sub_microsecond", lost, _digits_below(column)
+                )
 
 
 MASK_BITS = 60
@@ -139,6 +181,8 @@ class _Column:
     plan: ColumnPlan
     first_row: int
     changes: Changes
+    refused: "Refused | None" = None
+    """Where refused rows are noted; without it the first of them raises."""
 
     def prepared(self, values: Values) -> Values:
         """The values as they are encoded."""
@@ -172,11 +216,14 @@ class _Column:
             misfit = _Misfit(
                 f"the value does not fit into {postgres_type(self.plan.target)}", _out_of_range_in_sql(wanted)
             )
-            return _converted(self._nulled("out_of_range", _too_big(values, wanted), misfit, values), wanted)
+            bad = _too_big(values, wanted)
+            fitting = self._settled("out_of_range", bad, misfit, values, lambda kept: _nulled(kept, bad))
+            return _converted(fitting, wanted)
 
     def _number(self, values: Values, wanted: pa.DataType) -> Values:
         if self.plan.policies.nan != "keep":
-            values = self._nulled("nan", pc.invert(pc.is_finite(values)), _NOT_FINITE, values)
+            wild = pc.invert(pc.is_finite(values))
+            values = self._settled("nan", wild, _NOT_FINITE, values, lambda kept: _nulled(kept, wild))
         if values.type == wanted:
             return values
         narrow = values.cast(wanted, safe=False)
@@ -184,7 +231,7 @@ class _Column:
             return narrow
         overflows = pc.and_(pc.is_finite(values), pc.invert(pc.is_finite(narrow)))
         misfit = _Misfit("the value does not fit into float4", "ABS({name}) > 3.4028235e38")
-        values = self._nulled("out_of_range", overflows, misfit, values)
+        values = self._settled("out_of_range", overflows, misfit, values, lambda kept: _nulled(kept, overflows))
         narrow = values.cast(wanted, safe=False)
         self._count("rounded", pc.not_equal(narrow.cast(values.type), pc.if_else(pc.is_nan(values), None, values)))
         return narrow
@@ -193,7 +240,7 @@ class _Column:
         if self.plan.policies.before_year_1 == "keep" or not len(values):
             return values
         early = pc.less(values, pa.scalar("0001-01-01").cast(pa.date32()).cast(values.type))
-        return self._nulled("before_year_1", early, _BEFORE_YEAR_1, values)
+        return self._settled("before_year_1", early, _BEFORE_YEAR_1, values, lambda kept: _nulled(kept, early))
 
     # --- texts ---
 
@@ -206,7 +253,7 @@ class _Column:
             nul = pc.match_substring_regex(values, _JSON_NUL)
             values = self._without("nul_characters", nul, _NUL_IN_JSON, values, _removing_from_json)
         if (limit := longest_text(self.plan)) is not None:
-            values = self._short_enough(values, limit)
+            values = _texts(self._short_enough(values, limit))
         return self._uuids(values) if self.plan.target.type == "uuid" else values
 
     def _valid(self, values: pa.StringArray) -> pa.StringArray:
@@ -218,12 +265,13 @@ class _Column:
             return self._without("invalid_utf8", pa.array(found), _NOT_UTF8, values, _decoded)
         return values if pa.types.is_string(values.type) else values.cast(pa.string())
 
-    def _short_enough(self, values: pa.StringArray, limit: int) -> pa.StringArray:
+    def _short_enough(self, values: pa.StringArray, limit: int) -> Values:
         too_long = pc.greater(pc.utf8_length(values), pa.scalar(limit))
         what = f"the text is longer than {postgres_type(self.plan.target)} holds"
-        if not self._any_left("too_long", too_long, _Misfit(what, f"LENGTH({{value}}) > {limit}")):
-            return values
-        return pc.utf8_slice_codeunits(values, 0, limit)
+        misfit = _Misfit(what, f"LENGTH({{value}}) > {limit}")
+        return self._settled(
+            "too_long", too_long, misfit, values, lambda kept: pc.utf8_slice_codeunits(_texts(kept), 0, limit)
+        )
 
     def _without(
         self,
@@ -234,20 +282,17 @@ class _Column:
         cleaned: "Callable[[pa.StringArray, bool], pa.StringArray]",
     ) -> pa.StringArray:
         """The texts without what cannot be stored, stripped or replaced."""
-        if not self._any_left(policy, bad, misfit):
-            return values
-        return cleaned(values, getattr(self.plan.policies, policy) == "replace")
+        keeps_place = getattr(self.plan.policies, policy) == "replace"
+        return _texts(self._settled(policy, bad, misfit, values, lambda kept: cleaned(_texts(kept), keeps_place)))
 
     def _uuids(self, values: pa.StringArray) -> Values:
         """The 16 bytes of each UUID, with or without hyphens."""
-        filled: pa.StringArray = values
-        if values.null_count:
-            filled = cast("Any", values.fill_null(_NO_UUID))
-        packed = _packed(filled)
+        packed = _packed(_without_nulls(values))
         if packed is None:
             bad = pc.invert(pc.match_substring_regex(values, _UUID_TEXT))
-            self._reject(bad, _Misfit("the text is not a UUID", f"NOT REGEXP_LIKE({{value}}, '{_UUID_TEXT}')"), None)
-            packed = binascii.unhexlify(text_bytes(pc.replace_substring(filled, "-", "")))
+            misfit = _Misfit("the text is not a UUID", f"NOT REGEXP_LIKE({{value}}, '{_UUID_TEXT}')")
+            values = _texts(self._settled(None, bad, misfit, values, lambda kept: kept))
+            packed = binascii.unhexlify(text_bytes(pc.replace_substring(_without_nulls(values), "-", "")))
         uuids: Values = pa.Array.from_buffers(_UUID, len(values), [None, pa.py_buffer(packed)])
         if not values.null_count:
             return uuids
@@ -256,27 +301,26 @@ class _Column:
 
     # --- what the policy says ---
 
-    def _nulled(
-        self, policy: Literal["out_of_range", "nan", "before_year_1"], bad: Values, misfit: _Misfit, values: Values
+    def _settled(
+        self,
+        policy: PolicyName | None,
+        bad: Values,
+        misfit: _Misfit,
+        values: Values,
+        changed: "Callable[[Values], Values]",
     ) -> Values:
-        """The values with NULL in place of bad ones, unless rows with such are refused."""
-        if not self._any_left(policy, bad, misfit):
-            return values
-        nulled: Values = pc.if_else(_certain(bad), pa.scalar(None, values.type), values)
-        return nulled
-
-    def _any_left(self, policy: PolicyName, bad: Values, misfit: _Misfit) -> bool:
-        """Whether there are bad values that are to be changed: then they are counted; else their rows are refused."""
+        """The values with bad ones changed and counted; where their rows are refused, with NULL in their place."""
         if pc.index(bad, True).as_py() < 0:
-            return False
-        if getattr(self.plan.policies, policy) == "reject":
+            return values
+        if policy is None or getattr(self.plan.policies, policy) == "reject":
             self._reject(bad, misfit, policy)
+            return _nulled(values, bad)
         self._count(policy, bad)
-        return True
+        return changed(values)
 
     def count_or_reject(self, policy: PolicyName, bad: Values, misfit: _Misfit) -> None:
         """Count values that were changed before they came, or refuse their rows."""
-        self._any_left(policy, bad, misfit)
+        self._settled(policy, bad, misfit, bad, lambda values: values)
 
     def _count(self, change: Change, changed: Values) -> None:
         self.changes[self.plan.target.name, change] += int(pc.sum(changed).as_py() or 0)
@@ -289,6 +333,10 @@ class _Column:
         rows = [str(self.first_row + position) for position in positions[:_MOST_NAMED]]
         more = f" and {len(positions) - _MOST_NAMED} more" if len(positions) > _MOST_NAMED else ""
         parts = {"{value}": self.plan.select, "{name}": quoted(self.plan.source.name)}
+        if self.refused is not None:
+            for position in positions:
+                self.refused.setdefault(position, (self.plan.target.name, misfit.what))
+            return
         where = re.sub(r"\{value\}|\{name\}", lambda part: parts[part[0]], misfit.where)
         choices = f"choose another way in value_policies.{policy}, " if policy else ""
         raise RejectedRowsError(
@@ -296,6 +344,40 @@ class _Column:
             f"{misfit.what}; find such rows in Snowflake by WHERE {where}, mend or exclude them, {choices}"
             f"or {cure(self.plan.source)}"
         )
+
+
+def _nulled(values: Values, bad: Values) -> Values:
+    found: Values = pc.if_else(_certain(bad), pa.scalar(None, values.type), values)
+    return found
+
+
+def _texts(values: Values) -> pa.StringArray:
+    return cast("pa.StringArray", values)
+
+
+def _without_nulls(values: pa.StringArray) -> pa.StringArray:
+    return _texts(values.fill_null(_NO_UUID)) if values.null_count else values
+
+
+def content_of(batch: pa.RecordBatch, place: int, columns: Sequence[ColumnPlan]) -> bytes:
+    """A row as Snowflake sent it: a JSON object of the source's columns, every value as text; bytes in hexadecimal."""
+    row = {
+        column.source.name: _as_text(values.slice(place, 1))
+        for values, column in zip(batch.columns, columns, strict=False)
+    }
+    return json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace")
+
+
+def _as_text(value: Values) -> str | None:
+    if pa.types.is_dictionary(value.type):
+        value = cast("pa.DictionaryArray[Any, Any]", value).dictionary_decode()
+    if pa.types.is_string(value.type) or pa.types.is_binary(value.type):
+        (raw,) = value.cast(pa.binary(), safe=False).to_pylist()
+        if raw is None or pa.types.is_binary(value.type):
+            return None if raw is None else raw.hex()
+        return str(raw.decode(errors="backslashreplace"))
+    (text,) = value.cast(pa.string()).to_pylist()  # by Arrow: Python knows no year before 1
+    return text
 
 
 def _certain(found: Values) -> "pa.BooleanArray":

@@ -55,35 +55,6 @@ def test_what_policies_change_is_counted_to_the_end_of_the_run(world: World) -> 
     assert "values of name changed on the way: 2 too_long" in world.cli("status").out
 
 
-def test_a_row_that_is_refused_fails_its_chunk_by_row_and_column(world: World) -> None:
-    rows: list[Host] = [(i, "10.0.0.1", None, "four", 1) for i in range(1500)]
-    rows[1402] = (1402, "10.0.0.1", None, "too long", 1)
-    add_hosts(world, rows)
-    world.configure(batch_size=1500, max_retry_attempts=1)
-
-    code, result, _ = migrate(world)
-
-    assert code == 1
-    err = result["message"]
-    assert 'Column "name", row 1403 of the chunk' in err
-    assert "longer than domain" in err
-    assert "value_policies.too_long" in err
-    assert world.target.rows("SELECT count(*) FROM hosts") == [(0,)]
-
-
-def test_a_value_that_postgres_cannot_convert_fails_its_chunk_by_row_and_column(world: World) -> None:
-    rows: list[Host] = [(i, "10.0.0.1" if i != 777 else "not an address", None, "four", 1) for i in range(1500)]
-    add_hosts(world, rows)
-    world.configure(batch_size=1500, max_retry_attempts=1)
-
-    code, result, _ = migrate(world)
-
-    assert code == 1
-    err = result["message"]
-    assert 'column "host", row 778 of the chunk: PostgreSQL cannot convert the value into inet' in err
-    assert world.target.rows("SELECT count(*) FROM hosts") == [(0,)]
-
-
 def test_a_dry_run_shows_what_goes_through_a_staging_table(world: World) -> None:
     add_hosts(world, [(1, "10.0.0.1", None, "four", 1)])
     world.configure()

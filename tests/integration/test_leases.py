@@ -28,7 +28,17 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import FencedError, HeldError, TransientError
 from snowmelt.local.postgres import Database
-from snowmelt.models import ChunkRead, ColumnPlan, RunPlan, ScanSlice, SourceColumn, TableName, TablePlan, TargetColumn
+from snowmelt.models import (
+    ChunkRead,
+    ColumnPlan,
+    Consents,
+    RunPlan,
+    ScanSlice,
+    SourceColumn,
+    TableName,
+    TablePlan,
+    TargetColumn,
+)
 from snowmelt.planning import one_scan
 from snowmelt.postgres import leases, status_store, targets
 from snowmelt.postgres.copy import copy_batches
@@ -124,7 +134,7 @@ class Scene:
             driver=Driver(f"execution-{run_id}", 600),
             snapshot_at=datetime.now(UTC),
             store="store",
-            allow_shrink=False,
+            consents=Consents(),
             closes=closes,
             execution_state=lambda _: "ended",
         )
@@ -165,7 +175,7 @@ class Scene:
     def resume(self, session: Session, execution_id: str = "another execution") -> None:
         known = {r.run_id: r for r in status_store.known_runs(session, "source", None, lambda _: "ended")}
         driver = Driver(execution_id, 600)
-        status_store.resume_run(session, known[self.run_id], driver, lambda _: "ended")
+        status_store.resume_run(session, known[self.run_id], driver, lambda _: "ended", consents=Consents())
 
     def split(self, session: Session, chunk_id: int) -> bool:
         reads = {c.chunk_id: c.reads for c in status_store.pending_chunks(session, self.run_id)}
@@ -182,7 +192,7 @@ class Scene:
                 self.load(session, self.claim(session, chunk.chunk_id))
         assert status_store.start_finalizing(session, self.run_id, TABLE_ID)
         status_store.complete_table(session, self.run_id, "source", PLAN)
-        status_store.finish_run(session, self.run_id, None)
+        status_store.finish_run(session, self.run_id, None, has_rejects=False)
 
     # --- the truth ---
 
@@ -665,7 +675,7 @@ class Interleaving(RuleBasedStateMachine):
         if status_store.start_finalizing(self.planner, self.scene.run_id, TABLE_ID):
             self.scene.check_complete()
             status_store.complete_table(self.planner, self.scene.run_id, "source", PLAN)
-            status_store.finish_run(self.planner, self.scene.run_id, None)
+            status_store.finish_run(self.planner, self.scene.run_id, None, has_rejects=False)
             self.over = True
 
     def _unless_locked(self, do: Callable[[], None]) -> None:

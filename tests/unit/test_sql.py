@@ -17,6 +17,13 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 UUID = "2f1d3a52-6c1f-4f6e-9a53-2d3f6f0f7a11"
 VALUES: dict[str, object] = {
     "allow_shrink": False,
+    "accept_rejected": False,
+    "rejected": 0,
+    "row_numbers": [1],
+    "columns": ["c"],
+    "sqlstates": ["22001"],
+    "reasons": ["why"],
+    "contents": [b"{}"],
     "backend_pid": 1,
     "backend_start": NOW,
     "changes": '{"c": {"too_long": 1}}',

@@ -2,14 +2,15 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
-from snowmelt.errors import DataError, SnowmeltError
+from snowmelt.errors import DataError, RejectedRowsError, SnowmeltError
 from snowmelt.models import FinalizeEvent, FinalizeResult
 from snowmelt.postgres import indexes, leases, sequences, status_store, tables
 from snowmelt.postgres.session import Session
-from snowmelt.postgres.status_store import ChunkTally, TableRow
+from snowmelt.postgres.status_store import ChunkTally, RunRow, TableRow
 from snowmelt.wiring import RunResources, Wiring
 
 logger = logging.getLogger(__name__)
@@ -35,9 +36,10 @@ def finalize(event: FinalizeEvent, wiring: Wiring, deadline: Deadline) -> Finali
         if not alone:
             return _more("another planner is at work", BUSY_WAIT_SECONDS)
         if row.status == "running":
-            if not _close_tables(run, session, deadline):
+            if not _close_tables(run, row, session, deadline):
                 return _more("indexes or tables are left to finish", 10)
-            status_store.finish_run(session, event.run_id, _verdict(run, session))
+            error = _verdict(run, session)
+            status_store.finish_run(session, event.run_id, error, has_rejects=_rejected(session, event.run_id) > 0)
             leases.end_idle_workers(session, event.run_id)
         return _result(run, session)
 
@@ -46,7 +48,7 @@ def _more(message: str, wait_seconds: int) -> FinalizeResult:
     return FinalizeResult(next="more", status="running", message=message, wait_seconds=wait_seconds)
 
 
-def _close_tables(run: RunResources, session: Session, deadline: Deadline) -> bool:
+def _close_tables(run: RunResources, row: RunRow, session: Session, deadline: Deadline) -> bool:
     """Complete or fail every table that is still open; False when time ran out first.
 
     First nothing may be loaded any more, then indexes are built, then what depends on the rows is brought up to date.
@@ -54,7 +56,8 @@ def _close_tables(run: RunResources, session: Session, deadline: Deadline) -> bo
     tallies = status_store.chunk_tallies(session, run.run_id)
     for table in status_store.read_tables(session, run.run_id):
         if table.status in ("loading", "pending", "scanning"):
-            _end_loading(run, session, table, tallies.get(table.table_id, ChunkTally()))
+            tally = tallies.get(table.table_id, ChunkTally())
+            _end_loading(run, session, table, tally, accept_rejected=row.accept_rejected)
     if not _restore_indexes(run, session, deadline):
         return False
     for table in status_store.read_tables(session, run.run_id):
@@ -66,16 +69,38 @@ def _close_tables(run: RunResources, session: Session, deadline: Deadline) -> bo
     return True
 
 
-def _end_loading(run: RunResources, session: Session, table: TableRow, tally: ChunkTally) -> None:
-    """Close the table for loading; it fails unless its chunks' rows are just those of its source."""
+def _end_loading(
+    run: RunResources, session: Session, table: TableRow, tally: ChunkTally, *, accept_rejected: bool
+) -> None:
+    """Close the table for loading; it fails unless its chunks' rows are just those of its source.
+
+    It also fails when more of them than allowed were refused.
+    """
     if not status_store.start_finalizing(session, run.run_id, table.table_id):
         status_store.fail_table(session, run.run_id, table.table_id, _unfinished(table, tally))
-    elif run.table(table.table_id).is_frozen and tally.rows_loaded != table.source_rows:
+    elif run.table(table.table_id).is_frozen and tally.rows_read != table.source_rows:
         text = (
-            f"table {table.source_table}: {tally.rows_loaded} rows were loaded where the source has "
+            f"table {table.source_table}: {tally.rows_read} rows were read where the source has "
             f"{table.source_rows}; start again with no_resume"
         )
         status_store.fail_table(session, run.run_id, table.table_id, DataError(text))
+    elif tally.rejected > run.table(table.table_id).max_rejected_rows and not accept_rejected:
+        status_store.fail_table(session, run.run_id, table.table_id, _too_many_rejected(run, session, table, tally))
+
+
+def _too_many_rejected(run: RunResources, session: Session, table: TableRow, tally: ChunkTally) -> RejectedRowsError:
+    reasons = status_store.rejection_reasons(session, run.run_id, table.table_id)
+    return RejectedRowsError(
+        f"table {table.source_table}: {tally.rejected} of {tally.rows_read} rows are refused, more than "
+        f"max_rejected_rows ({run.table(table.table_id).max_rejected_rows}); all others are in, and these are in "
+        f"migration_status.rejected_rows: {'; '.join(reasons)}; mend them in the source or choose value_policies, and "
+        "start again with no_resume; or, if they may stay out, start again with --accept-rejected (accept_rejected: "
+        "true in the execution's input), and nothing is loaded anew"
+    )
+
+
+def _rejected(session: Session, run_id: str) -> int:
+    return sum(tally.rejected for tally in status_store.chunk_tallies(session, run_id).values())
 
 
 def _unfinished(table: TableRow, tally: ChunkTally) -> DataError:
@@ -134,10 +159,10 @@ def _verdict(run: RunResources, session: Session) -> SnowmeltError | None:
         return None
     reasons = [*(t.error_text or f"table {t.source_table} is {t.status}" for t in bad)][:MOST_REASONS]
     reasons += status_store.first_chunk_errors(session, run.run_id)
-    return DataError(
-        f"run {run.run_id} failed: {len(bad)} of {len(rows)} tables are not complete: {'; '.join(reasons)}; "
-        "mend the cause and start again: the run resumes"
-    )
+    text = f"run {run.run_id} failed: {len(bad)} of {len(rows)} tables are not complete: {'; '.join(reasons)}"
+    if all(t.error_code == RejectedRowsError.__name__ for t in bad):  # each says itself what to do
+        return RejectedRowsError(text)
+    return DataError(f"{text}; mend the cause and start again: the run resumes")
 
 
 def _result(run: RunResources, session: Session) -> FinalizeResult:
@@ -147,6 +172,10 @@ def _result(run: RunResources, session: Session) -> FinalizeResult:
     loaded = sum(t["rows_loaded"] for t in progress)
     changed = sum(n for t in progress for changes in (t["changed_values"] or {}).values() for n in changes.values())
     message = row.error_text or f"run {run.run_id} completed: {len(progress)} tables, {loaded} rows"
+    if row.status == "completed_with_rejects":
+        rejected = sum(t["rejected_rows"] for t in progress)
+        reasons = status_store.rejection_reasons(session, run.run_id)
+        message += f"; {rejected} rows stayed out, see migration_status.rejected_rows: {'; '.join(reasons)}"
     if changed:
         message += (
             f"; {changed} values were changed on the way as was said beforehand, see changed_values in the report"
@@ -154,11 +183,17 @@ def _result(run: RunResources, session: Session) -> FinalizeResult:
     logger.info("run ended", extra={"status": row.status, "rows": loaded})
     return FinalizeResult(
         next="done",
-        status="completed" if row.status == "completed" else "failed",
+        status=_STATUSES.get(row.status, "failed"),
         # The cause of a failed execution may be 32 kB; a readable one is shorter.
         message=message[:4000],
         report=report,
     )
+
+
+_STATUSES: Mapping[str, Literal["completed", "completed_with_rejects"]] = {
+    "completed": "completed",
+    "completed_with_rejects": "completed_with_rejects",
+}
 
 
 def _report(run: Mapping[str, object], progress: Sequence[Mapping[str, object]]) -> dict[str, object]:

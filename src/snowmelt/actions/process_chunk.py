@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
-from snowmelt.errors import DataError, FencedError, SnowmeltError
-from snowmelt.models import KeyRange, ProcessChunkEvent, ProcessChunkResult, ScanSlice, WorkItem
+from snowmelt.errors import DataError, FencedError, RejectedRowsError, SnowmeltError
+from snowmelt.models import KeyRange, ProcessChunkEvent, ProcessChunkResult, ScanSlice, TablePlan, WorkItem
 from snowmelt.planning import statement
-from snowmelt.postgres import leases, load, status_store
+from snowmelt.postgres import leases, load, quarantine, status_store
 from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.session import DuplicateKeyError, Session
 from snowmelt.snowflake_source import ScanResult, SnowflakeSource
@@ -39,6 +39,7 @@ class _Tally:
     failed: int = 0
     skipped: int = 0
     rows: int = 0
+    rejected: int = 0
     slowest_seconds: float = 0.0
 
     def __add__(self, other: "_Tally") -> "_Tally":
@@ -48,6 +49,7 @@ class _Tally:
             failed=self.failed + other.failed,
             skipped=self.skipped + other.skipped,
             rows=self.rows + other.rows,
+            rejected=self.rejected + other.rejected,
         )
 
     def result(self) -> ProcessChunkResult:
@@ -57,6 +59,7 @@ class _Tally:
             failed=self.failed,
             skipped=self.skipped,
             rows=self.rows,
+            rejected=self.rejected,
         )
 
 
@@ -191,7 +194,8 @@ class _Worker:
             "chunk completed",
             extra=self._keys(
                 chunk=lease.chunk_id,
-                rows=loaded.rows,
+                rows=loaded.rows - loaded.rejected,
+                rejected=loaded.rejected,
                 size_bytes=loaded.size_bytes,
                 seconds=round(seconds, 3),
                 attempt=lease.attempts,
@@ -200,14 +204,18 @@ class _Worker:
         return replace(
             tally,
             completed=tally.completed + 1,
-            rows=tally.rows + loaded.rows,
+            rows=tally.rows + loaded.rows - loaded.rejected,
+            rejected=tally.rejected + loaded.rejected,
             slowest_seconds=max(tally.slowest_seconds, seconds),
         )
 
     def _loaded(self, lease: Lease) -> Loaded:
-        """The chunk loaded as the plan says; where COPY meets a duplicate and the key is known, by a merge."""
+        """The chunk loaded as the plan says: at one go, or, when rows of it are refused, without these.
+
+        Where COPY meets a duplicate and the key is known, by a merge.
+        """
         try:
-            return load.load_chunk(self._session, lease, self._plan, self._batches(lease), check=self._stop_in_time)
+            return self._loaded_by(self._plan, lease)
         except DuplicateKeyError as error:
             if not self._plan.key:
                 raise
@@ -215,7 +223,21 @@ class _Worker:
                 "COPY met a duplicate, the chunk is merged instead",
                 extra=self._keys(chunk=lease.chunk_id, duplicate=error.message),
             )
-        return load.merge_duplicates(self._session, lease, self._plan, self._batches(lease), check=self._stop_in_time)
+        return self._loaded_by(load.merging_duplicates(self._plan), lease)
+
+    def _loaded_by(self, plan: TablePlan, lease: Lease) -> Loaded:
+        try:
+            return load.load_chunk(self._session, lease, plan, self._batches(lease), check=self._stop_in_time)
+        except RejectedRowsError as error:
+            if plan.refers_to_itself:  # slice by slice a child would be refused that comes before its parent
+                raise
+            logger.warning(
+                "rows are refused, the chunk is loaded without them",
+                extra=self._keys(chunk=lease.chunk_id, reason=error.message),
+            )
+        return quarantine.load_without_rejected(
+            self._session, lease, plan, self._batches(lease), check=self._stop_in_time
+        )
 
     def _batches(self, lease: Lease) -> Iterator[pa.RecordBatch]:
         """The chunk's rows; DataError when the result is not the one that was planned."""

@@ -226,6 +226,7 @@ class _Planner:
             batch_size=batch_size,
             parallel_threads=table.parallel_threads or self._config.parallel_threads,
             max_retry_attempts=table.max_retry_attempts or self._config.max_retry_attempts,
+            max_rejected_rows=table.max_rejected_rows or 0,
             warnings=warnings,
         )
 

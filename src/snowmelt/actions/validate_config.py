@@ -138,7 +138,7 @@ def _resume(decision: Resume, event: ValidateConfigEvent, session: Session, wiri
             decision.run,
             wiring.driver(event.execution_id),
             wiring.execution_state,
-            allow_shrink=event.allow_shrink,
+            consents=event.consents,
         )
         indexes.retry_failed(session, plan.run_id)
     logger.info("run resumed", extra={"run_id": plan.run_id, "message_text": decision.message})
@@ -177,7 +177,7 @@ def _open(
         driver=wiring.driver(event.execution_id),
         snapshot_at=identity.now,
         store=wiring.store.uri,
-        allow_shrink=event.allow_shrink,
+        consents=event.consents,
         closes=decision.closes,
         execution_state=wiring.execution_state,
     )

@@ -18,6 +18,7 @@ from snowmelt.config.values import (
     Flag,
     Host,
     KeyType,
+    NoneOrMore,
     Port,
     PostgresName,
     Seconds,
@@ -185,6 +186,8 @@ class TableConfig(_Part):
     """Chunks of this table that are loaded at once; the global setting by default."""
     batch_size: Count | None = None
     """Rows per chunk; the global setting by default."""
+    max_rejected_rows: NoneOrMore | None = None
+    """Rows of this table that may be refused; the global setting by default."""
     max_retry_attempts: Count | None = None
     """How often a chunk is tried; the global setting by default."""
 
@@ -276,6 +279,8 @@ class Config(_Part):
     """How many of them share one invocation, and its memory and processor."""
     batch_size: Count = 500_000
     """Rows per chunk."""
+    max_rejected_rows: NoneOrMore = 0
+    """Rows of a table that may be refused, and kept aside, before the table counts as failed."""
     max_retry_attempts: Count = 3
     """How often a chunk is tried before its table counts as failed."""
     insert_only_mode: Flag = False
@@ -312,7 +317,7 @@ class Config(_Part):
 
     def with_defaults(self, table: TableConfig) -> TableConfig:
         """The table with the global settings in place of those it leaves out."""
-        inherited = ("insert_only_mode", "parallel_threads", "batch_size", "max_retry_attempts")
+        inherited = ("insert_only_mode", "parallel_threads", "batch_size", "max_retry_attempts", "max_rejected_rows")
         absent = {key: getattr(self, key) for key in inherited if getattr(table, key) is None}
         return table.model_copy(update={**absent, "value_policies": table.value_policies.over(self.value_policies)})
 

@@ -62,6 +62,7 @@ def _host(value: str) -> str:
 
 
 Count = Annotated[int, Strict(), Field(ge=1), BeforeValidator(_whole_number)]
+NoneOrMore = Annotated[int, Strict(), Field(ge=0), BeforeValidator(_whole_number)]
 Threads = Annotated[int, Strict(), Field(ge=1, le=1000), BeforeValidator(_whole_number)]
 Port = Annotated[int, Strict(), Field(ge=1, le=65535), BeforeValidator(_whole_number)]
 Seconds = Annotated[float, Strict(), BeforeValidator(_number)]

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BufferedIOBase
 from itertools import chain
 
@@ -22,7 +22,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from snowmelt.errors import DataError
 from snowmelt.models import ColumnPlan, TableName
-from snowmelt.values import Changes, Preparation
+from snowmelt.values import Changes, Preparation, sent_schema
 
 SLICE_ROWS = 8192
 SLICE_BYTES = 4 << 20
@@ -62,10 +62,25 @@ def copy_batches(
     nothing is sent.
     """
     preparation = Preparation(columns)
-    with (
-        closing(_encoded(columns, preparation, batches)) as encoded,
-        _made_ahead(encoded, check or _never) as slices,
-    ):
+    sent = _sent(cursor, target, columns, _encoded(columns, _prepared(preparation, batches)), check or _never)
+    return replace(sent, changes=preparation.changes)
+
+
+def copy_prepared(
+    cursor: Cursor, target: TableName, columns: Sequence[ColumnPlan], batch: pa.RecordBatch
+) -> CopyResult:
+    """The same for one batch that is ready to be encoded."""
+    return _sent(cursor, target, columns, _encoded(columns, _sliced(batch)), _never)
+
+
+def _sent(
+    cursor: Cursor,
+    target: TableName,
+    columns: Sequence[ColumnPlan],
+    encoded: "Generator[_Slice]",
+    check: Callable[[], None],
+) -> CopyResult:
+    with closing(encoded), _made_ahead(encoded, check) as slices:
         first = next(slices, None)  # a chunk without rows has no header that COPY could read
         if first is None:
             return CopyResult(rows=0, size_bytes=0)
@@ -81,7 +96,7 @@ def copy_batches(
             f"{target}: PostgreSQL kept {cursor.rowcount} of {stream.rows} rows that were sent; look for a "
             "trigger on the table that drops rows."
         )
-    return CopyResult(rows=stream.rows, size_bytes=stream.size_bytes, changes=preparation.changes)
+    return CopyResult(rows=stream.rows, size_bytes=stream.size_bytes)
 
 
 def _never() -> None:
@@ -164,23 +179,28 @@ class _Stream(BufferedIOBase):
 # --- encoding -----------------------------------------------------------------------------------------------
 
 
-def _encoded(
-    columns: Sequence[ColumnPlan], preparation: Preparation, batches: Iterable[pa.RecordBatch]
-) -> Generator[_Slice]:
+def _encoded(columns: Sequence[ColumnPlan], batches: Iterable[pa.RecordBatch]) -> Generator[_Slice]:
     """The batches in COPY's binary format; nothing at all, not even a header, if there are no rows."""
-    encoder = _encoder(preparation.schema, columns)
-    sent = 0
+    encoder = _encoder(sent_schema(columns), columns)
+    has_begun = False
+    for batch in batches:
+        header = b"" if has_begun else encoder.write_header()
+        yield _Slice(header + encoder.write_batch(batch), rows=batch.num_rows)
+        has_begun = True
+        del batch  # or it would stay in memory while the next one is fetched
+    if has_begun:
+        yield _Slice(encoder.finish(), rows=0)
+
+
+def _prepared(preparation: Preparation, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The batches in slices, ready to be encoded."""
+    first_row = 1
     for batch in batches:
         for part in _sliced(batch):
-            ready = preparation.prepare(part, first_row=sent + 1)
-            header = b"" if sent else encoder.write_header()
-            data = header + encoder.write_batch(ready)
-            yield _Slice(data, rows=part.num_rows)
-            sent += part.num_rows
-            del part, ready, data
-        del batch  # or it would stay in memory while the next one is fetched
-    if sent:
-        yield _Slice(encoder.finish(), rows=0)
+            yield preparation.prepare(part, first_row=first_row)
+            first_row += part.num_rows
+            del part
+        del batch
 
 
 def _sliced(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

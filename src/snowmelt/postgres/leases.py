@@ -77,7 +77,7 @@ def claim(session: Session, *, run_id: str, table_id: int, chunk_id: int, second
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a load did with a chunk: ``rows`` were read, and the four counts after ``load_mode`` add up to them."""
+    """What a load did with a chunk: ``rows`` were read, and the five counts after ``load_mode`` add up to them."""
 
     rows: int
     size_bytes: int
@@ -86,6 +86,7 @@ class Loaded:
     updated: int = 0
     unchanged: int = 0
     deduplicated: int = 0
+    rejected: int = 0
     changes: Changes = field(default_factory=Changes)
 
 

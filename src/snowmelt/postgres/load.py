@@ -27,27 +27,24 @@ def load_chunk(
     return _merge(session, lease, plan, batches, check)
 
 
-def merge_duplicates(
-    session: Session, lease: Lease, plan: TablePlan, batches: Batches, *, check: Callable[[], None]
-) -> Loaded:
-    """Bring in a chunk that COPY refused for a duplicate: of rows with the same key the newest counts.
+def merging_duplicates(plan: TablePlan) -> TablePlan:
+    """The plan that brings in a chunk which COPY refused for a duplicate: of rows with the same key the newest counts.
 
-    What COPY loads into was empty when the run began, so every key that is met again is twice in the source.
-    DataError when no watermark says which of the rows is newer.
+    What COPY loads into was empty when the run began, so every key that is met again is twice in the source; that is
+    an error where no watermark says which of the rows is newer.
     """
-    upsert = plan.model_copy(update={"load_mode": "upsert"})
-    staging.create(session, upsert)
-    with session.transaction() as cursor:
-        loaded = _merge_in(cursor, lease, upsert, batches, check)
-        again = loaded.updated + loaded.unchanged
-        if again and plan.target_watermark is None:
-            raise DataError(
-                f"table {plan.source}, {lease}: {again} rows have a key ({', '.join(plan.key)}) that the source holds "
-                "more than once, and no watermark says which is newer; mend uniqueness_columns or the source, or name "
-                "source_watermark and target_watermark"
-            )
-        leases.complete(cursor, lease, loaded)
-    return loaded
+    return plan.model_copy(update={"load_mode": "upsert", "one_row_per_key": True})
+
+
+def refuse_met_again(lease: Lease, plan: TablePlan, loaded: Loaded) -> None:
+    """DataError when a key that the source should hold once was met again, and no watermark says which row is newer."""
+    again = loaded.updated + loaded.unchanged
+    if again and plan.one_row_per_key and plan.target_watermark is None:
+        raise DataError(
+            f"table {plan.source}, {lease}: {again} rows have a key ({', '.join(plan.key)}) that the source holds "
+            "more than once, and no watermark says which is newer; mend uniqueness_columns or the source, or name "
+            "source_watermark and target_watermark"
+        )
 
 
 def refuse_changed_target(session: Session, plan: TablePlan) -> None:
@@ -74,11 +71,9 @@ def _copy(session: Session, lease: Lease, plan: TablePlan, batches: Batches, che
     with session.transaction() as cursor:
         copied = copy_batches(cursor, into, plan.columns, batches, check=check)
         _refuse_other_count(lease, plan, copied)
-        if plan.is_cast and (kept := staging.insert(cursor, plan)) != copied.rows:
-            raise DataError(
-                f"table {plan.source}, {lease}: PostgreSQL kept {kept} of {copied.rows} rows; look for a trigger or a "
-                "rule on the table that drops rows"
-            )
+        if plan.is_cast:
+            with staging.naming_rows(cursor, plan):
+                _refuse_lost_rows(lease, plan, copied.rows, kept=staging.insert(cursor, plan))
         loaded = Loaded(copied.rows, copied.size_bytes, "copy", inserted=copied.rows, changes=copied.changes)
         leases.complete(cursor, lease, loaded)
     return loaded
@@ -88,6 +83,7 @@ def _merge(session: Session, lease: Lease, plan: TablePlan, batches: Batches, ch
     staging.create(session, plan)
     with session.transaction() as cursor:
         loaded = _merge_in(cursor, lease, plan, batches, check)
+        refuse_met_again(lease, plan, loaded)
         leases.complete(cursor, lease, loaded)
     return loaded
 
@@ -95,7 +91,8 @@ def _merge(session: Session, lease: Lease, plan: TablePlan, batches: Batches, ch
 def _merge_in(cursor: Cursor, lease: Lease, plan: TablePlan, batches: Batches, check: Callable[[], None]) -> Loaded:
     copied = copy_batches(cursor, staging.name(plan), plan.columns, batches, check=check)
     _refuse_other_count(lease, plan, copied)
-    merged = merge.merge(cursor, plan, rows=copied.rows)
+    with staging.naming_rows(cursor, plan):
+        merged = merge.merge(cursor, plan, rows=copied.rows)
     return Loaded(
         rows=copied.rows,
         size_bytes=copied.size_bytes,
@@ -106,6 +103,14 @@ def _merge_in(cursor: Cursor, lease: Lease, plan: TablePlan, batches: Batches, c
         deduplicated=merged.deduplicated,
         changes=copied.changes,
     )
+
+
+def _refuse_lost_rows(lease: Lease, plan: TablePlan, rows: int, *, kept: int) -> None:
+    if kept != rows:
+        raise DataError(
+            f"table {plan.source}, {lease}: PostgreSQL kept {kept} of {rows} rows; look for a trigger or a rule on the "
+            "table that drops rows"
+        )
 
 
 def _refuse_other_count(lease: Lease, plan: TablePlan, copied: CopyResult) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from psycopg2 import sql as compose
 
-from snowmelt.errors import DataError
-from snowmelt.models import TablePlan
+from snowmelt.errors import DataError, RejectedRowsError
+from snowmelt.models import TableName, TablePlan
 from snowmelt.postgres import staging
 from snowmelt.postgres.session import Cursor, fetch, fetch_one
 from snowmelt.postgres.tables import identifier
@@ -40,26 +40,60 @@ class Merged:
 def merge(cursor: Cursor, plan: TablePlan, *, rows: int) -> Merged:
     """Bring the staged rows into the target, by the plan's key; what became of them.
 
-    Of rows with the same key the one with the newest watermark counts. DataError when a key holds NULL, or when there
-    is no watermark to choose by.
+    Of rows with the same key the one with the newest watermark counts. RejectedRowsError when a key holds NULL,
+    DataError when there is no watermark to choose by.
     """
-    with staging.naming_rows(cursor, plan):
-        _refuse_null_keys(cursor, plan)
+    _refuse_null_keys(cursor, plan)
     fetch(cursor, _SORT_IN_MEMORY)
-    with staging.naming_rows(cursor, plan):
-        counted = fetch(cursor, _statement(plan))[0]
+    counted = fetch(cursor, _statement(plan))[0]
     distinct, inserted, updated = counted["distinct_rows"], counted["inserted"], counted["updated"]
     if distinct != rows and plan.target_watermark is None:
-        raise DataError(
-            f"table {plan.source}: {rows - distinct} rows of the chunk have a key that another row has too, and no "
-            f"watermark says which is newer: {_duplicates(cursor, plan)}; mend uniqueness_columns or the source, "
-            "or name source_watermark and target_watermark"
-        )
+        raise _no_newest(plan, rows - distinct, _duplicates(cursor, plan, staging.rows(plan)))
     return Merged(
         inserted=inserted,
         updated=updated,
         unchanged=distinct - inserted - updated,
         deduplicated=rows - distinct,
+    )
+
+
+def make_keys(cursor: Cursor, plan: TablePlan) -> None:
+    """Make a table, for the rest of the transaction, of the keys that ``remember_keys`` brings in."""
+    cursor.execute(
+        compose.SQL("CREATE TEMP TABLE {} ON COMMIT DROP AS SELECT {} FROM {} WITH NO DATA").format(
+            identifier(_keys(plan)), _list(plan.key), staging.rows(plan)
+        )
+    )
+
+
+def remember_keys(cursor: Cursor, plan: TablePlan) -> None:
+    """Note the keys of the staged rows, so that ``refuse_same_keys`` sees them beside those of rows staged before."""
+    cursor.execute(
+        compose.SQL("INSERT INTO {} SELECT {} FROM {}").format(
+            identifier(_keys(plan)), _list(plan.key), staging.rows(plan)
+        )
+    )
+
+
+def refuse_same_keys(cursor: Cursor, plan: TablePlan) -> None:
+    """DataError when a key was noted twice."""
+    query = compose.SQL(
+        "SELECT coalesce(sum(n - 1), 0)::bigint AS again FROM (SELECT count(*) AS n FROM {} GROUP BY {}) AS keys"
+    ).format(identifier(_keys(plan)), _list(plan.key))
+    again = fetch(cursor, query)[0]["again"]
+    if again:
+        raise _no_newest(plan, again, _duplicates(cursor, plan, identifier(_keys(plan))))
+
+
+def _keys(plan: TablePlan) -> TableName:
+    return TableName(schema_name="pg_temp", name=f"snowmelt_keys_{plan.table_id}")
+
+
+def _no_newest(plan: TablePlan, again: int, examples: str) -> DataError:
+    return DataError(
+        f"table {plan.source}: {again} rows of the chunk have a key that another row has too, and no watermark says "
+        f"which is newer: {examples}; mend uniqueness_columns or the source, or name source_watermark and "
+        "target_watermark"
     )
 
 
@@ -70,7 +104,7 @@ def _refuse_null_keys(cursor: Cursor, plan: TablePlan) -> None:
     )
     found = fetch_one(cursor, query)
     if found and found["rows"]:
-        raise DataError(
+        raise RejectedRowsError(
             f"table {plan.source}: {found['rows']} rows of the chunk have NULL in {', '.join(plan.key)}, by which they "
             "could never be found again; exclude them by source_filter, or mend uniqueness_columns"
         )
@@ -158,10 +192,10 @@ def _order(plan: TablePlan) -> compose.Composable:
     return compose.SQL(", ").join([*order, newest])
 
 
-def _duplicates(cursor: Cursor, plan: TablePlan) -> str:
+def _duplicates(cursor: Cursor, plan: TablePlan, rows: compose.Composable) -> str:
     query = compose.SQL(
         "SELECT {key} FROM {staging} GROUP BY {key} HAVING count(*) > 1 ORDER BY {key} LIMIT {n}"
-    ).format(key=_list(plan.key), staging=staging.rows(plan), n=compose.Literal(_SAMPLE))
+    ).format(key=_list(plan.key), staging=rows, n=compose.Literal(_SAMPLE))
     found = [", ".join(f"{k}={v}" for k, v in row.items()) for row in fetch(cursor, query)]
     return "; ".join(found)
 

@@ -13,7 +13,7 @@ from psycopg2.sql import Composable
 
 from snowmelt import sql
 from snowmelt.config import PostgresConfig
-from snowmelt.errors import AccessError, ConfigError, DataError, SnowmeltError, TransientError
+from snowmelt.errors import AccessError, ConfigError, DataError, RejectedRowsError, SnowmeltError, TransientError
 
 Row = dict[str, Any]
 Cursor = psycopg2.extensions.cursor
@@ -184,9 +184,11 @@ _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
     "42703": (DataError, "the table was changed since the run was planned: start again with no_resume"),
     "3F000": (ConfigError, "create the schema, or mend target_pg_schema"),
     "23505": (DuplicateKeyError, "look for the duplicates in the source, or drop the unique index while loading"),
-    "23502": (DataError, "the source has NULL where the target forbids it"),
-    "23503": (DataError, "load the referenced table first, or drop the foreign key while loading"),
-    "23514": (DataError, "the source has rows that the target's CHECK forbids"),
+    "23502": (RejectedRowsError, "the source has NULL where the target forbids it"),
+    "23503": (RejectedRowsError, "load the referenced table first, or drop the foreign key while loading"),
+    "23514": (RejectedRowsError, "the source has rows that the target's CHECK forbids"),
+    "23P01": (RejectedRowsError, "the source has rows that the target's exclusion constraint forbids"),
+    "P0001": (RejectedRowsError, "a trigger or function of the target refuses such rows"),
     "53100": (DataError, "the server's disk is full: make room, then start again and the run resumes"),
     "57014": (TransientError, "the statement was cancelled or timed out"),
 }
@@ -230,7 +232,18 @@ def translate(error: psycopg2.Error, *, where: str) -> SnowmeltError:
         return kind(f"{where}: {text}{context}; {cure}")
     if not state or state.startswith("08"):
         return TransientError(f"{where}: the connection was lost: {text}")
-    return DataError(f"{where}: {text}{context} [SQLSTATE {state}]")
+    kind = RejectedRowsError if state.startswith(_DATA_EXCEPTIONS) else DataError
+    return kind(f"{where}: {text}{context} [SQLSTATE {state}]")
+
+
+_DATA_EXCEPTIONS = "22"
+"""Class of the SQLSTATEs that say something about a value."""
+
+
+def refuses_a_row(error: psycopg2.Error) -> bool:
+    """Whether PostgreSQL refuses rows for what is in them; a key that is there already is another matter."""
+    state = error.pgcode or ""
+    return state.startswith(_DATA_EXCEPTIONS) or _CURES.get(state, (None,))[0] is RejectedRowsError
 
 
 def _connect_error(error: psycopg2.Error, *, where: str, user: str) -> SnowmeltError:

@@ -64,9 +64,26 @@ def insert(cursor: Cursor, plan: TablePlan) -> int:
     statement = compose.SQL("INSERT INTO {} ({}) SELECT {} FROM {}").format(
         identifier(plan.target), columns, columns, rows(plan)
     )
-    with naming_rows(cursor, plan):
-        cursor.execute(statement)
-        return cursor.rowcount
+    cursor.execute(statement)
+    return cursor.rowcount
+
+
+def empty(cursor: Cursor, plan: TablePlan) -> None:
+    """Make room for other rows within the same transaction."""
+    cursor.execute(compose.SQL("TRUNCATE {}").format(identifier(name(plan))))
+
+
+def column_to_blame(cursor: Cursor, plan: TablePlan) -> str | None:
+    """The first column with a staged value that PostgreSQL cannot convert, if there is one."""
+    everything = (_blocks(cursor, plan), 0)
+    return next(
+        (
+            column.target.name
+            for column in plan.columns
+            if column.cast and _failure(cursor, plan, column, (0, 0), everything) is not None
+        ),
+        None,
+    )
 
 
 @contextmanager

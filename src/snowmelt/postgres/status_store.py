@@ -8,13 +8,13 @@ from typing import Literal
 
 from snowmelt import sql
 from snowmelt.errors import AccessError, ConfigError, DataError, HeldError, SnowmeltError
-from snowmelt.models import ChunkRead, RunPlan, TableName, TablePlan, chunk_read
+from snowmelt.models import ChunkRead, Consents, RunPlan, TableName, TablePlan, chunk_read
 from snowmelt.planning import watermarks
 from snowmelt.planning.resume import KnownRun
 from snowmelt.postgres import leases
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 ExecutionState = Callable[[str], Literal["running", "ended", "unknown"]]
 
 
@@ -46,6 +46,7 @@ class RunRow:
     progress_mark: int
     store: str
     allow_shrink: bool
+    accept_rejected: bool
     error_code: str | None
     error_text: str | None
 
@@ -75,7 +76,8 @@ class ChunkTally:
     running: int = 0
     completed: int = 0
     failed: int = 0
-    rows_loaded: int = 0
+    rows_read: int = 0
+    rejected: int = 0
     moved: int = 0
 
 
@@ -155,7 +157,7 @@ def open_run(
     driver: Driver,
     snapshot_at: datetime,
     store: str,
-    allow_shrink: bool,
+    consents: Consents,
     closes: Sequence[str],
     execution_state: ExecutionState,
 ) -> str:
@@ -185,7 +187,7 @@ def open_run(
                 "snowmelt_version": plan.snowmelt_version,
                 "plan_format": plan.plan_format,
                 "store": store,
-                "allow_shrink": allow_shrink,
+                **consents.model_dump(),
             },
         )
         cursor.execute(
@@ -248,7 +250,12 @@ def close_left_behind(session: Session, run_id: str) -> None:
 
 
 def resume_run(
-    session: Session, run: KnownRun, driver: Driver, execution_state: ExecutionState, *, allow_shrink: bool = False
+    session: Session,
+    run: KnownRun,
+    driver: Driver,
+    execution_state: ExecutionState,
+    *,
+    consents: Consents,
 ) -> None:
     """Take a run over from its dead driver: what was begun under it cannot commit any more.
 
@@ -270,7 +277,7 @@ def resume_run(
         leases.terminate_workers(cursor, run.run_id)
         cursor.execute(sql.query("fence_run"), {"run_id": run.run_id})
         for name in ("reopen_tables", "reopen_chunks", "reopen_run", "end_drivers"):
-            cursor.execute(sql.query(name), {"run_id": run.run_id, "allow_shrink": allow_shrink})
+            cursor.execute(sql.query(name), {"run_id": run.run_id, **consents.model_dump()})
         _start_driver(cursor, run.run_id, driver)
     leases.free_all(session, run.run_id)
 
@@ -353,14 +360,15 @@ def note_error(session: Session, run_id: str, error: SnowmeltError) -> None:
     session.run(sql.query("note_error"), run_id=run_id, error_code=error.code, error_text=error.message)
 
 
-def finish_run(session: Session, run_id: str, error: SnowmeltError | None) -> None:
+def finish_run(session: Session, run_id: str, error: SnowmeltError | None, *, has_rejects: bool) -> None:
     """Write the verdict, and let the driver go."""
+    good = "completed_with_rejects" if has_rejects else "completed"
     with session.transaction() as cursor:
         cursor.execute(
             sql.query("finish_run"),
             {
                 "run_id": run_id,
-                "status": "failed" if error else "completed",
+                "status": "failed" if error else good,
                 "error_code": error.code if error else None,
                 "error_text": error.message if error else None,
             },
@@ -546,6 +554,17 @@ def first_chunk_errors(session: Session, run_id: str) -> tuple[str, ...]:
         + (f" and {row['chunks'] - 1} more" if row["chunks"] > 1 else "")
         + f": {row['error_text'] or row['error_code']}"
         for row in session.rows(sql.query("first_chunk_errors"), run_id=run_id)
+    )
+
+
+def rejection_reasons(session: Session, run_id: str, table_id: int | None = None) -> tuple[str, ...]:
+    """Why rows of a run, or of a table of it, stayed out: a line for each reason, the most frequent first."""
+    return tuple(
+        f"{row['source_table']}: {row['rows']} row{'s' * (row['rows'] > 1)}, the first of them row "
+        f"{row['row_number']} of chunk {row['chunk_id']}"
+        + (f', column "{row["column_name"]}"' if row["column_name"] else "")
+        + f": {row['reason']}"
+        for row in session.rows(sql.query("rejection_reasons"), run_id=run_id, table_id=table_id)
     )
 
 

@@ -92,6 +92,15 @@ ORDER BY a.nspname, a.relname, a.attnum
 -- Blocks of a table on disk.
 SELECT pg_relation_size(%(table)s::regclass) / current_setting('block_size')::bigint AS blocks
 
+-- name: constraint_columns
+-- The columns that a constraint of a table looks at.
+SELECT string_agg(a.attname, ', ' ORDER BY a.attnum) AS columns
+FROM pg_constraint c
+JOIN pg_class t ON t.oid = c.conrelid
+JOIN pg_namespace n ON n.oid = t.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
+WHERE n.nspname = %(schema)s AND t.relname = %(table)s AND c.conname = %(constraint)s
+
 -- name: target_facts
 -- What else the named tables are and do, beside holding rows.
 SELECT n.nspname AS schema_name, c.relname AS name,

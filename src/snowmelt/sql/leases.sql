@@ -31,10 +31,19 @@ UPDATE migration_status.migration_chunk_status
 SET status = 'completed', completed_at = clock_timestamp(), actual_rows = %(rows)s, size_bytes = %(size_bytes)s,
     load_mode = %(load_mode)s, inserted_rows = %(inserted)s, updated_rows = %(updated)s,
     unchanged_rows = %(unchanged)s, deduplicated_rows = %(deduplicated)s, changed_values = %(changes)s::jsonb,
+    rejected_rows = %(rejected)s,
     lease_token = NULL, lease_until = NULL
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
   AND lease_token = %(lease_token)s::uuid AND status = 'running'
 RETURNING chunk_id
+
+-- name: insert_rejected_rows
+-- Rows of a chunk that stayed out, each with the reason.
+INSERT INTO migration_status.rejected_rows
+    (run_id, table_id, chunk_id, row_number, column_name, sqlstate, reason, row_content)
+SELECT %(run_id)s, %(table_id)s, %(chunk_id)s, r.*
+FROM unnest(%(row_numbers)s::bigint[], %(columns)s::text[], %(sqlstates)s::text[], %(reasons)s::text[],
+            %(contents)s::bytea[]) AS r (row_number, column_name, sqlstate, reason, row_content)
 
 -- name: release_chunk
 -- Hand a chunk back; the attempt is not counted.
@@ -160,19 +169,34 @@ WHERE run_id = %(run_id)s AND status = 'completed'
 GROUP BY table_id
 
 -- name: chunk_tally
--- Chunks of each table by status, rows that are in, and a mark that grows with every step forward.
+-- Chunks of each table by status, rows that were read and those of them that were refused, and a mark that grows with
+-- every step forward.
 SELECT t.table_id,
        count(c.chunk_id) FILTER (WHERE c.status = 'pending')   AS pending,
        count(c.chunk_id) FILTER (WHERE c.status = 'running')   AS running,
        count(c.chunk_id) FILTER (WHERE c.status = 'completed') AS completed,
        count(c.chunk_id) FILTER (WHERE c.status = 'failed')    AS failed,
-       coalesce(sum(c.actual_rows) FILTER (WHERE c.status = 'completed'), 0)::bigint AS rows_loaded,
+       coalesce(sum(c.actual_rows) FILTER (WHERE c.status = 'completed'), 0)::bigint AS rows_read,
+       coalesce(sum(c.rejected_rows) FILTER (WHERE c.status = 'completed'), 0)::bigint AS rejected,
        coalesce(sum(c.attempts), 0)::bigint + count(c.chunk_id)
          + count(c.chunk_id) FILTER (WHERE c.status IN ('completed', 'failed')) AS moved
 FROM migration_status.migration_table_status t
 LEFT JOIN migration_status.migration_chunk_status c USING (run_id, table_id)
 WHERE t.run_id = %(run_id)s
 GROUP BY t.table_id ORDER BY t.table_id
+
+-- name: rejection_reasons
+-- Why rows of a run stayed out, a reason once, with how many share it and where the first is.
+SELECT t.source_table, r.column_name, min(r.reason) AS reason, count(*) AS rows, min(r.chunk_id) AS chunk_id,
+       min(r.row_number) AS row_number
+FROM migration_status.rejected_rows r
+JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id)
+JOIN migration_status.migration_table_status t USING (run_id, table_id)
+WHERE r.run_id = %(run_id)s AND c.status = 'completed'
+  AND (%(table_id)s::integer IS NULL OR r.table_id = %(table_id)s::integer)
+GROUP BY t.source_table, t.table_id, r.column_name, r.sqlstate, left(r.reason, 60)
+ORDER BY count(*) DESC, t.table_id, min(r.chunk_id), min(r.row_number)
+LIMIT 5
 
 -- name: first_chunk_errors
 -- Why chunks failed, a reason once, with how many share it.

@@ -62,9 +62,10 @@ ORDER BY r.run_id, t.target_schema, t.target_table
 -- name: insert_run
 -- A new run.
 INSERT INTO migration_status.migration_runs
-    (run_id, source_name, config_hash, snapshot_at, snowmelt_version, plan_format, store, allow_shrink)
+    (run_id, source_name, config_hash, snapshot_at, snowmelt_version, plan_format, store, allow_shrink,
+     accept_rejected)
 VALUES (%(run_id)s, %(source_name)s, %(config_hash)s, %(snapshot_at)s, %(snowmelt_version)s, %(plan_format)s, %(store)s,
-        %(allow_shrink)s)
+        %(allow_shrink)s, %(accept_rejected)s)
 
 -- name: insert_tables
 -- The run's tables, each of which now holds its target.
@@ -146,7 +147,8 @@ WHERE t.run_id = c.run_id AND t.table_id = c.table_id AND t.status = 'loading'
 -- The run goes on.
 UPDATE migration_status.migration_runs
 SET status = 'running', completed_at = NULL, error_code = NULL, error_text = NULL, waits = 0, stalled_rounds = 0,
-    progress_mark = 0, allow_shrink = allow_shrink OR %(allow_shrink)s
+    progress_mark = 0, allow_shrink = allow_shrink OR %(allow_shrink)s,
+    accept_rejected = accept_rejected OR %(accept_rejected)s
 WHERE run_id = %(run_id)s
 
 -- name: abandon_run
@@ -165,7 +167,8 @@ WHERE run_id = %(run_id)s AND status IN ('pending', 'scanning', 'loading', 'fina
 -- name: read_run
 -- One run.
 SELECT run_id, source_name, status, config_hash, snapshot_at, started_at, completed_at, rounds, waits, stalled_rounds,
-       progress_mark, snowmelt_version, plan_format, store, allow_shrink, error_code, error_text
+       progress_mark, snowmelt_version, plan_format, store, allow_shrink, accept_rejected, error_code,
+       error_text
 FROM migration_status.migration_runs WHERE run_id = %(run_id)s
 
 -- name: read_tables
@@ -275,7 +278,8 @@ WHERE run_id = %(run_id)s AND status = 'running'
 -- name: progress
 -- Rows and chunks of every table of a run.
 SELECT table_id, source_table, target_schema, target_table, status, source_rows, rows_loaded, size_bytes, chunks,
-       chunks_completed, chunks_running, chunks_failed, seconds, started_at, error_code, error_text, changed_values
+       chunks_completed, chunks_running, chunks_failed, seconds, started_at, error_code, error_text, changed_values,
+       rejected_rows
 FROM migration_status.v_table_progress WHERE run_id = %(run_id)s ORDER BY table_id
 
 -- name: list_runs

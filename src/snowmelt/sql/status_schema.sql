@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_runs (
     source_name      text        NOT NULL,
     config_hash      text        NOT NULL,
     status           text        NOT NULL DEFAULT 'running'
-                     CHECK (status IN ('running', 'completed', 'failed', 'abandoned')),
+                     CHECK (status IN ('running', 'completed', 'completed_with_rejects', 'failed', 'abandoned')),
     snapshot_at      timestamptz NOT NULL,              -- on Snowflake's clock
     started_at       timestamptz NOT NULL DEFAULT now(),
     completed_at     timestamptz,
@@ -27,6 +27,7 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_runs (
     plan_format      integer     NOT NULL,
     store            text        NOT NULL,              -- where the run's frozen plans are
     allow_shrink     boolean     NOT NULL DEFAULT false, -- someone agreed that targets lose most of their rows
+    accept_rejected  boolean     NOT NULL DEFAULT false, -- someone agreed that refused rows stay out
     error_code       text,
     error_text       text
 );
@@ -105,7 +106,12 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_chunk_status (
     FOREIGN KEY (run_id, table_id) REFERENCES migration_status.migration_table_status ON DELETE CASCADE
 );
 
+-- What earlier versions lack.
+ALTER TABLE migration_status.migration_runs ADD COLUMN IF NOT EXISTS accept_rejected boolean NOT NULL DEFAULT false;
 ALTER TABLE migration_status.migration_chunk_status ADD COLUMN IF NOT EXISTS changed_values jsonb;
+ALTER TABLE migration_status.migration_runs DROP CONSTRAINT IF EXISTS migration_runs_status_check;
+ALTER TABLE migration_status.migration_runs ADD CONSTRAINT migration_runs_status_check
+    CHECK (status IN ('running', 'completed', 'completed_with_rejects', 'failed', 'abandoned'));
 
 -- Indexes that were dropped for a load and are owed to their table, saved in the transaction that dropped them.
 -- No foreign key: the history of a run may be deleted, what has still to be built again may not.
@@ -278,7 +284,7 @@ LEFT JOIN LATERAL (
            count(*) FILTER (WHERE status = 'completed') AS completed,
            count(*) FILTER (WHERE status = 'running')   AS running,
            count(*) FILTER (WHERE status = 'failed')    AS failed,
-           sum(actual_rows)::bigint                     AS rows_loaded,
+           sum(actual_rows - rejected_rows)::bigint     AS rows_loaded,
            sum(size_bytes)::bigint                      AS size_bytes,
            sum(rejected_rows)::bigint                   AS rejected_rows,
            max(completed_at)                            AS last_completed_at

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from snowmelt.local.bench import mixed_table
 from snowmelt.local.postgres import LocalPostgres
-from snowmelt.models import RunPlan, TablePlan
+from snowmelt.models import Consents, RunPlan, TablePlan
 from snowmelt.postgres import status_store
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import Driver
@@ -44,7 +44,7 @@ def open_scanned_run(session: Session, run_id: str, table: TablePlan) -> None:
         driver=Driver(run_id, _HOUR_SECONDS),
         snapshot_at=datetime.now(UTC),
         store="bench",
-        allow_shrink=False,
+        consents=Consents(),
         closes=(),
         execution_state=lambda _: "ended",
     )

@@ -1,0 +1,245 @@
+"""Load a chunk that holds rows PostgreSQL refuses: without them, and with each of them kept and explained.
+
+A chunk is loaded at one go, and comes here only when that was refused. Then its rows come in slices, each behind a
+savepoint. A slice that is refused is cut: at the line that PostgreSQL names where it names one, else in halves, down to
+single rows. What is refused alone goes to ``migration_status.rejected_rows``, in the transaction that loads the others.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import psycopg2
+import pyarrow as pa
+
+from snowmelt import sql
+from snowmelt.errors import DataError, RejectedRowsError
+from snowmelt.models import TablePlan
+from snowmelt.postgres import leases, load, merge, staging
+from snowmelt.postgres.copy import copy_prepared
+from snowmelt.postgres.leases import Lease, Loaded
+from snowmelt.postgres.merge import Merged
+from snowmelt.postgres.session import Cursor, Session, fetch, refuses_a_row
+from snowmelt.values import Preparation, Rejected, content_of
+
+SLICE_ROWS = 8192
+MOST_REJECTED = 1000
+"""A chunk with more such rows is not loaded at all, unless the config allows more: something else is wrong."""
+
+
+def load_without_rejected(
+    session: Session,
+    lease: Lease,
+    plan: TablePlan,
+    batches: Iterable[pa.RecordBatch],
+    *,
+    check: Callable[[], None],
+) -> Loaded:
+    """Bring in the rows that go in, keep the others with their reasons, and mark the chunk, all in one transaction.
+
+    DataError when more rows are refused than anyone would want to look at; FencedError and DuplicateKeyError as for any
+    load.
+    """
+    if plan.is_cast or plan.load_mode != "copy":
+        staging.create(session, plan)
+    with session.transaction() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # what is only refused at the end names no row
+        sieve = _Sieve(cursor, plan, lease)
+        for batch in batches:
+            for start in range(0, batch.num_rows, SLICE_ROWS):
+                check()
+                sieve.take(batch.slice(start, SLICE_ROWS))
+        loaded = sieve.loaded()
+        load.refuse_met_again(lease, plan, loaded)
+        if plan.is_frozen and loaded.rows != lease.reads.rows:
+            raise DataError(
+                f"table {plan.source}, {lease}: {loaded.rows} rows were read where {lease.reads.rows} were planned; "
+                "nothing of it was kept"
+            )
+        _keep(cursor, lease, sieve.rejected)
+        leases.complete(cursor, lease, loaded)
+    return loaded
+
+
+@dataclass(frozen=True)
+class _Refusal:
+    """Why PostgreSQL refused some rows; ``line`` is the first of them, counted from 1, where it says so."""
+
+    reason: str
+    sqlstate: str | None = None
+    column: str | None = None
+    constraint: str | None = None
+    line: int | None = None
+
+
+class _Sieve:
+    """Rows of a chunk on their way into the target, or beside it."""
+
+    def __init__(self, cursor: Cursor, plan: TablePlan, lease: Lease) -> None:
+        self.rejected: list[Rejected] = []
+        self._cursor = cursor
+        self._plan = plan
+        self._lease = lease
+        self._preparation = Preparation(plan.columns)
+        self._merged = Merged(0, 0, 0, 0)
+        self._rows = 0
+        self._size_bytes = 0
+        # Slice by slice a merge would take the later of two rows with one key for the newer.
+        self._remembers_keys = plan.load_mode != "copy" and plan.target_watermark is None
+        if self._remembers_keys:
+            merge.make_keys(cursor, plan)
+
+    def take(self, batch: pa.RecordBatch) -> None:
+        """Bring in what goes in of the next rows."""
+        sifted = self._preparation.sift(batch, first_row=self._rows + 1)
+        for rejected in sifted.rejected:
+            self._reject(rejected)
+        first_row, self._rows = self._rows + 1, self._rows + batch.num_rows
+        waiting = [(0, sifted.ready.num_rows)]
+        while waiting:
+            start, stop = waiting.pop()
+            refusal = self._refusal(sifted.ready.slice(start, stop - start)) if start < stop else None
+            if refusal is None:
+                continue
+            if stop - start == 1:
+                number = sifted.numbers[start]
+                content = content_of(batch, number - first_row, self._plan.columns)
+                column = self._to_blame(sifted.ready.slice(start, 1), refusal)
+                self._reject(Rejected(number, column, refusal.reason, content, refusal.sqlstate))
+                continue
+            waiting += reversed(_cut(start, stop, refusal.line))
+
+    def loaded(self) -> Loaded:
+        """What became of all rows; DataError when two of them have one key and nothing says which is newer."""
+        if self._remembers_keys:
+            merge.refuse_same_keys(self._cursor, self._plan)
+        return Loaded(
+            rows=self._rows,
+            size_bytes=self._size_bytes,
+            load_mode=self._plan.load_mode,
+            inserted=self._merged.inserted,
+            updated=self._merged.updated,
+            unchanged=self._merged.unchanged,
+            deduplicated=self._merged.deduplicated,
+            rejected=len(self.rejected),
+            changes=self._preparation.changes,
+        )
+
+    def _refusal(self, rows: pa.RecordBatch) -> _Refusal | None:
+        """Bring in the rows, all of them or none; why PostgreSQL refused, if it did."""
+        self._cursor.execute("SAVEPOINT sifting")
+        try:
+            self._bring_in(rows)
+        except psycopg2.Error as error:
+            if not refuses_a_row(error):
+                raise
+            refusal = _explained(error)
+        except RejectedRowsError as error:
+            refusal = _Refusal(error.message)
+        else:
+            self._cursor.execute("RELEASE SAVEPOINT sifting")
+            return None
+        self._cursor.execute("ROLLBACK TO SAVEPOINT sifting")
+        return refusal
+
+    def _bring_in(self, rows: pa.RecordBatch) -> None:
+        plan, cursor = self._plan, self._cursor
+        if plan.load_mode == "copy" and not plan.is_cast:
+            self._account(copy_prepared(cursor, plan.target, plan.columns, rows).size_bytes, inserted=rows.num_rows)
+            return
+        size_bytes = copy_prepared(cursor, staging.name(plan), plan.columns, rows).size_bytes
+        if plan.load_mode == "copy":
+            kept = staging.insert(cursor, plan)
+            if kept != rows.num_rows:
+                raise DataError(
+                    f"table {plan.source}, {self._lease}: PostgreSQL kept {kept} of {rows.num_rows} rows; look for a "
+                    "trigger or a rule on the table that drops rows"
+                )
+            self._account(size_bytes, inserted=kept)
+        else:
+            merged = merge.merge(cursor, plan, rows=rows.num_rows)
+            self._account(size_bytes, merged.inserted, merged.updated, merged.unchanged, merged.deduplicated)
+            if self._remembers_keys:
+                merge.remember_keys(cursor, plan)
+        staging.empty(cursor, plan)
+
+    def _to_blame(self, row: pa.RecordBatch, refusal: _Refusal) -> str | None:
+        """The column that the row is refused for, or several; None when PostgreSQL refuses it for other reasons."""
+        if refusal.column:
+            return refusal.column
+        if refusal.constraint:
+            query, target = sql.query("constraint_columns"), self._plan.target
+            found = fetch(
+                self._cursor, query, schema=target.schema_name, table=target.name, constraint=refusal.constraint
+            )
+            return found[0]["columns"] if found else None
+        if not self._plan.is_cast:
+            return None
+        self._cursor.execute("SAVEPOINT sifting")
+        copy_prepared(self._cursor, staging.name(self._plan), self._plan.columns, row)
+        column = staging.column_to_blame(self._cursor, self._plan)
+        self._cursor.execute("ROLLBACK TO SAVEPOINT sifting")
+        return column
+
+    def _account(
+        self, size_bytes: int, inserted: int, updated: int = 0, unchanged: int = 0, deduplicated: int = 0
+    ) -> None:
+        so_far = self._merged
+        self._size_bytes += size_bytes
+        self._merged = Merged(
+            inserted=so_far.inserted + inserted,
+            updated=so_far.updated + updated,
+            unchanged=so_far.unchanged + unchanged,
+            deduplicated=so_far.deduplicated + deduplicated,
+        )
+
+    def _reject(self, rejected: Rejected) -> None:
+        self.rejected.append(rejected)
+        most = max(MOST_REJECTED, self._plan.max_rejected_rows)
+        if len(self.rejected) > most:
+            first = self.rejected[0]
+            raise DataError(
+                f"table {self._plan.source}, {self._lease}: more than {most} rows are refused, so none of it was "
+                f"kept; the first is row {first.row}, column {first.column or 'unknown'}: {first.reason}; mend the "
+                "source or the target, or set max_rejected_rows higher"
+            )
+
+
+def _cut(start: int, stop: int, line: int | None) -> Sequence[tuple[int, int]]:
+    """The rows in parts: those before the line, the line alone and those after it, or two halves."""
+    if line is None or not 1 <= line <= stop - start:
+        middle = (start + stop) // 2
+        return [(start, middle), (middle, stop)]
+    place = start + line - 1
+    return [(start, place), (place, place + 1), (place + 1, stop)]
+
+
+_PLACE = re.compile(r"^COPY .*, line (\d+)(?:, column (.+?))?(?:: .*)?$", re.MULTILINE)
+
+
+def _explained(error: psycopg2.Error) -> _Refusal:
+    place = _PLACE.search(error.diag.context or "")
+    detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+    return _Refusal(
+        reason=f"{error.diag.message_primary or 'refused'}{detail}",
+        sqlstate=error.pgcode,
+        column=error.diag.column_name or (place[2] if place else None),
+        constraint=error.diag.constraint_name,
+        line=int(place[1]) if place else None,
+    )
+
+
+def _keep(cursor: Cursor, lease: Lease, rejected: Sequence[Rejected]) -> None:
+    ordered = sorted(rejected, key=lambda each: each.row)
+    fetch(
+        cursor,
+        sql.query("insert_rejected_rows"),
+        run_id=lease.run_id,
+        table_id=lease.table_id,
+        chunk_id=lease.chunk_id,
+        row_numbers=[each.row for each in ordered],
+        columns=[each.column for each in ordered],
+        sqlstates=[each.sqlstate for each in ordered],
+        reasons=[each.reason for each in ordered],
+        contents=[psycopg2.Binary(each.content) for each in ordered],
+    )

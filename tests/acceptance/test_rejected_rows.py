@@ -1,0 +1,218 @@
+"""Rows that are refused, in whole runs: all others are in, and each of these is kept with the reason."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from acceptance.world import World
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A column, a value that goes in, one that does not, and what is said of it."""
+
+    source: str
+    arrow: pa.DataType
+    target: str
+    good: Any
+    bad: Any
+    reason: str
+    policies: tuple[tuple[str, str], ...] = ()
+
+
+KINDS = {
+    "LONG": Kind("VARCHAR", pa.string(), "varchar(5)", "fives", "longer", "longer than varchar(5) holds"),
+    "PADDED": Kind("VARCHAR", pa.string(), "char(2)", "ab", "abc", "longer than char(2) holds"),
+    "NUL": Kind("VARCHAR", pa.string(), "text", "a", "a\0b", "NUL character"),
+    "NUL_JSON": Kind("VARIANT", pa.string(), "jsonb", '"a"', r'"a\u0000b"', "NUL character"),
+    "SMALL": Kind("NUMBER(9,0)", pa.int32(), "smallint", 1, 32768, "does not fit into int2"),
+    "WHOLE": Kind("NUMBER(18,0)", pa.int64(), "integer", 1, 2**31, "does not fit into int4"),
+    "MONEY": Kind("NUMBER(12,2)", pa.decimal128(12, 2), "numeric(5,2)", 1, 1000, "does not fit into numeric(5,2)"),
+    "RATIO": Kind("FLOAT", pa.float64(), "real", 0.5, 1e300, "does not fit into float4"),
+    "FINITE": Kind("FLOAT", pa.float64(), "float8", 0.5, float("nan"), "NaN", (("nan", "reject"),)),
+    "ANCIENT": Kind("DATE", pa.date32(), "date", 1, -800_000, "before the year 1", (("before_year_1", "reject"),)),
+    "IDENTITY": Kind("VARCHAR", pa.string(), "uuid", "0" * 32, "no uuid", "not a UUID"),
+    "NEEDED": Kind("VARCHAR", pa.string(), "text NOT NULL", "a", None, "null value in column"),
+    "CHECKED": Kind("NUMBER(9,0)", pa.int32(), "integer CHECK (checked < 10)", 1, 10, "check constraint"),
+    "PARENT": Kind("NUMBER(9,0)", pa.int32(), "integer REFERENCES parents", 1, 2, "foreign key constraint"),
+    "POSITIVE": Kind("NUMBER(9,0)", pa.int32(), "positive", 1, -1, "value for domain positive"),
+    "COLOUR": Kind("VARCHAR", pa.string(), "colour", "red", "mauve", "invalid input value for enum"),
+    "ADDRESS": Kind("VARCHAR", pa.string(), "inet", "10.0.0.1", "10.0.0", "invalid input syntax for type inet"),
+    "SPAN": Kind("VARCHAR", pa.string(), "int4range", "[1,2)", "[2,1)", "range lower bound must be less"),
+    "LENGTH": Kind("VARCHAR", pa.string(), "interval", "1 day", "a while", "invalid input syntax for type interval"),
+    "NO_TRIGGER": Kind("VARCHAR", pa.string(), "text", "a", "shout", "no shouting"),
+}
+ROWS = 3000
+CHUNK_ROWS = 1000
+BAD = {7 + 147 * place: name for place, name in enumerate(KINDS)}
+"""One bad row of each kind, spread over all chunks; the kind of each by its id."""
+DDL = """
+    CREATE TABLE parents (id integer PRIMARY KEY);
+    INSERT INTO parents VALUES (1);
+    CREATE DOMAIN positive AS integer CHECK (VALUE > 0);
+    CREATE TYPE colour AS ENUM ('red', 'green');
+    CREATE FUNCTION no_shouting() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF NEW.no_trigger = 'shout' THEN RAISE EXCEPTION 'no shouting'; END IF;
+        RETURN NEW;
+    END $$;
+"""
+
+
+def add_kinds(world: World, names: Sequence[str] = tuple(KINDS), **settings: Any) -> None:
+    kinds = {name: KINDS[name] for name in names}
+    columns: dict[str, Any] = {"ID": pa.array(range(ROWS), pa.int64())}
+    for name, kind in kinds.items():
+        values = [kind.bad if BAD.get(row) == name else kind.good for row in range(ROWS)]
+        if pa.types.is_decimal(kind.arrow):
+            values = [Decimal(value) for value in values]
+        columns[name] = pa.array(values, kind.arrow)
+    types = {"ID": "NUMBER(18,0)", **{name: kind.source for name, kind in kinds.items()}}
+    world.snowflake.load_table(world.source_database, "PUBLIC", "KINDS", pa.table(columns), types=types)
+    targets = ", ".join(f"{name.lower()} {kind.target}" for name, kind in kinds.items())
+    world.target.execute(f"{DDL} CREATE TABLE kinds (id bigint PRIMARY KEY, {targets})")
+    if "NO_TRIGGER" in kinds:
+        world.target.execute("CREATE TRIGGER quiet BEFORE INSERT ON kinds FOR EACH ROW EXECUTE FUNCTION no_shouting()")
+    policies = {name: dict(kind.policies) for name, kind in kinds.items() if kind.policies}
+    world.tables.append({"source": "KINDS", "column_policies": policies, **settings})
+
+
+def migrate(world: World, *arguments: str) -> tuple[int, dict[str, Any]]:
+    done = world.cli("migrate", "--json", *arguments)
+    assert "Traceback" not in done.err
+    assert done.out.strip(), done.err
+    return done.exit_code, json.loads(done.out)
+
+
+@pytest.mark.parametrize("load", [{}, {"uniqueness_columns": ["ID"], "insert_only_mode": True}], ids=["copy", "merge"])
+def test_a_bad_row_of_each_kind_stays_out_and_is_explained_and_all_others_are_in(
+    world: World, load: dict[str, Any]
+) -> None:
+    add_kinds(world, max_rejected_rows=len(KINDS), **load)
+    if load:  # a table that holds rows is merged into
+        world.target.execute("ALTER TABLE kinds DISABLE TRIGGER quiet")
+        good = ", ".join("NULL" if name != "NEEDED" else "'x'" for name in KINDS)
+        world.target.execute(f"INSERT INTO kinds VALUES (-1, {good})")
+        world.target.execute("ALTER TABLE kinds ENABLE TRIGGER quiet")
+    world.configure(batch_size=CHUNK_ROWS)
+
+    code, result = migrate(world)
+
+    assert code == 0, result["message"]
+    assert result["status"] == "completed_with_rejects"
+    assert f"{len(KINDS)} rows stayed out" in result["message"]
+    there = {row[0] for row in world.target.rows("SELECT id FROM kinds WHERE id >= 0")}
+    assert there == set(range(ROWS)) - set(BAD)
+    kept = world.target.rows(
+        "SELECT convert_from(row_content, 'UTF8'), column_name, reason, chunk_id, row_number"
+        " FROM migration_status.rejected_rows"
+    )
+    named = {json.loads(content)["ID"]: (column, reason) for content, column, reason, _, _ in kept}
+    assert set(named) == {str(row) for row in BAD}
+    assert {name: named[str(row)][0] for row, name in BAD.items()} == {
+        name: None if name == "NO_TRIGGER" else name.lower() for name in KINDS
+    }
+    assert [name for row, name in BAD.items() if KINDS[name].reason not in named[str(row)][1]] == []
+    assert world.target.rows(
+        "SELECT sum(actual_rows)::int, sum(rejected_rows)::int, sum(inserted_rows)::int"
+        " FROM migration_status.migration_chunk_status"
+    ) == [(ROWS, len(KINDS), ROWS - len(KINDS))]
+    shown = world.cli("status").out
+    assert f"{len(KINDS)} rows stayed out" in " ".join(shown.split())
+
+
+def test_more_refused_rows_than_allowed_fail_the_run_until_someone_agrees(world: World) -> None:
+    add_kinds(world, ["LONG", "CHECKED", "NEEDED"], max_rejected_rows=2)
+    world.configure(batch_size=CHUNK_ROWS)
+
+    code, result = migrate(world)
+
+    assert code == 1
+    assert result["status"] == "failed"
+    assert "3 of 3000 rows are refused, more than max_rejected_rows (2)" in result["message"]
+    assert 'column "long": the text is longer than varchar(5) holds' in result["message"]
+    assert world.target.rows("SELECT count(*) FROM kinds") == [(ROWS - 3,)]
+    loaded_at = world.target.rows("SELECT max(completed_at) FROM migration_status.migration_chunk_status")
+
+    code, result = migrate(world, "--accept-rejected")
+
+    assert code == 0, result["message"]
+    assert result["status"] == "completed_with_rejects"
+    assert world.target.rows("SELECT count(*) FROM kinds") == [(ROWS - 3,)]
+    assert world.target.rows("SELECT max(completed_at) FROM migration_status.migration_chunk_status") == loaded_at
+
+
+def test_the_state_machine_succeeds_with_rows_left_out_and_fails_with_too_many(world: World) -> None:
+    add_kinds(world, ["LONG", "CHECKED"], truncate_onstart=True)
+    world.configure(batch_size=CHUNK_ROWS)
+    with world.aws() as aws:
+        refused = aws.step_functions.run({})
+        agreed = aws.step_functions.run({"accept_rejected": True})
+
+    assert (refused.status, refused.error) == ("FAILED", "MigrationFailed")
+    assert refused.cause is not None
+    assert "2 of 3000 rows are refused, more than max_rejected_rows (0)" in refused.cause
+    assert agreed.status == "SUCCEEDED", agreed.cause
+    assert world.target.rows("SELECT status FROM migration_status.migration_runs") == [("completed_with_rejects",)]
+    assert world.target.rows("SELECT count(*) FROM kinds") == [(ROWS - 2,)]
+
+
+def test_a_duplicate_and_a_refused_row_in_one_chunk_are_both_settled(world: World) -> None:
+    world.target.execute("CREATE TABLE visits (id bigint PRIMARY KEY, age integer CHECK (age < 150), seen timestamp)")
+    ids = [*range(1499), 3]
+    seen = [row % 60 * 1_000_000 for row in range(1499)] + [10**15]
+    ages = [151 if row == 700 else row % 100 for row in range(1500)]
+    table = pa.table(
+        {
+            "ID": pa.array(ids, pa.int64()),
+            "AGE": pa.array(ages, pa.int32()),
+            "SEEN": pa.array(seen, pa.int64()).cast(pa.timestamp("us")),
+        }
+    )
+    types = {"ID": "NUMBER(18,0)", "AGE": "NUMBER(9,0)", "SEEN": "TIMESTAMP_NTZ(6)"}
+    world.snowflake.load_table(world.source_database, "PUBLIC", "VISITS", table, types=types)
+    world.tables.append(
+        {
+            "source": "VISITS",
+            "truncate_onstart": True,
+            "uniqueness_columns": ["ID"],
+            "source_watermark": "SEEN",
+            "max_rejected_rows": 1,
+        }
+    )
+    world.configure(batch_size=1500)
+
+    code, result = migrate(world)
+
+    assert code == 0, result["message"]
+    assert world.target.rows("SELECT count(*), count(*) FILTER (WHERE id = 700) FROM visits") == [(1498, 0)]
+    assert world.target.rows("SELECT age FROM visits WHERE id = 3") == [(1499 % 100,)]
+
+
+def test_a_table_that_refers_to_itself_is_not_sifted(world: World) -> None:
+    world.target.execute(
+        "CREATE TABLE staff (id bigint PRIMARY KEY, boss bigint REFERENCES staff, age integer CHECK (age < 150))"
+    )
+    ids = list(range(1500))
+    table = pa.table(
+        {
+            "ID": pa.array(ids, pa.int64()),
+            "BOSS": pa.array([1499] * 1500, pa.int64()),
+            "AGE": pa.array([200 if i == 5 else 30 for i in ids], pa.int32()),
+        }
+    )
+    types = {"ID": "NUMBER(18,0)", "BOSS": "NUMBER(18,0)", "AGE": "NUMBER(9,0)"}
+    world.snowflake.load_table(world.source_database, "PUBLIC", "STAFF", table, types=types)
+    world.tables.append({"source": "STAFF", "max_rejected_rows": 10})
+    world.configure(max_retry_attempts=1)
+
+    code, result = migrate(world)
+
+    assert code == 1
+    assert "staff_age_check" in result["message"]
+    assert world.target.rows("SELECT count(*) FROM staff") == [(0,)]
