@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 
 import typer
 
-from snowmelt import __version__, actions, config, console, monitor, runner, settings, sql
+from snowmelt import __version__, actions, config, console, monitor, rejects, runner, settings, sql
 from snowmelt.config import Config, SourceConfig
 from snowmelt.deadline import Deadline
-from snowmelt.errors import ConfigError, SnowmeltError
+from snowmelt.errors import ConfigError, MissingError, SnowmeltError
 from snowmelt.models import ValidateConfigResult
 from snowmelt.wiring import Wiring
 
@@ -26,10 +26,12 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Look at a config.", no_args_is_help=True)
 indexes_app = typer.Typer(help="Look after indexes that loads dropped.", no_args_is_help=True)
+rejects_app = typer.Typer(help="Look after rows that were refused.", no_args_is_help=True)
 status_app = typer.Typer(help="See how far runs are.", invoke_without_command=True)
 app.add_typer(config_app, name="config")
 app.add_typer(status_app, name="status")
 app.add_typer(indexes_app, name="indexes")
+app.add_typer(rejects_app, name="rejects")
 
 ConfigPath = Annotated[
     str, typer.Option("--config", "-c", help="Config file, or s3://bucket/key.", envvar="SNOWMELT_CONFIG")
@@ -218,6 +220,116 @@ def status_of(config_path: str, source: str | None, *, run_id: str | None, all_r
 def runs(config_path: ConfigPath = "config.json", source: SourceName = None, as_json: AsJson = False) -> None:
     """List the latest runs of a source, newest first."""
     status_of(config_path, source, run_id=None, all_runs=True, as_json=as_json)
+
+
+@app.command("errors")
+def errors(
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
+    run_id: Annotated[str | None, typer.Option("--run", help="This run, rather than the latest.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what went wrong in a run, each kind once: how often, where first, what to do."""
+    console.set_up_logging("WARNING", as_json=as_json)
+    wiring = _wiring(config_path)
+    parsed, found = _source(wiring, source)
+    with monitor.watch(wiring, parsed, found) as watched:
+        runs = watched.runs(found.source_name, limit=1) if run_id is None else (watched.run(run_id),)
+        groups = watched.errors(runs[0].run_id) if runs else ()
+    if as_json:
+        console.show_json([group.model_dump(mode="json") for group in groups])
+    else:
+        console.show_errors(groups)
+
+
+@app.command("retry")
+def retry(
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
+    run_id: Annotated[str | None, typer.Option("--run", help="This run, rather than the latest.")] = None,
+    accept_rejected: Annotated[
+        bool, typer.Option("--accept-rejected", help="Complete tables however many of their rows are refused.")
+    ] = False,
+    as_json: AsJson = False,
+    log_level: LogLevel = None,
+) -> None:
+    """Try again what failed in a run, and nothing else; a run that is complete is left alone."""
+    wiring = _wiring(config_path)
+    parsed, found = _source(wiring, source)
+    with monitor.watch(wiring, parsed, found) as watched:
+        runs = watched.runs(found.source_name, limit=1) if run_id is None else (watched.run(run_id),)
+    if not runs:
+        raise MissingError(f"source {found.source_name} has no run yet; begin one with `snowmelt migrate`")
+    if runs[0].status.startswith("completed"):
+        console.out.print(f"run {runs[0].run_id} is {runs[0].status}: nothing failed in it")
+        return
+    migrate(
+        config_path,
+        source,
+        resume_run_id=runs[0].run_id,
+        accept_rejected=accept_rejected,
+        as_json=as_json,
+        log_level=log_level,
+    )
+
+
+# --- refused rows -----------------------------------------------------------------------------------------------------
+
+
+@rejects_app.command("list")
+def list_rejects(
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
+    run_id: Annotated[str | None, typer.Option("--run", help="This run, rather than the latest.")] = None,
+    table: Annotated[str | None, typer.Option("--table", help="Only this source table.")] = None,
+) -> None:
+    """Say which rows of a run were refused, and why."""
+    console.set_up_logging("WARNING", as_json=False)
+    wiring = _wiring(config_path)
+    console.show_rejects(rejects.listed(wiring, *_source(wiring, source), run_id=run_id, table=table))
+
+
+@rejects_app.command("export")
+def export_rejects(
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
+    run_id: Annotated[str | None, typer.Option("--run", help="This run, rather than the latest.")] = None,
+    table: Annotated[str | None, typer.Option("--table", help="Only this source table.")] = None,
+) -> None:
+    """Print the refused rows of a run, each as a line of JSON that can be mended and replayed."""
+    console.set_up_logging("WARNING", as_json=False)
+    wiring = _wiring(config_path)
+    for line in rejects.exported(rejects.listed(wiring, *_source(wiring, source), run_id=run_id, table=table)):
+        sys.stdout.write(f"{line}\n")
+
+
+@rejects_app.command("replay")
+def replay_rejects(
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
+    run_id: Annotated[str | None, typer.Option("--run", help="This run, rather than the latest.")] = None,
+    table: Annotated[str | None, typer.Option("--table", help="Only this source table.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Lines of an export, mended.", exists=True, dir_okay=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load refused rows once more, after whatever they were refused for is mended."""
+    console.set_up_logging("WARNING", as_json=as_json)
+    wiring = _wiring(config_path)
+    lines = None if file is None else [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    done = rejects.replay(wiring, *_source(wiring, source), run_id=run_id, table=table, lines=lines)
+    if as_json:
+        console.show_json([each.model_dump(mode="json") for each in done])
+    else:
+        for each in done:
+            console.out.print(f"{each.table}: {each.brought_in} rows are in, {each.refused} are refused", markup=False)
+            for reason in each.reasons:
+                console.out.print(f"  {reason}", markup=False)
+        if not done:
+            console.out.print("no row is out")
+    if any(each.refused for each in done):
+        raise typer.Exit(EXIT_FAILED)
 
 
 # --- indexes ---------------------------------------------------------------------------------------------------------

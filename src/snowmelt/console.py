@@ -16,7 +16,8 @@ from rich.text import Text
 
 from snowmelt.errors import ConfigError, SnowmeltError
 from snowmelt.models import DryRunPlan
-from snowmelt.monitor import Monitor, RunProgress, TableProgress
+from snowmelt.monitor import ErrorGroup, Monitor, RunProgress, TableProgress
+from snowmelt.postgres.rejected import RejectedRow
 
 REFRESH_SECONDS = 0.5
 
@@ -177,6 +178,35 @@ def show_tables(tables: Sequence[TableProgress], title: str) -> None:
             out.print(f"{t.table}: values of {column} changed on the way: {said}", markup=False)
         if t.error:
             out.print(f"{t.table}: {t.error}")
+
+
+def show_errors(groups: Sequence[ErrorGroup]) -> None:
+    """Each kind of error: where and how often, an example, what to do."""
+    if not groups:
+        out.print("no error")
+    for group in groups:
+        where = f"{group.what}{'s' * (group.count > 1)}" + (f" of {group.table}" if group.table else "")
+        first = f", first {group.first}" if group.first else ""
+        over = " (over)" if group.is_over else ""
+        out.print(f"{group.code}{over}: {group.count:,} {where}{first}", markup=False, style="bold")
+        if group.example:
+            out.print(f"  {group.example}", markup=False)
+        if group.cure:
+            out.print(f"  what to do: {group.cure}; tried again: {group.retried}", markup=False)
+
+
+def show_rejects(rows: Sequence[RejectedRow]) -> None:
+    """A line per refused row."""
+    if not rows:
+        out.print("no row was refused")
+        return
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("table", "chunk", "row", "column", "code", "reason"):
+        grid.add_column(name)
+    for row in rows:
+        cells = (row.table, str(row.chunk_id), str(row.row_number), row.column or "", row.sqlstate or "", row.reason)
+        grid.add_row(*(Text(cell) for cell in cells))
+    out.print(grid)
 
 
 def show_runs(runs: Sequence[RunProgress]) -> None:

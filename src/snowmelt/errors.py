@@ -1,25 +1,24 @@
-"""What can go wrong, sorted by what the reader should do about it.
+"""What can go wrong: each class is a code, the same in status rows, logs, exit codes and Step Functions.
 
-    SnowmeltError
-    ├── ConfigError      mend the config, the event or the call      exit code 2
-    ├── AccessError      mend an account: sign-in, network, grants   exit code 1
-    ├── TransientError   nothing to mend: try again                  exit code 1, retried by the workflow
-    ├── DataError        look at the data or the target table        exit code 1
-    │   └── RejectedRowsError   rows hold values the target cannot take
-    ├── HeldError        someone else holds the run or the table     exit code 1
-    ├── FencedError      this worker's claim is no longer valid      never leaves an action
-    └── StalledError     the run stopped moving                      exit code 1
-
-Every message is one line: what happened, where, and what to do.
+The first level sorts by what the reader should do; the classes below say it more exactly. Every message is one line:
+what happened, where, and what to do. ``page`` makes the documentation of all codes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from inspect import cleandoc
+from typing import ClassVar, Literal
+
+Retried = Literal["at once", "as a chunk", "by a start", "by itself", "never"]
+"""Who tries again: the same action, the next round, the next start, the workflow as its normal course, or nobody."""
 
 
 class SnowmeltError(Exception):
     """Something Snowmelt can explain."""
 
-    exit_code = 1
+    exit_code: ClassVar[int] = 1
+    retried: ClassVar[Retried] = "by a start"
+    cure: ClassVar[str] = "read the message"
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
@@ -35,39 +34,296 @@ class SnowmeltError(Exception):
         return type(self).__name__
 
 
+# --- mend the config, the event or the call ---------------------------------------------------------------------------
+
+
 class ConfigError(SnowmeltError):
     """The config, an event or a command line asks for something that cannot be done."""
 
     exit_code = 2
+    retried = "never"
+    cure = "mend what the message names; nothing was touched"
 
     def __init__(self, message: str, problems: Iterable[str] = ()) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join((message, *self.problems)) if self.problems else message)
 
 
+# --- mend an account, a network, a grant ------------------------------------------------------------------------------
+
+
 class AccessError(SnowmeltError):
-    """A server cannot be reached, refuses the sign-in, or withholds a privilege."""
+    """A server refuses the sign-in, or withholds a privilege."""
+
+    cure = "mend the sign-in or grant what is missing, then start again; `sql/grants_*.sql` has all that is needed"
+
+
+class UnreachableError(AccessError):
+    """PostgreSQL did not answer at the start of a run; in the middle of one that may pass, and is a TransientError."""
+
+    cure = "check host and port, that the server runs, and that security groups and the VPC let the function in"
+
+
+# --- nothing to mend --------------------------------------------------------------------------------------------------
 
 
 class TransientError(SnowmeltError):
-    """A failure that passes by itself: a lost connection, a deadlock, a server that restarts."""
+    """A failure that passes by itself: a lost connection, a deadlock, a lock not granted, a server that restarts."""
+
+    retried: ClassVar[Retried] = "at once"
+    cure = "nothing, unless it lasts: then see what the message names; a start resumes"
+
+
+# --- look at the data or the tables -----------------------------------------------------------------------------------
 
 
 class DataError(SnowmeltError):
     """The data or the tables do not allow what was asked."""
 
+    retried: ClassVar[Retried] = "as a chunk"
+    cure: ClassVar[str] = "look at what the message names"
+
 
 class RejectedRowsError(DataError):
     """Rows hold a value that the target cannot take, and nothing says what else to do with it."""
+
+    cure = (
+        "see `snowmelt rejects`; mend the rows and replay them, or choose another policy, or agree that they stay out "
+        "(`--accept-rejected`)"
+    )
+
+
+class TooManyRejectedError(DataError):
+    """So many rows of a chunk are refused that something else must be wrong; nothing of it was loaded."""
+
+    cure = "mend the source or the target, or set `max_rejected_rows` higher"
+
+
+class DuplicateKeyError(DataError):
+    """A row's key is in the table already, or twice among the rows that were sent, and no key is configured."""
+
+    cure = "look for the duplicates in the source, name `uniqueness_columns`, or drop the unique index while loading"
+
+
+class AmbiguousKeyError(DataError):
+    """Rows share a key, and no watermark says which of them is the newest."""
+
+    cure = "mend `uniqueness_columns` or the source, or name `source_watermark` and `target_watermark`"
+
+
+class RowsDroppedError(DataError):
+    """PostgreSQL kept fewer rows than were sent, without an error; nothing of the chunk was kept."""
+
+    cure = "look for a trigger or a rule on the target that drops rows"
+
+
+class RowCountError(DataError):
+    """Rows that were read are not as many as planned; nothing that does not add up is kept or called complete."""
+
+    cure = "start again with `no_resume`; if it comes back, somebody writes to a source that was thought to be still"
+
+
+class SourceChangedError(DataError):
+    """The source is not what it was when the run was planned: other columns, other types, a result cut otherwise."""
+
+    cure = "start again with `no_resume`"
+
+
+class ResultGoneError(DataError):
+    """A Snowflake result cannot be opened any more: it is older than a day, unknown, or another user's."""
+
+    retried = "by itself"
+    cure = "nothing where the table can begin anew; else the message says how to go on"
+
+
+class StatementError(DataError):
+    """Snowflake refused a statement, or ended it."""
+
+    cure = "the message has Snowflake's words and the query id; look it up in the query history"
+
+
+class NotRunningError(DataError):
+    """The statement to be ended is not at work."""
+
+    retried = "never"
+    cure = "nothing"
+
+
+class TargetChangedError(DataError):
+    """A target table or one of its columns is gone, or has another type, since the run was planned."""
+
+    cure = "undo the change, or start again with `no_resume`"
+
+
+class TargetNotEmptyError(DataError):
+    """Somebody wrote into a target that was empty when the run began."""
+
+    retried = "by a start"
+    cure = "find out who wrote the rows, or set `truncate_onstart` or `append`"
+
+
+class TruncationRefusedError(DataError):
+    """Emptying the target would lose most of its rows, as its source has far fewer; nothing was touched."""
+
+    retried = "by a start"
+    cure = "look at the source and its `source_filter`; if the loss is meant, start again with `--allow-shrink`"
+
+
+class TooLargeError(DataError):
+    """What can only be done at one go does not fit in an invocation: a single row, or a table that refers to itself."""
+
+    retried = "by a start"
+    cure = "raise the function's time-out, or lower `lambda_timeout_buffer_seconds`"
+
+
+class DiskFullError(DataError):
+    """The server of the target has no room."""
+
+    cure = "make room, then start again and the run resumes"
+
+
+class IndexNotRestoredError(DataError):
+    """An index that was dropped for the load cannot be built again; the rows are in, and its definition is kept."""
+
+    retried = "by a start"
+    cure = "mend what the message names, then `snowmelt indexes restore`"
+
+
+class TableFailedError(DataError):
+    """Chunks of a table could not be loaded, were never tried, or its place in the run was lost."""
+
+    retried = "by a start"
+    cure = "mend what its chunks' errors name (`snowmelt errors`), then start again and the run resumes"
+
+
+class RunFailedError(DataError):
+    """The verdict of a run with tables that are not complete; it names the first reasons."""
+
+    retried = "by a start"
+    cure = "mend what `snowmelt errors` shows, then start again and the run resumes"
+
+
+class MissingError(DataError):
+    """A run, or something the run wrote into its store, is not there."""
+
+    retried = "never"
+    cure = "check the name, and that `SNOWMELT_STORE` and `SNOWMELT_CONFIG` are those the run began with"
+
+
+# --- others are at work -----------------------------------------------------------------------------------------------
 
 
 class HeldError(SnowmeltError):
     """Another living run or execution holds what this one needs."""
 
+    retried = "never"
+    cure = "wait for the one that the message names, or stop it"
+
 
 class FencedError(SnowmeltError):
     """The chunk was given to someone else, or its table moved on; nothing of this attempt is kept."""
 
+    retried = "by itself"
+    cure = "nothing: this worker was late, and another one has the chunk"
+
+
+class OutOfTimeError(SnowmeltError):
+    """The invocation is about to end; what was begun is handed back."""
+
+    retried = "by itself"
+    cure = "nothing: the workflow goes on with it"
+
 
 class StalledError(SnowmeltError):
     """The run made no progress and was ended rather than left to turn for ever."""
+
+    cure = "mend what the message says was tried last, then start again and the run resumes"
+
+
+# --- all codes --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Code:
+    """What a code in a status row, a log line or an execution means."""
+
+    name: str
+    meaning: str
+    cure: str
+    retried: Retried
+    exit_code: int | None = None
+
+
+_MARKS = (
+    Code("Interrupted", "An invocation's time ended while it loaded the chunk.", "nothing", "by itself"),
+    Code(
+        "TooLong",
+        "The chunk had a whole invocation to itself and was not finished: the next plan splits it.",
+        "nothing; a smaller `batch_size` saves the attempts",
+        "by itself",
+    ),
+    Code("WorkerLost", "The worker died: killed, out of memory, or out of reach.", "nothing", "by itself"),
+    Code(
+        "BuildLost",
+        "Building an index was begun and ended without a word, again and again.",
+        "see the server's log",
+        "by a start",
+    ),
+    Code("Abandoned", "The run was closed for good: by `no_resume`, its age, or another run.", "nothing", "never"),
+)
+
+
+def codes() -> tuple[Code, ...]:
+    """Every code there is, in the order of the page."""
+    classes = (
+        Code(kind.__name__, _first_line(kind), kind.cure, kind.retried, kind.exit_code)
+        for kind in _below(SnowmeltError)
+    )
+    return (*classes, *_MARKS)
+
+
+def code(name: str) -> Code | None:
+    """What the code means, if it is one of ours; five characters are PostgreSQL's own, its SQLSTATE."""
+    return next((each for each in codes() if each.name == name), None)
+
+
+def page() -> str:
+    """The page of all codes, in Markdown."""
+    rows = "\n".join(
+        f"| `{each.name}` | {each.meaning} | {each.cure} | {each.retried} | {each.exit_code or ''} |"
+        for each in codes()
+    )
+    return f"{_HEAD}\n{rows}\n{_FOOT}"
+
+
+def _below(kind: type[SnowmeltError]) -> Iterator[type[SnowmeltError]]:
+    for child in kind.__subclasses__():
+        if child.__module__ == __name__:
+            yield child
+            yield from _below(child)
+
+
+def _first_line(kind: type[SnowmeltError]) -> str:
+    return cleandoc(kind.__doc__ or "").partition("\n")[0]
+
+
+_HEAD = """\
+# Error codes
+
+Every error has a code that never changes: it is `error_code` in the status schema and in log lines, the error's name
+in Step Functions, and what `snowmelt errors` groups by. Its message says what happened, where, and what to do. Errors
+are tried again:
+
+- *at once*: with growing pauses and jitter, as long as the invocation's time allows; then as a chunk
+- *as a chunk*: in the next round, up to `max_retry_attempts` times; everything else goes on meanwhile
+- *by itself*: in the normal course of the workflow; no attempt is counted
+- *by a start*: when somebody starts again; what is in stays in
+- *never*: trying again would end in the same way
+
+| code | meaning | cure | tried again | exit code |
+|---|---|---|---|---|"""
+_FOOT = """
+A code of five digits and letters is PostgreSQL's own, such as `23505`. In an execution's history there are also the
+names that Lambda and Step Functions give (`Lambda.TooManyRequestsException`, `Sandbox.Timedout`, `States.Timeout`); the
+state machine tries them again, and reports as `FailedByAws` what remains.
+"""

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from snowmelt.errors import AccessError, ConfigError, DataError, TransientError
+from snowmelt.errors import AccessError, ConfigError, DataError, MissingError, TransientError
 from snowmelt.models import DryRunPlan, Location, RunPlan, TablePlan, WorkItem
 
 
@@ -64,7 +64,7 @@ class FolderStore:
         try:
             return (self._folder / key).read_bytes()
         except FileNotFoundError as error:
-            raise DataError(
+            raise MissingError(
                 f"{self._folder / key} is not there; is SNOWMELT_STORE the one the run began with?"
             ) from error
         except OSError as error:
@@ -129,7 +129,7 @@ def read_s3(bucket: str, key: str, *, client: Any = None) -> bytes:
 def _store_error(error: Exception, place: str) -> AccessError | DataError | TransientError:
     code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
     if code in ("NoSuchKey", "NoSuchBucket", "404"):
-        return DataError(f"{place} is not there ({code}); check SNOWMELT_STORE and SNOWMELT_CONFIG")
+        return MissingError(f"{place} is not there ({code}); check SNOWMELT_STORE and SNOWMELT_CONFIG")
     if code in ("AccessDenied", "403", "NoCredentialsError", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
         return AccessError(f"{place}: {code}; let the role read and write this bucket")
     return TransientError(f"{place}: {error}")

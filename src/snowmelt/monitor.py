@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Literal
 
 from pydantic import Field
 
+from snowmelt import errors
 from snowmelt.config import Config, SourceConfig
 from snowmelt.deadline import Deadline
-from snowmelt.errors import DataError
+from snowmelt.errors import MissingError
 from snowmelt.models import Value
 from snowmelt.postgres import indexes, status_store
 from snowmelt.postgres.session import Session
@@ -64,6 +66,22 @@ class RunProgress(Value):
     error: str | None = None
 
 
+class ErrorGroup(Value):
+    """Errors of a run that are alike: how many, where the first of them is, and what to do."""
+
+    code: str
+    what: Literal["run", "table", "chunk", "row", "index"]
+    table: str | None
+    count: int
+    first: str | None
+    """The first chunk, row or index, if it is not the table or run itself."""
+    example: str
+    is_over: bool
+    """Whether it was tried again since, or will be by itself."""
+    cure: str | None
+    retried: str | None
+
+
 class Monitor:
     """One session that looks and never touches."""
 
@@ -78,12 +96,16 @@ class Monitor:
         """One run; DataError when there is none of that name."""
         rows = status_store.list_runs(self._session, run_id=run_id, limit=1)
         if not rows:
-            raise DataError(f"there is no run {run_id}; `snowmelt status --all` lists the runs there are")
+            raise MissingError(f"there is no run {run_id}; `snowmelt status --all` lists the runs there are")
         return _run(rows[0])
 
     def tables(self, run_id: str) -> tuple[TableProgress, ...]:
         """The tables of a run."""
         return tuple(_table(row) for row in status_store.progress(self._session, run_id))
+
+    def errors(self, run_id: str) -> tuple[ErrorGroup, ...]:
+        """What went wrong in a run, the most frequent first."""
+        return tuple(_group(row) for row in status_store.error_groups(self._session, run_id))
 
 
 @contextmanager
@@ -125,6 +147,13 @@ def restore_indexes(wiring: Wiring, config: Config, source: SourceConfig, *, run
         unfinished=tuple(str(index) for index in (*restored.building, *restored.remaining)),
         failed=tuple(index.problem or str(index) for index in restored.failed),
         loading=tuple(str(index) for index in restored.loading),
+    )
+
+
+def _group(row: dict[str, object]) -> ErrorGroup:
+    known = errors.code(str(row["code"]))
+    return ErrorGroup.model_validate(
+        {**row, "cure": known.cure if known else None, "retried": known.retried if known else None}
     )
 
 

@@ -5,7 +5,6 @@ as it is gets what the column's policy says: its row is refused and named, or it
 """
 
 import binascii
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any, Literal, TypeAlias, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from snowmelt.errors import DataError, RejectedRowsError
+from snowmelt.errors import DataError, RejectedRowsError, SourceChangedError
 from snowmelt.models import Change, ColumnPlan, PolicyName
 from snowmelt.types import cure, longest_text, postgres_type, quoted
 
@@ -29,12 +28,11 @@ Refused: TypeAlias = dict[int, tuple[str, str]]
 
 @dataclass(frozen=True)
 class Rejected:
-    """A row that does not go in: its number in the chunk, why, and itself as JSON, every value as text."""
+    """A row that does not go in: its number in the chunk, and why."""
 
     row: int
     column: str | None
     reason: str
-    content: bytes
     sqlstate: str | None = None
 
 
@@ -74,14 +72,13 @@ class Preparation:
             ready=ready.take(pa.array(kept, pa.int64())) if refused else ready,
             numbers=[first_row + place for place in kept],
             rejected=[
-                Rejected(first_row + place, column, reason, content_of(batch, place, self._columns))
-                for place, (column, reason) in sorted(refused.items())
+                Rejected(first_row + place, column, reason) for place, (column, reason) in sorted(refused.items())
             ],
         )
 
     def _prepared(self, batch: pa.RecordBatch, first_row: int, refused: "Refused | None") -> pa.RecordBatch:
         if batch.num_columns != self._width:
-            raise DataError(
+            raise SourceChangedError(
                 f"A batch has {batch.num_columns} columns where the plan has {self._width}; start a new run."
             )
         self._account_for_cuts(batch, first_row, refused)
@@ -192,7 +189,7 @@ class _Column:
         if pa.types.is_dictionary(values.type):
             values = cast("pa.DictionaryArray[Any, Any]", values).dictionary_decode()
         if values.type != wanted and not _same_kind(values.type, wanted):
-            raise DataError(
+            raise SourceChangedError(
                 f'Column "{self.plan.source.name}" came as {values.type} where the plan has {self.plan.wire}: '
                 "the table was changed after it was planned; start a new run."
             )
@@ -357,27 +354,6 @@ def _texts(values: Values) -> pa.StringArray:
 
 def _without_nulls(values: pa.StringArray) -> pa.StringArray:
     return _texts(values.fill_null(_NO_UUID)) if values.null_count else values
-
-
-def content_of(batch: pa.RecordBatch, place: int, columns: Sequence[ColumnPlan]) -> bytes:
-    """A row as Snowflake sent it: a JSON object of the source's columns, every value as text; bytes in hexadecimal."""
-    row = {
-        column.source.name: _as_text(values.slice(place, 1))
-        for values, column in zip(batch.columns, columns, strict=False)
-    }
-    return json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace")
-
-
-def _as_text(value: Values) -> str | None:
-    if pa.types.is_dictionary(value.type):
-        value = cast("pa.DictionaryArray[Any, Any]", value).dictionary_decode()
-    if pa.types.is_string(value.type) or pa.types.is_binary(value.type):
-        (raw,) = value.cast(pa.binary(), safe=False).to_pylist()
-        if raw is None or pa.types.is_binary(value.type):
-            return None if raw is None else raw.hex()
-        return str(raw.decode(errors="backslashreplace"))
-    (text,) = value.cast(pa.string()).to_pylist()  # by Arrow: Python knows no year before 1
-    return text
 
 
 def _certain(found: Values) -> "pa.BooleanArray":

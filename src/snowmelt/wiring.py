@@ -17,11 +17,11 @@ from snowmelt import config as configs
 from snowmelt import executions, manifest_store
 from snowmelt.config import Config, SourceConfig
 from snowmelt.deadline import Deadline
-from snowmelt.errors import AccessError, ConfigError, TransientError
+from snowmelt.errors import AccessError, ConfigError, TransientError, UnreachableError
 from snowmelt.manifest_store import Store
 from snowmelt.models import RunPlan, TablePlan
 from snowmelt.postgres import leases
-from snowmelt.postgres.session import Session, UnreachableError
+from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import Driver
 from snowmelt.settings import Settings
 from snowmelt.snowflake_source import SnowflakeSource

@@ -11,9 +11,9 @@ import pytest
 from psycopg2 import sql as compose
 
 from snowmelt.config import PostgresConfig
-from snowmelt.errors import AccessError, ConfigError, DataError, SnowmeltError, TransientError
+from snowmelt.errors import AccessError, ConfigError, DataError, SnowmeltError, TransientError, UnreachableError
 from snowmelt.local.postgres import Database, LocalPostgres
-from snowmelt.postgres.session import Session, UnreachableError, fetch, fetch_one
+from snowmelt.postgres.session import Session, fetch, fetch_one
 
 PASSWORD = "pl4nted-p4ssword"
 

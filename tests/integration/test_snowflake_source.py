@@ -23,11 +23,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snowmelt.config import SnowflakeConfig
-from snowmelt.errors import AccessError, DataError, TransientError
+from snowmelt.errors import AccessError, DataError, ResultGoneError, TransientError
 from snowmelt.local.snowflake import LocalSnowflake, User
 from snowmelt.models import ColumnPlan, ScanSlice, SourceColumn, TargetColumn
 from snowmelt.snowflake_source import (
-    ResultGoneError,
     ScanDone,
     ScanFailed,
     ScanGone,

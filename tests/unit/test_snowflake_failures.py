@@ -10,8 +10,7 @@ from snowflake.connector.errors import (
     ProgrammingError,
 )
 
-from snowmelt.errors import AccessError, DataError, SnowmeltError, TransientError
-from snowmelt.snowflake_source import ResultGoneError
+from snowmelt.errors import AccessError, DataError, ResultGoneError, SnowmeltError, TransientError
 from snowmelt.snowflake_source.failures import sign_in_failure, translate
 
 SIGNED_URL = "https://bucket.s3.amazonaws.com/results/01b/data_0?X-Amz-Signature=deadbeef&X-Amz-Expires=21599"

@@ -6,7 +6,14 @@ from typing import Literal
 
 from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
-from snowmelt.errors import DataError, RejectedRowsError, SnowmeltError
+from snowmelt.errors import (
+    IndexNotRestoredError,
+    RejectedRowsError,
+    RowCountError,
+    RunFailedError,
+    SnowmeltError,
+    TableFailedError,
+)
 from snowmelt.models import FinalizeEvent, FinalizeResult
 from snowmelt.postgres import indexes, leases, sequences, status_store, tables
 from snowmelt.postgres.session import Session
@@ -83,7 +90,7 @@ def _end_loading(
             f"table {table.source_table}: {tally.rows_read} rows were read where the source has "
             f"{table.source_rows}; start again with no_resume"
         )
-        status_store.fail_table(session, run.run_id, table.table_id, DataError(text))
+        status_store.fail_table(session, run.run_id, table.table_id, RowCountError(text))
     elif tally.rejected > run.table(table.table_id).max_rejected_rows and not accept_rejected:
         status_store.fail_table(session, run.run_id, table.table_id, _too_many_rejected(run, session, table, tally))
 
@@ -103,14 +110,14 @@ def _rejected(session: Session, run_id: str) -> int:
     return sum(tally.rejected for tally in status_store.chunk_tallies(session, run_id).values())
 
 
-def _unfinished(table: TableRow, tally: ChunkTally) -> DataError:
+def _unfinished(table: TableRow, tally: ChunkTally) -> TableFailedError:
     chunks = tally.failed + tally.completed + tally.pending + tally.running
     if tally.pending and not tally.failed:
-        return DataError(
+        return TableFailedError(
             f"table {table.source_table}: {tally.pending} of {chunks} chunks were never tried, as a table that it "
             "refers to is not complete"
         )
-    return DataError(f"table {table.source_table}: {tally.failed} of {chunks} chunks could not be loaded")
+    return TableFailedError(f"table {table.source_table}: {tally.failed} of {chunks} chunks could not be loaded")
 
 
 def _restore_indexes(run: RunResources, session: Session, deadline: Deadline) -> bool:
@@ -138,7 +145,7 @@ def _restore_indexes(run: RunResources, session: Session, deadline: Deadline) ->
     for index in restored.failed:
         table = tables_by_name[index.table]
         text = f"table {table.source_table}: all rows are in, but {index.problem}"
-        status_store.fail_table(session, run.run_id, table.table_id, DataError(text))
+        status_store.fail_table(session, run.run_id, table.table_id, IndexNotRestoredError(text))
     return not restored.more
 
 
@@ -162,7 +169,7 @@ def _verdict(run: RunResources, session: Session) -> SnowmeltError | None:
     text = f"run {run.run_id} failed: {len(bad)} of {len(rows)} tables are not complete: {'; '.join(reasons)}"
     if all(t.error_code == RejectedRowsError.__name__ for t in bad):  # each says itself what to do
         return RejectedRowsError(text)
-    return DataError(f"{text}; mend the cause and start again: the run resumes")
+    return RunFailedError(f"{text}; mend the cause and start again: the run resumes")
 
 
 def _result(run: RunResources, session: Session) -> FinalizeResult:

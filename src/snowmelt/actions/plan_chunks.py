@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 
 from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
-from snowmelt.errors import DataError, SnowmeltError, TransientError
+from snowmelt.errors import (
+    DataError,
+    ResultGoneError,
+    SnowmeltError,
+    StatementError,
+    TableFailedError,
+    TooLargeError,
+    TransientError,
+)
 from snowmelt.models import ChunkRead, KeySpec, Location, PlanChunksEvent, PlanChunksResult, ScanSlice, TablePlan
 from snowmelt.planning import composite, one_scan, rounds, statement, work_items
 from snowmelt.planning.rounds import Before, Outlook, Step
@@ -129,7 +137,7 @@ class _Plan:
                     f"which {completed} chunks were added to {plan.target}; what is left cannot be told from them: "
                     "empty the target and start again with no_resume, or name uniqueness_columns or chunking_columns"
                 )
-                self._give_up(table, DataError(text))
+                self._give_up(table, ResultGoneError(text))
             elif status_store.restart_table(self._session, self._event.run_id, table_id):
                 logger.warning(
                     "the scan's result is gone, the table begins anew",
@@ -186,7 +194,7 @@ class _Plan:
                     if ready := self._cut(table, row_counts, snowflake):
                         done[table.table_id] = ready
                 case ScanFailed(message=message):
-                    self._give_up(table, DataError(f"table {table.source_table}: {message}"))
+                    self._give_up(table, StatementError(f"table {table.source_table}: {message}"))
                 case ScanGone():
                     # Nothing of it has been loaded yet, so another scan loses nothing.
                     status_store.forget_scan(self._session, self._event.run_id, table.table_id, str(table.query_id))
@@ -251,7 +259,7 @@ class _Plan:
                     f"table {scans[table_id].source_table}: it can only be truncated together with "
                     f"{failed[0].source_table}, which failed: {failed[0].error_text}"
                 )
-                self._give_up(scans[table_id], DataError(text))
+                self._give_up(scans[table_id], TableFailedError(text))
 
     def _give_up(self, table: TableRow, error: SnowmeltError) -> None:
         status_store.fail_table(self._session, self._event.run_id, table.table_id, error)
@@ -281,7 +289,7 @@ class _Plan:
             f"table {plan.source}: its rows refer to each other by a foreign key and must come in one transaction, "
             "which does not fit in an invocation; raise the function's time-out, or drop the constraint for the load"
         )
-        status_store.fail_table(self._session, self._event.run_id, plan.table_id, DataError(text))
+        status_store.fail_table(self._session, self._event.run_id, plan.table_id, TooLargeError(text))
 
     def _parts(self, plan: TablePlan, reads: ChunkRead) -> Sequence[ChunkRead]:
         """The same rows in smaller chunks; a single one where they cannot be told apart by the key."""

@@ -10,15 +10,25 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
-from snowmelt.errors import DataError, FencedError, RejectedRowsError, SnowmeltError
+from snowmelt.errors import (
+    DuplicateKeyError,
+    FencedError,
+    OutOfTimeError,
+    RejectedRowsError,
+    SnowmeltError,
+    SourceChangedError,
+    TooLargeError,
+    TransientError,
+)
 from snowmelt.models import KeyRange, ProcessChunkEvent, ProcessChunkResult, ScanSlice, TablePlan, WorkItem
 from snowmelt.planning import statement
 from snowmelt.postgres import leases, load, quarantine, status_store
 from snowmelt.postgres.leases import Lease, Loaded
-from snowmelt.postgres.session import DuplicateKeyError, Session
+from snowmelt.postgres.session import Session
 from snowmelt.snowflake_source import ScanResult, SnowflakeSource
 from snowmelt.wiring import RunResources, Wiring
 
@@ -26,10 +36,9 @@ logger = logging.getLogger(__name__)
 
 LEAST_SECONDS = 0.5
 """With less than this left, not even a first chunk is begun."""
-
-
-class OutOfTimeError(SnowmeltError):
-    """The invocation's time ran out in the middle of a chunk."""
+TRIES = 4
+"""Of a chunk, when what fails may pass: a deadlock, a lock that was not granted, an answer that did not come."""
+LONGEST_PAUSE_SECONDS = 4.0
 
 
 @dataclass(frozen=True)
@@ -210,6 +219,34 @@ class _Worker:
         )
 
     def _loaded(self, lease: Lease) -> Loaded:
+        """The chunk loaded; tried again within the same lease when what failed may pass, and time allows."""
+        for attempt in Retrying(
+            retry=retry_if_exception(self._may_pass),
+            wait=wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE_SECONDS),
+            stop=stop_after_attempt(TRIES),
+            before_sleep=lambda state: self._log_retry(lease, state),
+            reraise=True,
+        ):
+            with attempt:
+                return self._loaded_once(lease)
+        raise AssertionError("the last try returns or raises")
+
+    def _may_pass(self, error: BaseException) -> bool:
+        """Whether another try may help: not without the session, with which the lease has died."""
+        return (
+            isinstance(error, TransientError)
+            and not self._session.closed
+            and self._deadline.allows(LONGEST_PAUSE_SECONDS + LEAST_SECONDS)
+        )
+
+    def _log_retry(self, lease: Lease, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        logger.warning(
+            "chunk is tried again",
+            extra=self._keys(chunk=lease.chunk_id, reason=error.message if isinstance(error, SnowmeltError) else ""),
+        )
+
+    def _loaded_once(self, lease: Lease) -> Loaded:
         """The chunk loaded as the plan says: at one go, or, when rows of it are refused, without these.
 
         Where COPY meets a duplicate and the key is known, by a merge.
@@ -250,7 +287,7 @@ class _Worker:
             result = self._snowflake.open_result(query_id)
             planned = manifest_store.load_row_counts(self._run.store, self._run.run_id, query_id)
             if result.row_counts != planned:
-                raise DataError(
+                raise SourceChangedError(
                     f"table {self._plan.source}: the result of query {query_id} is cut into other batches than when it "
                     f"was planned ({len(result.row_counts)} with {sum(result.row_counts)} rows, planned "
                     f"{len(planned)} with {sum(planned)}); start again with no_resume"
@@ -270,7 +307,7 @@ class _Worker:
                 f"one row did not load in {spent_seconds:.0f} s, a whole invocation; raise the function's time-out, "
                 "or lower lambda_timeout_buffer_seconds"
             )
-            return self._record_failure(lease, tally, DataError(text))
+            return self._record_failure(lease, tally, TooLargeError(text))
         leases.release(
             self._session,
             lease,

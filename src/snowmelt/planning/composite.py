@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from snowmelt.errors import DataError
+from snowmelt.errors import SourceChangedError
 from snowmelt.planning.key_sql import divisible, histogram, read_histogram, read_pieces, refinement, spannable
 from snowmelt.planning.keys import Bucket, Histogram, Key, KeyRange, KeySpec, Piece, mergeable_rows
 
@@ -42,7 +42,7 @@ def plan(spec: KeySpec, found: Histogram, pieces: Sequence[Piece] = ()) -> tuple
     """
     counted = sum(bucket.rows for bucket in found.buckets)
     if counted != found.rows:
-        raise DataError(
+        raise SourceChangedError(
             f"{spec.table}: the key's histogram counts {counted} rows, COUNT(*) {found.rows}; "
             "plan it again, or set chunking to one_scan if it is never still"
         )
@@ -78,7 +78,7 @@ def _steps(spec: KeySpec, found: Histogram, pieces: Sequence[Piece]) -> Iterator
         else:
             yield _Step((bucket.low,), bucket.rows)
     if by_bucket:
-        raise DataError(
+        raise SourceChangedError(
             f"{spec.table}: the second query found {len(by_bucket)} buckets more than the first; plan it again"
         )
 
@@ -86,7 +86,7 @@ def _steps(spec: KeySpec, found: Histogram, pieces: Sequence[Piece]) -> Iterator
 def _cut(spec: KeySpec, bucket: Bucket, pieces: Sequence[Piece]) -> Iterator[_Step]:
     counted = sum(piece.rows for piece in pieces)
     if counted != bucket.rows:
-        raise DataError(
+        raise SourceChangedError(
             f"{spec.table}: keys from {bucket.low!r} to {bucket.high!r} had {bucket.rows} rows in the first query, "
             f"{counted} in the second; plan it again, or set chunking to one_scan if it is never still"
         )

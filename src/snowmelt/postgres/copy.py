@@ -20,7 +20,7 @@ from pgpq.schema import Jsonb
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from snowmelt.errors import DataError
+from snowmelt.errors import RowsDroppedError
 from snowmelt.models import ColumnPlan, TableName
 from snowmelt.values import Changes, Preparation, sent_schema
 
@@ -92,7 +92,7 @@ def _sent(
                 raise
             raise stream.error from None  # psycopg2 itself only says QueryCanceled
     if cursor.rowcount != stream.rows:
-        raise DataError(
+        raise RowsDroppedError(
             f"{target}: PostgreSQL kept {cursor.rowcount} of {stream.rows} rows that were sent; look for a "
             "trigger on the table that drops rows."
         )

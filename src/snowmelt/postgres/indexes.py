@@ -17,7 +17,7 @@ from psycopg2 import sql as compose
 
 from snowmelt import sql
 from snowmelt.deadline import Deadline
-from snowmelt.errors import DataError, TransientError
+from snowmelt.errors import DataError, IndexNotRestoredError, TransientError
 from snowmelt.models import TableName
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
 from snowmelt.postgres.tables import identifier
@@ -123,7 +123,11 @@ class RestoreResult:
     def error(self) -> DataError | None:
         """Why some cannot be built, when some cannot."""
         problems = [index.problem or f"{index} cannot be built" for index in self.failed]
-        return DataError("; ".join(p.removesuffix(_AND_THEN) for p in problems) + _AND_THEN) if problems else None
+        return (
+            IndexNotRestoredError("; ".join(p.removesuffix(_AND_THEN) for p in problems) + _AND_THEN)
+            if problems
+            else None
+        )
 
 
 # --- save and drop --------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 
-from snowmelt.errors import DataError
+from snowmelt.errors import AmbiguousKeyError, RowCountError, RowsDroppedError, TargetChangedError
 from snowmelt.models import TablePlan
 from snowmelt.postgres import leases, merge, staging, tables
 from snowmelt.postgres.copy import CopyResult, copy_batches
@@ -40,7 +40,7 @@ def refuse_met_again(lease: Lease, plan: TablePlan, loaded: Loaded) -> None:
     """DataError when a key that the source should hold once was met again, and no watermark says which row is newer."""
     again = loaded.updated + loaded.unchanged
     if again and plan.one_row_per_key and plan.target_watermark is None:
-        raise DataError(
+        raise AmbiguousKeyError(
             f"table {plan.source}, {lease}: {again} rows have a key ({', '.join(plan.key)}) that the source holds "
             "more than once, and no watermark says which is newer; mend uniqueness_columns or the source, or name "
             "source_watermark and target_watermark"
@@ -57,7 +57,7 @@ def refuse_changed_target(session: Session, plan: TablePlan) -> None:
     for column in plan.columns:
         there = now.get(column.target.name)
         if there is None or (there.type, there.typmod) != (column.target.type, column.target.typmod):
-            raise DataError(
+            raise TargetChangedError(
                 f"table {plan.source}: column {column.target.name} of the target {plan.target} "
                 f"{'is gone' if there is None else 'has another type'} since the run was planned; "
                 "undo the change, or start again with no_resume"
@@ -107,7 +107,7 @@ def _merge_in(cursor: Cursor, lease: Lease, plan: TablePlan, batches: Batches, c
 
 def _refuse_lost_rows(lease: Lease, plan: TablePlan, rows: int, *, kept: int) -> None:
     if kept != rows:
-        raise DataError(
+        raise RowsDroppedError(
             f"table {plan.source}, {lease}: PostgreSQL kept {kept} of {rows} rows; look for a trigger or a rule on the "
             "table that drops rows"
         )
@@ -115,7 +115,7 @@ def _refuse_lost_rows(lease: Lease, plan: TablePlan, rows: int, *, kept: int) ->
 
 def _refuse_other_count(lease: Lease, plan: TablePlan, copied: CopyResult) -> None:
     if plan.is_frozen and copied.rows != lease.reads.rows:
-        raise DataError(
+        raise RowCountError(
             f"table {plan.source}, {lease}: {copied.rows} rows were read where {lease.reads.rows} were planned; "
             "nothing of it was kept"
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from psycopg2 import sql as compose
 
-from snowmelt.errors import DataError, RejectedRowsError
+from snowmelt.errors import AmbiguousKeyError, RejectedRowsError
 from snowmelt.models import TableName, TablePlan
 from snowmelt.postgres import staging
 from snowmelt.postgres.session import Cursor, fetch, fetch_one
@@ -89,8 +89,8 @@ def _keys(plan: TablePlan) -> TableName:
     return TableName(schema_name="pg_temp", name=f"snowmelt_keys_{plan.table_id}")
 
 
-def _no_newest(plan: TablePlan, again: int, examples: str) -> DataError:
-    return DataError(
+def _no_newest(plan: TablePlan, again: int, examples: str) -> AmbiguousKeyError:
+    return AmbiguousKeyError(
         f"table {plan.source}: {again} rows of the chunk have a key that another row has too, and no watermark says "
         f"which is newer: {examples}; mend uniqueness_columns or the source, or name source_watermark and "
         "target_watermark"

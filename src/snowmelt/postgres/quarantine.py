@@ -13,14 +13,15 @@ import psycopg2
 import pyarrow as pa
 
 from snowmelt import sql
-from snowmelt.errors import DataError, RejectedRowsError
+from snowmelt.errors import RejectedRowsError, RowCountError, RowsDroppedError, TooManyRejectedError
 from snowmelt.models import TablePlan
 from snowmelt.postgres import leases, load, merge, staging
 from snowmelt.postgres.copy import copy_prepared
 from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.merge import Merged
 from snowmelt.postgres.session import Cursor, Session, fetch, refuses_a_row
-from snowmelt.values import Preparation, Rejected, content_of
+from snowmelt.row_text import row_text
+from snowmelt.values import Preparation, Rejected
 
 SLICE_ROWS = 8192
 MOST_REJECTED = 1000
@@ -44,7 +45,7 @@ def load_without_rejected(
         staging.create(session, plan)
     with session.transaction() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # what is only refused at the end names no row
-        sieve = _Sieve(cursor, plan, lease)
+        sieve = Sieve(cursor, plan, f"table {plan.source}, {lease}")
         for batch in batches:
             for start in range(0, batch.num_rows, SLICE_ROWS):
                 check()
@@ -52,11 +53,11 @@ def load_without_rejected(
         loaded = sieve.loaded()
         load.refuse_met_again(lease, plan, loaded)
         if plan.is_frozen and loaded.rows != lease.reads.rows:
-            raise DataError(
+            raise RowCountError(
                 f"table {plan.source}, {lease}: {loaded.rows} rows were read where {lease.reads.rows} were planned; "
                 "nothing of it was kept"
             )
-        _keep(cursor, lease, sieve.rejected)
+        _keep(cursor, lease, sieve.rejected, sieve.contents)
         leases.complete(cursor, lease, loaded)
     return loaded
 
@@ -72,14 +73,19 @@ class _Refusal:
     line: int | None = None
 
 
-class _Sieve:
-    """Rows of a chunk on their way into the target, or beside it."""
+class Sieve:
+    """Rows of a chunk on their way into the target, or beside it; ``where`` says in errors which rows they are.
 
-    def __init__(self, cursor: Cursor, plan: TablePlan, lease: Lease) -> None:
+    All within the cursor's transaction; a staging table must be there if the plan needs one.
+    """
+
+    def __init__(self, cursor: Cursor, plan: TablePlan, where: str) -> None:
         self.rejected: list[Rejected] = []
+        self.contents: list[bytes] = []
+        """The same rows as ``row_text`` writes them."""
         self._cursor = cursor
         self._plan = plan
-        self._lease = lease
+        self._where = where
         self._preparation = Preparation(plan.columns)
         self._merged = Merged(0, 0, 0, 0)
         self._rows = 0
@@ -92,9 +98,13 @@ class _Sieve:
     def take(self, batch: pa.RecordBatch) -> None:
         """Bring in what goes in of the next rows."""
         sifted = self._preparation.sift(batch, first_row=self._rows + 1)
-        for rejected in sifted.rejected:
-            self._reject(rejected)
         first_row, self._rows = self._rows + 1, self._rows + batch.num_rows
+
+        def reject(rejected: Rejected) -> None:
+            self._reject(rejected, row_text(batch, rejected.row - first_row, self._plan.columns))
+
+        for rejected in sifted.rejected:
+            reject(rejected)
         waiting = [(0, sifted.ready.num_rows)]
         while waiting:
             start, stop = waiting.pop()
@@ -102,10 +112,8 @@ class _Sieve:
             if refusal is None:
                 continue
             if stop - start == 1:
-                number = sifted.numbers[start]
-                content = content_of(batch, number - first_row, self._plan.columns)
                 column = self._to_blame(sifted.ready.slice(start, 1), refusal)
-                self._reject(Rejected(number, column, refusal.reason, content, refusal.sqlstate))
+                reject(Rejected(sifted.numbers[start], column, refusal.reason, refusal.sqlstate))
                 continue
             waiting += reversed(_cut(start, stop, refusal.line))
 
@@ -151,8 +159,8 @@ class _Sieve:
         if plan.load_mode == "copy":
             kept = staging.insert(cursor, plan)
             if kept != rows.num_rows:
-                raise DataError(
-                    f"table {plan.source}, {self._lease}: PostgreSQL kept {kept} of {rows.num_rows} rows; look for a "
+                raise RowsDroppedError(
+                    f"{self._where}: PostgreSQL kept {kept} of {rows.num_rows} rows; look for a "
                     "trigger or a rule on the table that drops rows"
                 )
             self._account(size_bytes, inserted=kept)
@@ -193,13 +201,14 @@ class _Sieve:
             deduplicated=so_far.deduplicated + deduplicated,
         )
 
-    def _reject(self, rejected: Rejected) -> None:
+    def _reject(self, rejected: Rejected, content: bytes) -> None:
         self.rejected.append(rejected)
+        self.contents.append(content)
         most = max(MOST_REJECTED, self._plan.max_rejected_rows)
         if len(self.rejected) > most:
             first = self.rejected[0]
-            raise DataError(
-                f"table {self._plan.source}, {self._lease}: more than {most} rows are refused, so none of it was "
+            raise TooManyRejectedError(
+                f"{self._where}: more than {most} rows are refused, so none of it was "
                 f"kept; the first is row {first.row}, column {first.column or 'unknown'}: {first.reason}; mend the "
                 "source or the target, or set max_rejected_rows higher"
             )
@@ -229,17 +238,16 @@ def _explained(error: psycopg2.Error) -> _Refusal:
     )
 
 
-def _keep(cursor: Cursor, lease: Lease, rejected: Sequence[Rejected]) -> None:
-    ordered = sorted(rejected, key=lambda each: each.row)
+def _keep(cursor: Cursor, lease: Lease, rejected: Sequence[Rejected], contents: Sequence[bytes]) -> None:
     fetch(
         cursor,
         sql.query("insert_rejected_rows"),
         run_id=lease.run_id,
         table_id=lease.table_id,
         chunk_id=lease.chunk_id,
-        row_numbers=[each.row for each in ordered],
-        columns=[each.column for each in ordered],
-        sqlstates=[each.sqlstate for each in ordered],
-        reasons=[each.reason for each in ordered],
-        contents=[psycopg2.Binary(each.content) for each in ordered],
+        row_numbers=[each.row for each in rejected],
+        columns=[each.column for each in rejected],
+        sqlstates=[each.sqlstate for each in rejected],
+        reasons=[each.reason for each in rejected],
+        contents=[psycopg2.Binary(content) for content in contents],
     )

@@ -13,7 +13,18 @@ from psycopg2.sql import Composable
 
 from snowmelt import sql
 from snowmelt.config import PostgresConfig
-from snowmelt.errors import AccessError, ConfigError, DataError, RejectedRowsError, SnowmeltError, TransientError
+from snowmelt.errors import (
+    AccessError,
+    ConfigError,
+    DataError,
+    DiskFullError,
+    DuplicateKeyError,
+    RejectedRowsError,
+    SnowmeltError,
+    TargetChangedError,
+    TransientError,
+    UnreachableError,
+)
 
 Row = dict[str, Any]
 Cursor = psycopg2.extensions.cursor
@@ -29,14 +40,6 @@ _LINK_OPTIONS: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 90_000,
 }
-
-
-class UnreachableError(AccessError):
-    """PostgreSQL did not answer. At the start of a run that is a mistake; in the middle of one it may pass."""
-
-
-class DuplicateKeyError(DataError):
-    """A row's key is in the table already, or twice among the rows that were sent."""
 
 
 class Session:
@@ -180,8 +183,8 @@ _TRANSIENT_STATES = {
 }
 _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
     "42501": (AccessError, "GRANT the privilege to the user of the config's postgres section"),
-    "42P01": (DataError, "create the table, or mend its name in the config"),
-    "42703": (DataError, "the table was changed since the run was planned: start again with no_resume"),
+    "42P01": (TargetChangedError, "create the table, or mend its name in the config"),
+    "42703": (TargetChangedError, "the table was changed since the run was planned: start again with no_resume"),
     "3F000": (ConfigError, "create the schema, or mend target_pg_schema"),
     "23505": (DuplicateKeyError, "look for the duplicates in the source, or drop the unique index while loading"),
     "23502": (RejectedRowsError, "the source has NULL where the target forbids it"),
@@ -189,7 +192,7 @@ _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
     "23514": (RejectedRowsError, "the source has rows that the target's CHECK forbids"),
     "23P01": (RejectedRowsError, "the source has rows that the target's exclusion constraint forbids"),
     "P0001": (RejectedRowsError, "a trigger or function of the target refuses such rows"),
-    "53100": (DataError, "the server's disk is full: make room, then start again and the run resumes"),
+    "53100": (DiskFullError, "the server's disk is full: make room, then start again and the run resumes"),
     "57014": (TransientError, "the statement was cancelled or timed out"),
 }
 _CONNECT_CAUSES: tuple[tuple[str, type[SnowmeltError], str], ...] = (

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from snowmelt import sql
-from snowmelt.errors import AccessError, ConfigError, DataError, HeldError, SnowmeltError
+from snowmelt.errors import AccessError, ConfigError, HeldError, MissingError, SnowmeltError
 from snowmelt.models import ChunkRead, Consents, RunPlan, TableName, TablePlan, chunk_read
 from snowmelt.planning import watermarks
 from snowmelt.planning.resume import KnownRun
@@ -328,7 +328,9 @@ def read_run(session: Session, run_id: str) -> RunRow:
     """A run; DataError when the status schema has none of that name."""
     row = session.row(sql.query("read_run"), run_id=run_id)
     if row is None:
-        raise DataError(f"{session.where}: there is no run {run_id}; `snowmelt status --all` lists the runs there are")
+        raise MissingError(
+            f"{session.where}: there is no run {run_id}; `snowmelt status --all` lists the runs there are"
+        )
     return RunRow(**{name: row[name] for name in RunRow.__dataclass_fields__})
 
 
@@ -566,6 +568,11 @@ def rejection_reasons(session: Session, run_id: str, table_id: int | None = None
         + f": {row['reason']}"
         for row in session.rows(sql.query("rejection_reasons"), run_id=run_id, table_id=table_id)
     )
+
+
+def error_groups(session: Session, run_id: str) -> list[Row]:
+    """A row for each kind of error of a run, the most frequent first."""
+    return session.rows(sql.query("error_groups"), run_id=run_id)
 
 
 def progress(session: Session, run_id: str) -> list[Row]:

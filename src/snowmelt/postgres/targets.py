@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from snowmelt import sql
-from snowmelt.errors import DataError
+from snowmelt.errors import TargetNotEmptyError, TruncationRefusedError
 from snowmelt.models import ChunkRead, TablePlan
 from snowmelt.postgres import indexes, status_store, tables
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
@@ -88,7 +88,7 @@ def _refuse_shrinking(cursor: Cursor, table: Ready) -> None:
         return
     most = int(rows / plan.allow_shrink_to)
     if tables.has_more_rows_than(cursor, plan.target, most):
-        raise DataError(
+        raise TruncationRefusedError(
             f"table {plan.source}: the source has {rows} rows and the target {plan.target} more than {most}; emptying "
             "it would lose data, and nothing was touched; look at the source and its source_filter, and if the loss is "
             "meant, start again with --allow-shrink (allow_shrink: true in the execution's input), or set "
@@ -100,7 +100,7 @@ def _refuse_filled(cursor: Cursor, table: Ready) -> None:
     plan = table.plan
     must_be_empty = plan.load_mode == "copy" and not plan.truncate_onstart and not plan.append
     if must_be_empty and tables.is_filled(cursor, plan.target):
-        raise DataError(
+        raise TargetNotEmptyError(
             f"table {plan.source}: the target {plan.target} was empty when the run began and now holds rows; "
             "find out who wrote them, or set truncate_onstart or append"
         )

@@ -1,6 +1,5 @@
 """Snowflake, as far as it is read: sign in, describe, run one scan, read its result by slices."""
 
-from snowmelt.snowflake_source.failures import ResultGoneError
 from snowmelt.snowflake_source.scan import (
     ScanDone,
     ScanFailed,
@@ -14,7 +13,6 @@ from snowmelt.snowflake_source.sign_in import private_key_der
 
 __all__ = [
     "Identity",
-    "ResultGoneError",
     "ScanDone",
     "ScanFailed",
     "ScanGone",

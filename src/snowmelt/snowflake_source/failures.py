@@ -7,7 +7,14 @@ from dataclasses import dataclass
 
 from snowflake.connector.errors import Error
 
-from snowmelt.errors import AccessError, DataError, SnowmeltError, TransientError
+from snowmelt.errors import (
+    AccessError,
+    NotRunningError,
+    ResultGoneError,
+    SnowmeltError,
+    StatementError,
+    TransientError,
+)
 
 _HTTP = 290_000
 """The connector's numbers for HTTP answers: this plus the status."""
@@ -17,14 +24,6 @@ _NETWORK = frozenset({250_001, 250_002, 250_003, 250_005, 251_011, 251_012, 252_
 _IN_PROGRESS = frozenset({333_333, 333_334})
 _RESULT_GONE = frozenset({707, 709, 710})
 _NOT_AUTHORISED = frozenset({2_003, 2_043, 3_001, 3_013, 3_030})
-
-
-class ResultGoneError(DataError):
-    """A result cannot be opened any more: it is older than a day, unknown, or another user's."""
-
-
-class NotRunningError(DataError):
-    """The statement to be ended is not at work."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ _MEANINGS = (
     ),
     _Meaning(
         frozenset({604, 630}),
-        DataError,
+        StatementError,
         "Snowflake ended the statement",
         "if it ran out of time, raise snowflake.statement_timeout_seconds and the warehouse's own limit, "
         "or take a larger warehouse",
@@ -83,7 +82,7 @@ def translate(error: Exception, *, statement: str | None = None, query_id: str |
             return meaning.kind(f"{meaning.what}: {text_of(error)}{subject}; {meaning.cure}")
     if is_about_connection(error):
         return TransientError(f"lost touch with Snowflake: {text_of(error)}{subject}; try again")
-    return DataError(f"Snowflake refused: {text_of(error)}{subject}")
+    return StatementError(f"Snowflake refused: {text_of(error)}{subject}")
 
 
 def sign_in_failure(error: Exception, *, who: str, where: str) -> SnowmeltError:

@@ -10,10 +10,9 @@ import pyarrow as pa
 from snowflake.connector import SnowflakeConnection
 from snowflake.connector.errors import Error
 
-from snowmelt.errors import DataError, TransientError
+from snowmelt.errors import DataError, ResultGoneError, RowCountError, SourceChangedError, TransientError
 from snowmelt.models import ScanSlice
 from snowmelt.snowflake_source.failures import (
-    ResultGoneError,
     is_about_connection,
     is_in_progress,
     is_result_gone,
@@ -76,7 +75,7 @@ def batch_parts(scan_slice: ScanSlice, row_counts: Sequence[int]) -> Iterator[Ba
             yield BatchPart(batch=batch, offset=start, rows=rows)
             missing -= rows
     if missing:
-        raise DataError(
+        raise SourceChangedError(
             f"the result of query {scan_slice.query_id} lacks {missing} of the {scan_slice.rows} rows "
             f"planned from row {offset} of result batch {first} on; plan the table again"
         )
@@ -144,7 +143,7 @@ class ScanResult:
             with translated(query_id=self.query_id):
                 return self._fetched(part)
         except _WrongCountError as error:
-            raise DataError(f"result batch {part.batch} of query {self.query_id} {error}; try again") from error
+            raise RowCountError(f"result batch {part.batch} of query {self.query_id} {error}; try again") from error
 
     def _fetched(self, part: BatchPart) -> pa.Table:
         batch = self._batches[part.batch]
@@ -156,7 +155,9 @@ class ScanResult:
     def _reopen(self) -> None:
         batches = _opened(self._connection, self.query_id)
         if _row_counts(batches) != self.row_counts:
-            raise DataError(f"the result of query {self.query_id} is now cut into other batches; plan the table again")
+            raise SourceChangedError(
+                f"the result of query {self.query_id} is now cut into other batches; plan the table again"
+            )
         self._batches, self._opened_at = batches, time.monotonic()
 
 

@@ -22,11 +22,10 @@ from snowflake.connector.constants import FIELD_ID_TO_NAME
 from snowflake.connector.errors import Error
 
 from snowmelt.config import SnowflakeConfig
-from snowmelt.errors import AccessError, DataError, SnowmeltError
+from snowmelt.errors import AccessError, NotRunningError, SnowmeltError, StatementError
 from snowmelt.models import SourceColumn
 from snowmelt.snowflake_source import scan
 from snowmelt.snowflake_source.failures import (
-    NotRunningError,
     is_not_authorised,
     sign_in_failure,
     text_of,
@@ -157,7 +156,7 @@ class SnowflakeSource:
         with translated(statement=statement):
             cursor.execute_async(statement)
         if not cursor.sfqid:
-            raise DataError(f"Snowflake gave no query id ({statement[:200]}); try again")
+            raise StatementError(f"Snowflake gave no query id ({statement[:200]}); try again")
         return cursor.sfqid
 
     def scan_state(self, query_id: str) -> scan.ScanState:
@@ -199,7 +198,7 @@ class SnowflakeSource:
                         time.sleep(pause)
                         pause = min(_LONGEST_PAUSE_SECONDS, 1.5 * pause)
                     case scan.ScanFailed(message=message) | scan.ScanGone(message=message):
-                        raise DataError(message)
+                        raise StatementError(message)
         except SnowmeltError:
             with suppress(SnowmeltError):
                 self.cancel(query_id)
@@ -217,7 +216,7 @@ class SnowflakeSource:
             cursor.execute(statement)
             row = cursor.fetchone()
         if row is None:
-            raise DataError(f"Snowflake gave no row ({statement}); try again")
+            raise StatementError(f"Snowflake gave no row ({statement}); try again")
         return tuple(row)
 
 

@@ -37,14 +37,6 @@ WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)
   AND lease_token = %(lease_token)s::uuid AND status = 'running'
 RETURNING chunk_id
 
--- name: insert_rejected_rows
--- Rows of a chunk that stayed out, each with the reason.
-INSERT INTO migration_status.rejected_rows
-    (run_id, table_id, chunk_id, row_number, column_name, sqlstate, reason, row_content)
-SELECT %(run_id)s, %(table_id)s, %(chunk_id)s, r.*
-FROM unnest(%(row_numbers)s::bigint[], %(columns)s::text[], %(sqlstates)s::text[], %(reasons)s::text[],
-            %(contents)s::bytea[]) AS r (row_number, column_name, sqlstate, reason, row_content)
-
 -- name: release_chunk
 -- Hand a chunk back; the attempt is not counted.
 UPDATE migration_status.migration_chunk_status
@@ -184,19 +176,6 @@ FROM migration_status.migration_table_status t
 LEFT JOIN migration_status.migration_chunk_status c USING (run_id, table_id)
 WHERE t.run_id = %(run_id)s
 GROUP BY t.table_id ORDER BY t.table_id
-
--- name: rejection_reasons
--- Why rows of a run stayed out, a reason once, with how many share it and where the first is.
-SELECT t.source_table, r.column_name, min(r.reason) AS reason, count(*) AS rows, min(r.chunk_id) AS chunk_id,
-       min(r.row_number) AS row_number
-FROM migration_status.rejected_rows r
-JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id)
-JOIN migration_status.migration_table_status t USING (run_id, table_id)
-WHERE r.run_id = %(run_id)s AND c.status = 'completed'
-  AND (%(table_id)s::integer IS NULL OR r.table_id = %(table_id)s::integer)
-GROUP BY t.source_table, t.table_id, r.column_name, r.sqlstate, left(r.reason, 60)
-ORDER BY count(*) DESC, t.table_id, min(r.chunk_id), min(r.row_number)
-LIMIT 5
 
 -- name: first_chunk_errors
 -- Why chunks failed, a reason once, with how many share it.

@@ -282,6 +282,36 @@ SELECT table_id, source_table, target_schema, target_table, status, source_rows,
        rejected_rows
 FROM migration_status.v_table_progress WHERE run_id = %(run_id)s ORDER BY table_id
 
+-- name: error_groups
+-- What went wrong in a run: errors that are alike once, with how many there are and where the first is.
+SELECT code, what, "table", count(*) AS count, min(place) AS first, min(text) AS example, bool_and(is_over) AS is_over
+FROM (
+    SELECT c.error_code AS code, 'chunk' AS what, t.source_table AS "table", 'chunk ' || c.chunk_id AS place,
+           coalesce(c.error_text, '') AS text, c.status NOT IN ('failed', 'pending') AS is_over, c.chunk_id AS position
+    FROM migration_status.migration_chunk_status c
+    JOIN migration_status.migration_table_status t USING (run_id, table_id)
+    WHERE c.run_id = %(run_id)s AND c.error_code IS NOT NULL
+    UNION ALL
+    SELECT error_code, 'table', source_table, NULL, coalesce(error_text, ''), false, 0
+    FROM migration_status.migration_table_status WHERE run_id = %(run_id)s AND error_code IS NOT NULL
+    UNION ALL
+    SELECT error_code, 'run', NULL, NULL, coalesce(error_text, ''), false, 0
+    FROM migration_status.migration_runs WHERE run_id = %(run_id)s AND error_code IS NOT NULL
+    UNION ALL
+    SELECT coalesce(r.sqlstate, 'RejectedRowsError'), 'row', t.source_table,
+           'row ' || r.row_number || ' of chunk ' || r.chunk_id,
+           coalesce('column "' || r.column_name || '": ', '') || r.reason, false, r.row_number
+    FROM migration_status.rejected_rows r
+    JOIN migration_status.migration_table_status t USING (run_id, table_id)
+    WHERE r.run_id = %(run_id)s
+    UNION ALL
+    SELECT coalesce(error_code, 'IndexNotRestoredError'), 'index', target_table, index_name, coalesce(error_text, ''),
+           restored_at IS NOT NULL, 0
+    FROM migration_status.saved_indexes WHERE run_id = %(run_id)s AND failed_at IS NOT NULL
+) AS found
+GROUP BY code, what, "table", left(text, 60)
+ORDER BY is_over, count(*) DESC, what, "table", min(position)
+
 -- name: list_runs
 -- The latest runs, newest first.
 SELECT r.run_id, r.source_name, r.status, r.started_at, r.completed_at, r.rounds, r.error_code, r.error_text,

@@ -1,0 +1,129 @@
+"""Rows that stayed out: read them, and bring them in once what they were refused for is mended."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from snowmelt import sql
+from snowmelt.errors import HeldError, TargetChangedError
+from snowmelt.models import ColumnPlan, TablePlan
+from snowmelt.postgres import staging, tables
+from snowmelt.postgres.quarantine import Sieve
+from snowmelt.postgres.session import Cursor, Session, fetch, fetch_one
+from snowmelt.row_text import RowText, batch_of, parsed
+from snowmelt.types import Refusal, match
+
+
+@dataclass(frozen=True)
+class RejectedRow:
+    """A row that stayed out: which one, why, and its values by the source's columns."""
+
+    table: str
+    table_id: int
+    chunk_id: int
+    row_number: int
+    column: str | None
+    sqlstate: str | None
+    reason: str
+    values: RowText
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """How many rows of a chunk are in now, and how many are refused once more."""
+
+    brought_in: int = 0
+    refused: int = 0
+
+
+def read(session: Session, run_id: str, table: str | None = None) -> Iterator[RejectedRow]:
+    """Yield the rows of a run that stayed out, or those of one table of it, in the order in which they came."""
+    for row in session.rows(sql.query("rejected_rows"), run_id=run_id, table=table):
+        yield RejectedRow(
+            table=row["source_table"],
+            table_id=row["table_id"],
+            chunk_id=row["chunk_id"],
+            row_number=row["row_number"],
+            column=row["column_name"],
+            sqlstate=row["sqlstate"],
+            reason=row["reason"],
+            values=parsed(bytes(row["row_content"])),
+        )
+
+
+def present_plan(session: Session, plan: TablePlan) -> TablePlan:
+    """The plan for the target as it is now, whose columns may have been altered to take the rows.
+
+    TargetChangedError when a column is gone, or when it cannot take its source's values any more.
+    """
+    found = tables.read(session, [plan.target]).get(plan.target)
+    now = {column.name: column for column in found.columns} if found else {}
+    columns: list[ColumnPlan] = []
+    for column in plan.columns:
+        if column.target.name not in now:
+            raise TargetChangedError(f"table {plan.source}: column {column.target.name} of {plan.target} is gone")
+        way = match(column.source, now[column.target.name])
+        if isinstance(way, Refusal):
+            raise TargetChangedError(f"table {plan.source}: {way.reason}")
+        columns.append(way.plan.model_copy(update={"policies": column.policies, "cut": None}))
+    return plan.model_copy(update={"columns": tuple(columns)})
+
+
+def replay(session: Session, run_id: str, plan: TablePlan, chunk_id: int, rows: Mapping[int, RowText]) -> Replayed:
+    """Load rows of one chunk, given by their numbers, in one transaction.
+
+    Those that go in are forgotten, the others are explained anew. HeldError when another run has loaded the target since: it may have brought the same rows.
+    """
+    keys = {"run_id": run_id, "table_id": plan.table_id, "chunk_id": chunk_id}
+    if plan.is_cast or plan.load_mode != "copy":
+        staging.create(session, plan)
+    with session.transaction() as cursor:
+        _refuse_loaded_since(cursor, run_id, plan)
+        locked = fetch(cursor, sql.query("lock_rejected_rows"), **keys, row_numbers=list(rows))
+        numbers = [row["row_number"] for row in locked]
+        if not numbers:
+            return Replayed()
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        sieve = Sieve(cursor, plan, f"table {plan.source}, refused rows of chunk {chunk_id}")
+        sieve.take(batch_of([rows[number] for number in numbers], plan.columns))
+        loaded = sieve.loaded()
+        refused = {numbers[each.row - 1]: each for each in sieve.rejected}
+        brought_in = [number for number in numbers if number not in refused]
+        fetch(cursor, sql.query("forget_rejected_rows"), **keys, row_numbers=brought_in)
+        fetch(
+            cursor,
+            sql.query("explain_rejected_rows"),
+            **keys,
+            row_numbers=list(refused),
+            columns=[each.column for each in refused.values()],
+            sqlstates=[each.sqlstate for each in refused.values()],
+            reasons=[each.reason for each in refused.values()],
+        )
+        fetch(
+            cursor,
+            sql.query("count_replayed"),
+            **keys,
+            rows=len(brought_in),
+            inserted=loaded.inserted,
+            updated=loaded.updated,
+            unchanged=loaded.unchanged,
+            deduplicated=loaded.deduplicated,
+        )
+        fetch(cursor, sql.query("complete_without_rejects"), run_id=run_id)
+    return Replayed(brought_in=len(brought_in), refused=len(refused))
+
+
+def _refuse_loaded_since(cursor: Cursor, run_id: str, plan: TablePlan) -> None:
+    later = fetch_one(cursor, sql.query("loaded_since"), run_id=run_id, table_id=plan.table_id)
+    if later:
+        raise HeldError(
+            f"table {plan.source}: run {later['run_id']} has loaded {plan.target} after {run_id}, and may have brought "
+            "these rows; nothing was replayed"
+        )
+
+
+def by_chunk(rows: Sequence[RejectedRow]) -> Mapping[tuple[int, int], Mapping[int, RowText]]:
+    """The rows' values by table and chunk, and in these by number."""
+    grouped: dict[tuple[int, int], dict[int, RowText]] = {}
+    for row in rows:
+        grouped.setdefault((row.table_id, row.chunk_id), {})[row.row_number] = row.values
+    return grouped

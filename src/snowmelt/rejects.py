@@ -1,0 +1,121 @@
+"""Rows that stayed out, for people: take them out as lines of JSON, and bring them in after a fix."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+
+from pydantic import Field, ValidationError
+
+from snowmelt.config import Config, SourceConfig
+from snowmelt.errors import ConfigError, HeldError, MissingError
+from snowmelt.models import Value
+from snowmelt.postgres import rejected, status_store
+from snowmelt.postgres.rejected import RejectedRow
+from snowmelt.postgres.session import Session
+from snowmelt.wiring import Wiring
+
+
+class ReplayedTable(Value):
+    """What became of a table's refused rows."""
+
+    table: str
+    brought_in: int
+    refused: int
+    reasons: tuple[str, ...] = ()
+
+
+class _Line(Value):
+    """A line of an export, its values possibly mended."""
+
+    table: str
+    chunk_id: int
+    row_number: int
+    values: dict[str, str | None] = Field(min_length=1)
+
+
+@contextmanager
+def _connected(wiring: Wiring, config: Config, source: SourceConfig) -> Iterator[Session]:
+    with wiring.target(config, source.postgres_database, "snowmelt rejects") as session:
+        status_store.require_installed(session)
+        yield session
+
+
+def listed(
+    wiring: Wiring, config: Config, source: SourceConfig, *, run_id: str | None, table: str | None = None
+) -> tuple[RejectedRow, ...]:
+    """The rows of a run that stayed out, of the latest run unless one is named; of one table, or of all."""
+    with _connected(wiring, config, source) as session:
+        return tuple(rejected.read(session, _run(session, source, run_id), table))
+
+
+def exported(rows: Iterable[RejectedRow]) -> Iterator[str]:
+    """Yield a line of JSON for each row, which ``replay`` reads."""
+    for row in rows:
+        yield json.dumps(asdict(row))
+
+
+def replay(
+    wiring: Wiring,
+    config: Config,
+    source: SourceConfig,
+    *,
+    run_id: str | None,
+    table: str | None = None,
+    lines: Sequence[str] | None = None,
+) -> tuple[ReplayedTable, ...]:
+    """Load refused rows once more, as they are kept or as the lines have them; what became of each table's.
+
+    Every chunk's rows are a transaction. HeldError while the run is on, or when another has loaded the target since.
+    """
+    with _connected(wiring, config, source) as session:
+        run_id = _run(session, source, run_id)
+        status = status_store.read_run(session, run_id).status
+        if status not in ("completed_with_rejects", "failed"):
+            raise HeldError(f"run {run_id} is {status}; only rows of an ended run can be replayed")
+        rows = tuple(rejected.read(session, run_id, table))
+        if lines is not None:
+            rows = _mended(rows, lines)
+        resources = wiring.open_run(run_id)
+        tally: dict[int, ReplayedTable] = {}
+        names = {row.table_id: row.table for row in rows}
+        plans = {table_id: rejected.present_plan(session, resources.table(table_id)) for table_id in names}
+        for (table_id, chunk_id), values in rejected.by_chunk(rows).items():
+            done = rejected.replay(session, run_id, plans[table_id], chunk_id, values)
+            so_far = tally.get(table_id, ReplayedTable(table=names[table_id], brought_in=0, refused=0))
+            tally[table_id] = so_far.model_copy(
+                update={"brought_in": so_far.brought_in + done.brought_in, "refused": so_far.refused + done.refused}
+            )
+        return tuple(
+            each.model_copy(update={"reasons": status_store.rejection_reasons(session, run_id, table_id)})
+            for table_id, each in tally.items()
+        )
+
+
+def _run(session: Session, source: SourceConfig, run_id: str | None) -> str:
+    if run_id is not None:
+        return status_store.read_run(session, run_id).run_id
+    rows = status_store.list_runs(session, source_name=source.source_name, limit=1)
+    if not rows:
+        raise MissingError(f"source {source.source_name} has no run yet")
+    return str(rows[0]["run_id"])
+
+
+def _mended(rows: Sequence[RejectedRow], lines: Sequence[str]) -> tuple[RejectedRow, ...]:
+    """The rows that the lines name, with the lines' values; ConfigError for a line that names none."""
+    there = {(row.table, row.chunk_id, row.row_number): row for row in rows}
+    mended = []
+    for number, text in enumerate(lines, 1):
+        try:
+            line = _Line.model_validate_json(text)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise ConfigError(f"line {number}: {'.'.join(str(p) for p in problem['loc'])}: {problem['msg']}") from None
+        row = there.get((line.table, line.chunk_id, line.row_number))
+        if row is None:
+            raise ConfigError(
+                f"line {number}: row {line.row_number} of chunk {line.chunk_id} of table {line.table} is not among the "
+                "refused rows of the run"
+            )
+        mended.append(replace(row, values=line.values))
+    return tuple(mended)

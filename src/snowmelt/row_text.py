@@ -1,0 +1,76 @@
+"""A row as JSON and back: what is kept of a row that could not be loaded, and what is loaded of it later.
+
+Every value is text as Arrow writes it, bytes are hexadecimal, NULL is null. Bytes of a text that are not UTF-8 come
+through as lone surrogates (``\\udcff``), as Python's ``surrogateescape`` makes them, so that nothing is lost.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+import pyarrow as pa
+
+from snowmelt.errors import DataError
+from snowmelt.models import ColumnPlan
+from snowmelt.values import arrow_type
+
+RowText: TypeAlias = Mapping[str, str | None]
+"""Values of a row by the names of the source's columns."""
+
+
+def row_text(batch: pa.RecordBatch, place: int, columns: Sequence[ColumnPlan]) -> bytes:
+    """One row of a batch as Snowflake sent it, the columns in the order of the plan."""
+    row = {
+        column.source.name: _text(values.slice(place, 1))
+        for values, column in zip(batch.columns, columns, strict=False)
+    }
+    return json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace")
+
+
+def parsed(content: bytes) -> RowText:
+    """The values of a row that ``row_text`` wrote; DataError when it is something else."""
+    try:
+        row = json.loads(content)
+    except ValueError as error:
+        raise DataError(f"a row is not JSON: {error}") from error
+    if not isinstance(row, dict) or not all(value is None or isinstance(value, str) for value in row.values()):
+        raise DataError("a row is not a JSON object whose values are texts or null")
+    return row
+
+
+def batch_of(rows: Sequence[RowText], columns: Sequence[ColumnPlan]) -> pa.RecordBatch:
+    """The rows as a batch of the plan's columns; DataError names the column of a value that cannot be read."""
+    arrays = []
+    for column in columns:
+        name = column.source.name
+        missing = next((number for number, row in enumerate(rows, 1) if name not in row), None)
+        if missing is not None:
+            raise DataError(f'row {missing} has no value for column "{name}"; null stands for NULL')
+        try:
+            arrays.append(_array([row[name] for row in rows], arrow_type(column.wire)))
+        except (pa.ArrowInvalid, ValueError) as error:
+            raise DataError(f'column "{name}": {error}') from error
+    return pa.record_batch(arrays, names=[column.source.name for column in columns])
+
+
+def _text(value: "pa.Array[Any]") -> str | None:
+    if pa.types.is_dictionary(value.type):
+        value = cast("pa.DictionaryArray[Any, Any]", value).dictionary_decode()
+    if pa.types.is_string(value.type) or pa.types.is_binary(value.type):
+        (raw,) = value.cast(pa.binary(), safe=False).to_pylist()
+        if raw is None or pa.types.is_binary(value.type):
+            return None if raw is None else raw.hex()
+        return str(raw.decode(errors="surrogateescape"))
+    (text,) = value.cast(pa.string()).to_pylist()  # by Arrow: Python knows no year before 1
+    return text
+
+
+def _array(texts: Sequence[str | None], wanted: pa.DataType) -> "pa.Array[Any]":
+    if pa.types.is_binary(wanted):
+        return pa.array([None if text is None else bytes.fromhex(text) for text in texts], wanted)
+    raw = pa.array([None if text is None else text.encode(errors="surrogateescape") for text in texts], pa.binary())
+    values: pa.Array[Any] = raw.cast(pa.string(), safe=False)
+    if pa.types.is_time(wanted):  # Arrow reads no times of day, but times of a day
+        values = pa.array([None if text is None else f"1970-01-01 {text}" for text in texts], pa.string())
+        return values.cast(pa.timestamp("us")).cast(wanted)
+    return values if pa.types.is_string(wanted) else values.cast(wanted)

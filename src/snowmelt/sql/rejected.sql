@@ -1,0 +1,80 @@
+-- Rows that were refused, and what becomes of them later.
+
+-- name: insert_rejected_rows
+-- Rows of a chunk that stayed out, each with the reason.
+INSERT INTO migration_status.rejected_rows
+    (run_id, table_id, chunk_id, row_number, column_name, sqlstate, reason, row_content)
+SELECT %(run_id)s, %(table_id)s, %(chunk_id)s, r.*
+FROM unnest(%(row_numbers)s::bigint[], %(columns)s::text[], %(sqlstates)s::text[], %(reasons)s::text[],
+            %(contents)s::bytea[]) AS r (row_number, column_name, sqlstate, reason, row_content)
+
+-- name: rejection_reasons
+-- Why rows of a run stayed out, a reason once, with how many share it and where the first is.
+SELECT t.source_table, r.column_name, min(r.reason) AS reason, count(*) AS rows, min(r.chunk_id) AS chunk_id,
+       min(r.row_number) AS row_number
+FROM migration_status.rejected_rows r
+JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id)
+JOIN migration_status.migration_table_status t USING (run_id, table_id)
+WHERE r.run_id = %(run_id)s AND c.status = 'completed'
+  AND (%(table_id)s::integer IS NULL OR r.table_id = %(table_id)s::integer)
+GROUP BY t.source_table, t.table_id, r.column_name, r.sqlstate, left(r.reason, 60)
+ORDER BY count(*) DESC, t.table_id, min(r.chunk_id), min(r.row_number)
+LIMIT 5
+
+-- name: rejected_rows
+-- The rows of a run that stayed out, or those of one table, in the order in which they came.
+SELECT t.source_table, r.table_id, r.chunk_id, r.row_number, r.column_name, r.sqlstate, r.reason, r.row_content
+FROM migration_status.rejected_rows r
+JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id)
+JOIN migration_status.migration_table_status t USING (run_id, table_id)
+WHERE r.run_id = %(run_id)s AND c.status = 'completed'
+  AND (%(table)s::text IS NULL OR upper(t.source_table) = upper(%(table)s::text))
+ORDER BY r.table_id, r.chunk_id, r.row_number
+
+-- name: lock_rejected_rows
+-- These rows of a chunk, if they are still out; whoever else replays them waits.
+SELECT row_number FROM migration_status.rejected_rows
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
+  AND row_number = ANY (%(row_numbers)s::bigint[])
+ORDER BY row_number FOR UPDATE
+
+-- name: loaded_since
+-- The run that has brought rows into the table's target after this one.
+SELECT later.run_id
+FROM migration_status.migration_table_status t
+JOIN migration_status.migration_runs r USING (run_id)
+JOIN migration_status.migration_table_status later
+  ON (later.target_schema, later.target_table) = (t.target_schema, t.target_table) AND later.run_id <> t.run_id
+JOIN migration_status.migration_runs after ON after.run_id = later.run_id AND after.started_at > r.started_at
+WHERE t.run_id = %(run_id)s AND t.table_id = %(table_id)s
+  AND later.status IN ('loading', 'finalizing', 'completed', 'failed')
+ORDER BY after.started_at DESC LIMIT 1
+
+-- name: forget_rejected_rows
+-- Rows that are in now.
+DELETE FROM migration_status.rejected_rows
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
+  AND row_number = ANY (%(row_numbers)s::bigint[])
+
+-- name: explain_rejected_rows
+-- Why rows are refused once more.
+UPDATE migration_status.rejected_rows r
+SET column_name = n.column_name, sqlstate = n.sqlstate, reason = n.reason, rejected_at = now()
+FROM unnest(%(row_numbers)s::bigint[], %(columns)s::text[], %(sqlstates)s::text[], %(reasons)s::text[])
+     AS n (row_number, column_name, sqlstate, reason)
+WHERE r.run_id = %(run_id)s AND r.table_id = %(table_id)s AND r.chunk_id = %(chunk_id)s AND r.row_number = n.row_number
+
+-- name: count_replayed
+-- A chunk's counts still add up to the rows that were read.
+UPDATE migration_status.migration_chunk_status
+SET rejected_rows = rejected_rows - %(rows)s, inserted_rows = inserted_rows + %(inserted)s,
+    updated_rows = updated_rows + %(updated)s, unchanged_rows = unchanged_rows + %(unchanged)s,
+    deduplicated_rows = deduplicated_rows + %(deduplicated)s
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
+
+-- name: complete_without_rejects
+-- A run whose rows are all in after all.
+UPDATE migration_status.migration_runs r SET status = 'completed'
+WHERE r.run_id = %(run_id)s AND r.status = 'completed_with_rejects'
+  AND NOT EXISTS (SELECT FROM migration_status.migration_chunk_status c
+                  WHERE c.run_id = r.run_id AND c.status = 'completed' AND c.rejected_rows > 0)

@@ -1,0 +1,58 @@
+"""Every error has a code that is documented, with a cure, and whether it is tried again."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import snowmelt
+from snowmelt import errors
+from snowmelt.errors import SnowmeltError
+
+ROOT = Path(__file__).parents[2]
+STATUS_CODE = re.compile(r"error_code = (?:CASE .* THEN )?'(\w+)'")
+
+
+def kinds(kind: type[SnowmeltError] = SnowmeltError) -> Iterator[type[SnowmeltError]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from kinds(child)
+
+
+def test_the_page_of_codes_is_the_one_the_classes_make() -> None:
+    assert (ROOT / "docs" / "errors.md").read_text(encoding="utf-8") == errors.page()
+
+
+def test_every_class_of_error_anywhere_in_the_package_has_a_code() -> None:
+    for module in pkgutil.iter_modules(snowmelt.__path__):
+        if module.name not in ("local", "lambda_handler"):
+            importlib.import_module(f"snowmelt.{module.name}")
+    shipped = {kind.__name__ for kind in kinds() if not kind.__module__.startswith("snowmelt.local")}
+    assert shipped <= {code.name for code in errors.codes()}
+
+
+def test_every_code_that_sql_writes_is_documented() -> None:
+    written = {
+        code for file in (ROOT / "src/snowmelt/sql").glob("*.sql") for code in STATUS_CODE.findall(file.read_text())
+    }
+    assert {"WorkerLost", "Abandoned", "BuildLost"} <= written
+    assert written <= {code.name for code in errors.codes()}
+
+
+@pytest.mark.parametrize("code", errors.codes(), ids=lambda code: code.name)
+def test_a_code_says_what_it_means_and_what_to_do(code: errors.Code) -> None:
+    assert code.meaning.endswith(".")
+    assert code.cure
+    assert errors.code(code.name) == code
+
+
+def test_codes_are_told_apart() -> None:
+    names = [code.name for code in errors.codes()]
+    assert len(names) == len(set(names))
+
+
+def test_a_message_is_one_line() -> None:
+    assert errors.DataError("one\n  two").message == "one two"
