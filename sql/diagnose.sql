@@ -207,3 +207,16 @@ ORDER BY 1, r.started_at;
 --   UPDATE migration_status.migration_chunk_status SET status = 'superseded', lease_token = NULL, lease_until = NULL
 --   WHERE run_id = :'run_id' AND status IN ('pending', 'running', 'failed');
 --   COMMIT;
+
+\echo
+\echo 16. Which rows were refused, and why?
+SELECT t.source_table, r.column_name, left(r.reason, 200) AS reason, count(*) AS rows, min(r.chunk_id) AS first_chunk,
+       min(r.row_number) AS first_row
+FROM migration_status.rejected_rows r
+JOIN migration_status.migration_table_status t USING (run_id, table_id)
+WHERE r.run_id = :'run_id'
+GROUP BY t.table_id, t.source_table, r.column_name, left(r.reason, 200)
+ORDER BY count(*) DESC, t.table_id
+LIMIT 20;
+-- Mend: what they were refused for, then start again: a failed run tries them once more; of a completed one,
+-- `snowmelt rejects replay` does. `snowmelt rejects export` writes the rows themselves, to be mended and replayed.

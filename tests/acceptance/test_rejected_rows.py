@@ -216,3 +216,105 @@ def test_a_table_that_refers_to_itself_is_not_sifted(world: World) -> None:
     assert code == 1
     assert "staff_age_check" in result["message"]
     assert world.target.rows("SELECT count(*) FROM staff") == [(0,)]
+
+
+# --- after the run ----------------------------------------------------------------------------------------------------
+
+
+def test_refused_rows_come_in_when_their_cause_is_mended_and_the_run_is_started_again(world: World) -> None:
+    add_kinds(world, ["LONG", "CHECKED", "PARENT"])
+    world.configure(batch_size=CHUNK_ROWS)
+    assert migrate(world)[0] == 1
+    loaded_at = world.target.rows("SELECT max(completed_at) FROM migration_status.migration_chunk_status")
+
+    world.target.execute("ALTER TABLE kinds DROP CONSTRAINT kinds_checked_check; INSERT INTO parents VALUES (2)")
+    world.target.execute("ALTER TABLE kinds ALTER long TYPE varchar(6)")
+    retried = world.cli("retry", "--json")
+
+    assert retried.exit_code == 0, retried.err
+    assert json.loads(retried.out)["status"] == "completed"
+    assert world.target.rows("SELECT count(*) FROM kinds") == [(ROWS,)]
+    assert world.target.rows("SELECT id, long FROM kinds WHERE long <> 'fives'") == [(7, "longer")]
+    assert world.target.rows("SELECT count(*) FROM migration_status.rejected_rows") == [(0,)]
+    assert world.target.rows(
+        "SELECT sum(rejected_rows)::int, sum(inserted_rows)::int, max(completed_at) FROM"
+        " migration_status.migration_chunk_status"
+    ) == [(0, ROWS, *loaded_at[0])]
+
+
+def test_refused_rows_are_taken_out_mended_and_replayed(world: World) -> None:
+    add_kinds(world, ["LONG", "NUL", "MONEY", "ANCIENT"], max_rejected_rows=9)
+    world.configure(batch_size=CHUNK_ROWS)
+    code, result = migrate(world)
+    assert (code, result["status"]) == (0, "completed_with_rejects")
+    shown = " ".join(world.cli("rejects", "list").out.split())
+    assert "the text is longer than varchar(5) holds" in shown
+
+    lines = [json.loads(line) for line in world.cli("rejects", "export").out.splitlines()]
+    assert [sorted(line["values"]) for line in lines] == [["ANCIENT", "ID", "LONG", "MONEY", "NUL"]] * 4
+    for line in lines:
+        if line["column"] == "long":
+            line["values"]["LONG"] = "short"
+        if line["column"] == "nul":
+            line["values"]["NUL"] = "ab"
+    mended = world.folder / "mended.jsonl"
+    mended.write_text("".join(f"{json.dumps(line)}\n" for line in lines[:3]), encoding="utf-8")
+    replayed = world.cli("rejects", "replay", "--json", "--file", str(mended))
+    again = world.cli("rejects", "replay", "--json", "--file", str(mended))
+
+    assert (replayed.exit_code, json.loads(replayed.out)[0]["brought_in"]) == (1, 2), replayed.err
+    assert json.loads(replayed.out)[0]["refused"] == 1
+    assert world.target.rows("SELECT long, nul FROM kinds WHERE long <> 'fives' OR nul <> 'a' ORDER BY id") == [
+        ("short", "a"),
+        ("fives", "ab"),
+    ]
+    assert again.exit_code == 2
+    assert "line 1: row" in again.err
+    assert "is not among the refused rows of the run" in again.err
+    world.target.execute("ALTER TABLE kinds ALTER money TYPE numeric(9, 2)")
+    rest = world.cli("rejects", "replay")
+    assert rest.exit_code == 1
+    assert "KINDS: 1 rows are in, 1 are refused" in rest.out
+    assert world.target.rows("SELECT count(*) FROM kinds") == [(ROWS - 1,)]
+
+
+def test_rows_are_not_replayed_into_a_target_that_was_loaded_since(world: World) -> None:
+    add_kinds(world, ["LONG"], max_rejected_rows=1, truncate_onstart=True)
+    world.configure()
+    first = migrate(world)[1]["run_id"]
+    assert migrate(world)[0] == 0
+
+    done = world.cli("rejects", "replay", "--run", first)
+
+    assert done.exit_code == 1
+    assert "has loaded public.kinds after" in done.err
+    assert world.target.rows("SELECT count(*) FROM kinds") == [(ROWS - 1,)]
+
+
+def test_errors_are_grouped_with_their_cure(world: World) -> None:
+    add_kinds(world, ["LONG", "CHECKED"])
+    world.configure(batch_size=CHUNK_ROWS)
+    migrate(world)
+
+    groups = json.loads(world.cli("errors", "--json").out)
+
+    assert {(group["code"], group["what"], group["count"]) for group in groups} == {
+        ("RejectedRowsError", "run", 1),
+        ("RejectedRowsError", "table", 1),
+        ("RejectedRowsError", "row", 1),
+        ("23514", "row", 1),
+    }
+    shown = " ".join(world.cli("errors").out.split())
+    assert "what to do: see `snowmelt rejects`" in shown
+    assert "kinds_checked_check" in shown
+
+
+def test_there_is_nothing_to_retry_in_a_run_that_is_complete(world: World) -> None:
+    world.add_table("entries", 10)
+    world.configure()
+    assert "has no run yet" in world.cli("retry").err or world.cli("status", "install").exit_code == 0
+    migrate(world)
+    assert "is completed: nothing failed in it" in world.cli("retry").out
+    assert world.cli("errors").out.strip() == "no error"
+    assert world.cli("rejects", "list").out.strip() == "no row was refused"
+    assert world.cli("rejects", "replay").exit_code == 1

@@ -63,6 +63,15 @@ class World:
         self.target.execute(TARGET.format(sql.Identifier(name.lower())))
         self.tables.append({"source": name.upper(), **settings})
 
+    def drop_rows_silently(self, name: str) -> None:
+        """From now on the target takes rows and keeps none of them, without an error."""
+        self.target.execute(
+            sql.SQL(
+                "CREATE FUNCTION keep_none() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+                "CREATE TRIGGER keep_none BEFORE INSERT ON {} FOR EACH ROW EXECUTE FUNCTION keep_none()"
+            ).format(sql.Identifier(name.lower()))
+        )
+
     def configure(self, **settings: Any) -> Path:
         """Write the config; ``settings`` are its global ones. Workers then have two seconds to end in order."""
         source = {

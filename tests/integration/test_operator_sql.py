@@ -195,9 +195,11 @@ def test_diagnosis_asks_numbered_questions_and_answers_why_a_run_failed(runs: Ru
     numbers = [int(number) for number in re.findall(r"^(\d+)\. ", shown, re.MULTILINE)]
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) >= 11
-    why = shown.split("\n4. ")[1].split("\n5. ")[0]
-    assert "RejectedRowsError" in why
-    assert "longer than varchar(8) holds" in why
+    tables = shown.split("\n3. ")[1].split("\n4. ")[0]
+    assert "RejectedRowsError" in tables
+    assert "10 of 10 rows are refused" in tables
+    refused = shown.split("Which rows were refused")[1]
+    assert re.search(r"BAD\s*\| name\s*\|.*longer than varchar\(8\) holds\s*\|\s*10", refused)
 
 
 def test_diagnosis_finds_no_fault_with_the_sums_of_sound_runs(runs: Runs) -> None:

@@ -56,7 +56,8 @@ def inserted(session: Session, table: TablePlan, rows: Sequence[Host]) -> int:
     staging.create(session, table)
     with session.transaction() as cursor:
         copy_batches(cursor, staging.name(table), table.columns, [batch(rows)])
-        return staging.insert(cursor, table)
+        with staging.naming_rows(cursor, table):
+            return staging.insert(cursor, table)
 
 
 FINE: list[Host] = [

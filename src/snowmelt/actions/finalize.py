@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from snowmelt import manifest_store
@@ -15,7 +16,7 @@ from snowmelt.errors import (
     TableFailedError,
 )
 from snowmelt.models import FinalizeEvent, FinalizeResult
-from snowmelt.postgres import indexes, leases, sequences, status_store, tables
+from snowmelt.postgres import indexes, leases, rejected, sequences, status_store, tables
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import ChunkTally, RunRow, TableRow
 from snowmelt.wiring import RunResources, Wiring
@@ -24,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 BUSY_WAIT_SECONDS = 5
 MOST_REASONS = 5
+_REPLAY_SECONDS = 5.0
+"""With less than this left, the refused rows of a chunk are not tried once more."""
 INDEX_WORKERS = 2
 """Builds at once; each takes ``INDEX_MEMORY`` and so many processes of the server."""
 INDEX_MEMORY = "256MB"
@@ -64,6 +67,8 @@ def _close_tables(run: RunResources, row: RunRow, session: Session, deadline: De
     for table in status_store.read_tables(session, run.run_id):
         if table.status in ("loading", "pending", "scanning"):
             tally = tallies.get(table.table_id, ChunkTally())
+            if tally.rejected and not row.accept_rejected:
+                tally = _tried_once_more(run, session, table, tally, deadline)
             _end_loading(run, session, table, tally, accept_rejected=row.accept_rejected)
     if not _restore_indexes(run, session, deadline):
         return False
@@ -74,6 +79,26 @@ def _close_tables(run: RunResources, row: RunRow, session: Session, deadline: De
             return False
         _complete(run, session, table)
     return True
+
+
+def _tried_once_more(
+    run: RunResources, session: Session, table: TableRow, tally: ChunkTally, deadline: Deadline
+) -> ChunkTally:
+    """Bring in refused rows that find what they lacked: the row they refer to, or a target that was mended since."""
+    try:
+        done = rejected.replay_table(
+            session, run.run_id, run.table(table.table_id), has_time=lambda: deadline.allows(_REPLAY_SECONDS)
+        )
+    except SnowmeltError as error:
+        logger.warning(
+            "refused rows were not tried again", extra={"table": table.source_table, "reason": error.message}
+        )
+        return status_store.chunk_tallies(session, run.run_id).get(table.table_id, tally)
+    if done.brought_in:
+        logger.info(
+            "refused rows are in", extra={"table": table.source_table, "rows": done.brought_in, "left": done.refused}
+        )
+    return replace(tally, rejected=tally.rejected - done.brought_in)
 
 
 def _end_loading(
@@ -100,9 +125,9 @@ def _too_many_rejected(run: RunResources, session: Session, table: TableRow, tal
     return RejectedRowsError(
         f"table {table.source_table}: {tally.rejected} of {tally.rows_read} rows are refused, more than "
         f"max_rejected_rows ({run.table(table.table_id).max_rejected_rows}); all others are in, and these are in "
-        f"migration_status.rejected_rows: {'; '.join(reasons)}; mend them in the source or choose value_policies, and "
-        "start again with no_resume; or, if they may stay out, start again with --accept-rejected (accept_rejected: "
-        "true in the execution's input), and nothing is loaded anew"
+        f"migration_status.rejected_rows: {'; '.join(reasons)}; mend what they are refused for and start again: "
+        "they are tried once more, and nothing else is; or, if they may stay out, start again with --accept-rejected "
+        "(accept_rejected: true in the execution's input)"
     )
 
 

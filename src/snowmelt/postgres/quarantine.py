@@ -226,9 +226,14 @@ def _cut(start: int, stop: int, line: int | None) -> Sequence[tuple[int, int]]:
 _PLACE = re.compile(r"^COPY .*, line (\d+)(?:, column (.+?))?(?:: .*)?$", re.MULTILINE)
 
 
+_WHOLE_ROW = "Failing row contains"
+"""The row is kept beside the reason, and has no place in messages and logs."""
+
+
 def _explained(error: psycopg2.Error) -> _Refusal:
     place = _PLACE.search(error.diag.context or "")
-    detail = f" ({error.diag.message_detail})" if error.diag.message_detail else ""
+    detail = error.diag.message_detail or ""
+    detail = f" ({detail})" if detail and not detail.startswith(_WHOLE_ROW) else ""
     return _Refusal(
         reason=f"{error.diag.message_primary or 'refused'}{detail}",
         sqlstate=error.pgcode,

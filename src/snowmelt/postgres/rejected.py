@@ -1,6 +1,6 @@
 """Rows that stayed out: read them, and bring them in once what they were refused for is mended."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from snowmelt import sql
@@ -8,7 +8,7 @@ from snowmelt.errors import HeldError, TargetChangedError
 from snowmelt.models import ColumnPlan, TablePlan
 from snowmelt.postgres import staging, tables
 from snowmelt.postgres.quarantine import Sieve
-from snowmelt.postgres.session import Cursor, Session, fetch, fetch_one
+from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
 from snowmelt.row_text import RowText, batch_of, parsed
 from snowmelt.types import Refusal, match
 
@@ -37,17 +37,40 @@ class Replayed:
 
 def read(session: Session, run_id: str, table: str | None = None) -> Iterator[RejectedRow]:
     """Yield the rows of a run that stayed out, or those of one table of it, in the order in which they came."""
-    for row in session.rows(sql.query("rejected_rows"), run_id=run_id, table=table):
-        yield RejectedRow(
-            table=row["source_table"],
-            table_id=row["table_id"],
-            chunk_id=row["chunk_id"],
-            row_number=row["row_number"],
-            column=row["column_name"],
-            sqlstate=row["sqlstate"],
-            reason=row["reason"],
-            values=parsed(bytes(row["row_content"])),
-        )
+    for row in session.rows(sql.query("rejected_rows"), run_id=run_id, table=table, table_id=None, chunk_id=None):
+        yield _row(row)
+
+
+def _row(row: Row) -> RejectedRow:
+    return RejectedRow(
+        table=row["source_table"],
+        table_id=row["table_id"],
+        chunk_id=row["chunk_id"],
+        row_number=row["row_number"],
+        column=row["column_name"],
+        sqlstate=row["sqlstate"],
+        reason=row["reason"],
+        values=parsed(bytes(row["row_content"])),
+    )
+
+
+def replay_table(
+    session: Session, run_id: str, plan: TablePlan, *, has_time: Callable[[], bool] = lambda: True
+) -> Replayed:
+    """Load what stayed out of a table once more, chunk by chunk, as long as there is time.
+
+    Errors are those of ``present_plan`` and ``replay``; chunks before the one that raised are done.
+    """
+    now = present_plan(session, plan)
+    done = Replayed()
+    for chunk in session.rows(sql.query("chunks_with_rejects"), run_id=run_id, table_id=plan.table_id):
+        if not has_time():
+            break
+        keys = {"table_id": plan.table_id, "chunk_id": chunk["chunk_id"]}
+        rows = [_row(row) for row in session.rows(sql.query("rejected_rows"), run_id=run_id, table=None, **keys)]
+        one = replay(session, run_id, now, chunk["chunk_id"], {row.row_number: row.values for row in rows})
+        done = Replayed(done.brought_in + one.brought_in, done.refused + one.refused)
+    return done
 
 
 def present_plan(session: Session, plan: TablePlan) -> TablePlan:
@@ -71,7 +94,8 @@ def present_plan(session: Session, plan: TablePlan) -> TablePlan:
 def replay(session: Session, run_id: str, plan: TablePlan, chunk_id: int, rows: Mapping[int, RowText]) -> Replayed:
     """Load rows of one chunk, given by their numbers, in one transaction.
 
-    Those that go in are forgotten, the others are explained anew. HeldError when another run has loaded the target since: it may have brought the same rows.
+    Those that go in are forgotten, the others are explained anew. HeldError when another run has loaded the target
+    since: it may have brought the same rows.
     """
     keys = {"run_id": run_id, "table_id": plan.table_id, "chunk_id": chunk_id}
     if plan.is_cast or plan.load_mode != "copy":

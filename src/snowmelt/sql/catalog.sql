@@ -99,7 +99,7 @@ FROM pg_constraint c
 JOIN pg_class t ON t.oid = c.conrelid
 JOIN pg_namespace n ON n.oid = t.relnamespace
 JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = ANY (c.conkey)
-WHERE n.nspname = %(schema)s AND t.relname = %(table)s AND c.conname = %(constraint)s
+WHERE n.nspname = %(schema)s::text AND t.relname = %(table)s::text AND c.conname = %(constraint)s::text
 
 -- name: target_facts
 -- What else the named tables are and do, beside holding rows.

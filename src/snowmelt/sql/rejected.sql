@@ -29,7 +29,14 @@ JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id
 JOIN migration_status.migration_table_status t USING (run_id, table_id)
 WHERE r.run_id = %(run_id)s AND c.status = 'completed'
   AND (%(table)s::text IS NULL OR upper(t.source_table) = upper(%(table)s::text))
+  AND (%(chunk_id)s::integer IS NULL OR (r.table_id, r.chunk_id) = (%(table_id)s::integer, %(chunk_id)s::integer))
 ORDER BY r.table_id, r.chunk_id, r.row_number
+
+-- name: chunks_with_rejects
+-- Chunks of a table that rows stayed out of.
+SELECT chunk_id FROM migration_status.migration_chunk_status
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'completed' AND rejected_rows > 0
+ORDER BY chunk_id
 
 -- name: lock_rejected_rows
 -- These rows of a chunk, if they are still out; whoever else replays them waits.

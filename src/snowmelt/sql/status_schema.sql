@@ -109,9 +109,17 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_chunk_status (
 -- What earlier versions lack.
 ALTER TABLE migration_status.migration_runs ADD COLUMN IF NOT EXISTS accept_rejected boolean NOT NULL DEFAULT false;
 ALTER TABLE migration_status.migration_chunk_status ADD COLUMN IF NOT EXISTS changed_values jsonb;
-ALTER TABLE migration_status.migration_runs DROP CONSTRAINT IF EXISTS migration_runs_status_check;
-ALTER TABLE migration_status.migration_runs ADD CONSTRAINT migration_runs_status_check
-    CHECK (status IN ('running', 'completed', 'completed_with_rejects', 'failed', 'abandoned'));
+DO $upgrade$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'migration_status.migration_runs'::regclass
+                   AND conname = 'migration_runs_status_check'
+                   AND pg_get_constraintdef(oid) LIKE '%completed_with_rejects%') THEN
+        ALTER TABLE migration_status.migration_runs DROP CONSTRAINT IF EXISTS migration_runs_status_check;
+        ALTER TABLE migration_status.migration_runs ADD CONSTRAINT migration_runs_status_check
+            CHECK (status IN ('running', 'completed', 'completed_with_rejects', 'failed', 'abandoned'));
+    END IF;
+END
+$upgrade$;
 
 -- Indexes that were dropped for a load and are owed to their table, saved in the transaction that dropped them.
 -- No foreign key: the history of a run may be deleted, what has still to be built again may not.
@@ -331,4 +339,4 @@ LEFT JOIN migration_status.v_table_progress p ON p.run_id = r.run_id
 WHERE r.status = 'running'
 GROUP BY r.run_id, e.execution_id, e.renewed_at, e.expires_at;
 
-INSERT INTO migration_status.schema_version (version) VALUES (1), (2) ON CONFLICT DO NOTHING;
+INSERT INTO migration_status.schema_version (version) VALUES (1), (2), (3) ON CONFLICT DO NOTHING;
