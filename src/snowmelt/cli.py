@@ -204,16 +204,20 @@ def status_of(config_path: str, source: str | None, *, run_id: str | None, all_r
     with monitor.watch(wiring, parsed, found) as watched:
         runs = watched.runs(found.source_name) if run_id is None else (watched.run(run_id),)
         moved = watched.tables(runs[0].run_id) if runs and not all_runs else ()
+        beat = watched.pulse(runs[0]) if runs and not all_runs else None
     if as_json:
         listed = [r.model_dump(mode="json") for r in runs]
         tables = [t.model_dump(mode="json") for t in moved]
-        console.show_json(listed if all_runs else {**listed[0], "tables": tables} if listed else None)
+        pulse = beat.model_dump(mode="json") if beat else None
+        console.show_json(listed if all_runs else {**listed[0], "pulse": pulse, "tables": tables} if listed else None)
     elif not runs:
         console.out.print("no run yet")
     elif all_runs:
         console.show_runs(runs)
     else:
         console.show_tables(moved, f"run {runs[0].run_id}: {runs[0].status}, {runs[0].seconds:.0f} s")
+        if beat:
+            console.out.print(f"it {beat.state}: {beat.says}", markup=False)
 
 
 @app.command("runs")

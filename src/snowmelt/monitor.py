@@ -7,13 +7,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from snowmelt import errors
+from snowmelt import errors, pulse
 from snowmelt.config import Config, SourceConfig
 from snowmelt.deadline import Deadline
 from snowmelt.errors import MissingError
 from snowmelt.models import Value
 from snowmelt.postgres import indexes, status_store
 from snowmelt.postgres.session import Session
+from snowmelt.pulse import Pulse, Vitals
 from snowmelt.wiring import Wiring
 
 INDEX_WORKERS = 2
@@ -102,6 +103,11 @@ class Monitor:
     def tables(self, run_id: str) -> tuple[TableProgress, ...]:
         """The tables of a run."""
         return tuple(_table(row) for row in status_store.progress(self._session, run_id))
+
+    def pulse(self, run: RunProgress) -> Pulse | None:
+        """Whether a run that is on moves, waits or stands still; None when it is not on."""
+        found = status_store.vitals(self._session, run.run_id) if run.status == "running" else None
+        return None if found is None else pulse.judge(Vitals.model_validate(found))
 
     def errors(self, run_id: str) -> tuple[ErrorGroup, ...]:
         """What went wrong in a run, the most frequent first."""

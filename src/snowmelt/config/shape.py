@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from snowmelt.config import names
 from snowmelt.config.values import (
     Chunking,
+    Condition,
     Count,
     Duration,
     Flag,
@@ -146,7 +147,7 @@ class TableConfig(_Part):
     """Table or view in Snowflake: upper case, unless in double quotes."""
     target: PostgresName | None = None
     """Table in PostgreSQL: lower case, unless in double quotes; by default the source's name so."""
-    source_filter: Text | None = None
+    source_filter: Condition | None = None
     """Condition in Snowflake's SQL; only rows for which it is true are read."""
     chunking: Chunking = "auto"
     """How the table is cut: auto, one_scan, or key_range."""

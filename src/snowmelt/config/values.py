@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeGuard
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict, WithJsonSchema
 
-from snowmelt.config import names
+from snowmelt.config import conditions, names
 from snowmelt.config.placeholders import FromEnvironment
 
 
@@ -79,6 +79,7 @@ Duration = Annotated[
 ]
 SnowflakeName = Annotated[Text, _checked_by(names.in_snowflake)]
 PostgresName = Annotated[Text, _checked_by(names.in_postgres)]
+Condition = Annotated[Text, _checked_by(conditions.require_closed)]
 
 Chunking = Literal["auto", "one_scan", "key_range"]
 KeyType = Literal["int", "bigint", "uuid", "varchar", "date", "timestamp"]

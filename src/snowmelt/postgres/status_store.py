@@ -570,6 +570,11 @@ def rejection_reasons(session: Session, run_id: str, table_id: int | None = None
     )
 
 
+def vitals(session: Session, run_id: str) -> Row | None:
+    """Whether a run has a driver and workers, and what they wait for; None when there is no such run."""
+    return session.row(sql.query("vitals"), run_id=run_id)
+
+
 def error_groups(session: Session, run_id: str) -> list[Row]:
     """A row for each kind of error of a run, the most frequent first."""
     return session.rows(sql.query("error_groups"), run_id=run_id)

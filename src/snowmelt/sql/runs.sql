@@ -282,6 +282,40 @@ SELECT table_id, source_table, target_schema, target_table, status, source_rows,
        rejected_rows
 FROM migration_status.v_table_progress WHERE run_id = %(run_id)s ORDER BY table_id
 
+-- name: vitals
+-- Whether a run that is on has a driver and workers, and what they wait for.
+SELECT e.execution_id AS driver,
+       coalesce(e.expires_at > clock_timestamp() AND (e.backend_pid IS NULL OR EXISTS (
+           SELECT FROM pg_stat_activity a WHERE a.pid = e.backend_pid AND a.backend_start = e.backend_start)), false)
+           AS driver_is_alive,
+       extract(epoch FROM clock_timestamp() - e.renewed_at)::float8 AS driver_seen_seconds,
+       coalesce(c.pending, 0) AS pending, coalesce(c.loading, 0) AS loading, coalesce(c.lost, 0) AS lost,
+       extract(epoch FROM clock_timestamp() - c.oldest_load)::float8 AS oldest_load_seconds,
+       extract(epoch FROM clock_timestamp() - greatest(r.started_at, c.last_step))::float8 AS last_step_seconds,
+       (SELECT count(*) FROM migration_status.migration_table_status t
+        WHERE t.run_id = r.run_id AND t.status = 'scanning') AS scanning,
+       coalesce(c.blocked_by, '{}') AS blocked_by, r.stalled_rounds
+FROM migration_status.migration_runs r
+LEFT JOIN LATERAL (
+    SELECT * FROM migration_status.run_executions d WHERE d.run_id = r.run_id ORDER BY d.renewed_at DESC LIMIT 1
+) e ON true
+LEFT JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE k.status = 'pending') AS pending,
+           count(*) FILTER (WHERE k.status = 'running' AND a.pid IS NOT NULL) AS loading,
+           count(*) FILTER (WHERE k.status = 'running' AND a.pid IS NULL) AS lost,
+           min(k.started_at) FILTER (WHERE k.status = 'running' AND a.pid IS NOT NULL) AS oldest_load,
+           max(greatest(k.started_at, k.completed_at)) AS last_step,
+           array_agg(DISTINCT format('process %s (%s)', b.pid,
+                                     coalesce(nullif(b.application_name, ''), b.usename, b.backend_type)))
+               FILTER (WHERE b.pid IS NOT NULL) AS blocked_by
+    FROM migration_status.migration_chunk_status k
+    LEFT JOIN pg_stat_activity a ON k.status = 'running' AND a.pid = k.backend_pid AND a.backend_start = k.backend_start
+    LEFT JOIN LATERAL unnest(CASE WHEN a.wait_event_type = 'Lock' THEN pg_blocking_pids(a.pid) END) AS h (pid) ON true
+    LEFT JOIN pg_stat_activity b ON b.pid = h.pid
+    WHERE k.run_id = r.run_id
+) c ON true
+WHERE r.run_id = %(run_id)s
+
 -- name: error_groups
 -- What went wrong in a run: errors that are alike once, with how many there are and where the first is.
 SELECT code, what, "table", count(*) AS count, min(place) AS first, min(text) AS example, bool_and(is_over) AS is_over
