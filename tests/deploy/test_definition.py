@@ -1,122 +1,118 @@
-"""What is true of the state machine's definition before it runs."""
+"""What is true of the state machine's definition before it runs, and that a mistake in it would be seen."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-from snowmelt import errors
-
-State = dict[str, Any]
+from asl_rules import OWN_ERRORS, State, machines, problems
 
 DEFINITION = json.loads((Path(__file__).parents[2] / "statemachine" / "migration.asl.json").read_text())
-LAMBDA_MAX_SECONDS = 900
-
-OWN_ERRORS = {kind.__name__ for kind in errors.SnowmeltError.__subclasses__()}
-AWS_ERRORS = {
-    "Lambda.AWSLambdaException",
-    "Lambda.EC2ThrottledException",
-    "Lambda.ResourceNotReadyException",
-    "Lambda.SdkClientException",
-    "Lambda.ServiceException",
-    "Lambda.TooManyRequestsException",
-    "Lambda.Unknown",
-    "Runtime.ExitError",
-    "Sandbox.Timedout",
-    "States.ALL",
-    "States.ItemReaderFailed",
-    "States.Timeout",
-}
-
-
-def machines(machine: dict[str, Any]) -> Iterator[dict[str, State]]:
-    """The states of the machine, then those of the processor in each of its Maps."""
-    yield machine["States"]
-    for state in machine["States"].values():
-        if "ItemProcessor" in state:
-            yield from machines(state["ItemProcessor"])
-
-
 STATES = {name: state for states in machines(DEFINITION) for name, state in states.items()}
 TASKS = {name: state for name, state in STATES.items() if state["Type"] == "Task"}
 (MAP,) = (state for state in STATES.values() if state["Type"] == "Map")
 
 
-def successors(state: State) -> Iterator[str]:
-    for rule in [state, *state.get("Choices", []), *state.get("Catch", [])]:
-        if "Next" in rule:
-            yield rule["Next"]
-    if "Default" in state:
-        yield state["Default"]
+def test_the_definition_keeps_every_rule() -> None:
+    assert problems(DEFINITION) == []
 
 
-def reached(machine: dict[str, Any]) -> set[str]:
-    """The states of the machine that some path from its start enters."""
-    seen: set[str] = set()
-    ahead = [machine["StartAt"]]
-    while ahead:
-        name = ahead.pop()
-        if name not in seen:
-            seen.add(name)
-            ahead.extend(successors(machine["States"][name]))
-    return seen
+# --- mistakes -------------------------------------------------------------------------------------------------------
+
+Mistake = Callable[[dict[str, State]], object]
 
 
-def loops_without_a_wait(states: dict[str, State]) -> set[str]:
-    """States from which a path leads back to themselves and passes no Wait."""
-
-    def onward(name: str) -> set[str]:
-        seen: set[str] = set()
-        ahead = list(successors(states[name]))
-        while ahead:
-            following = ahead.pop()
-            if following not in seen and states[following]["Type"] != "Wait":
-                seen.add(following)
-                ahead.extend(successors(states[following]))
-        return seen
-
-    return {name for name in states if name in onward(name)}
+def iteration(states: dict[str, State]) -> State:
+    processor: dict[str, dict[str, State]] = states["ProcessChunks"]["ItemProcessor"]
+    return processor["States"]["ProcessChunk"]
 
 
-@pytest.mark.parametrize("machine", [DEFINITION, MAP["ItemProcessor"]], ids=["run", "iteration"])
-def test_every_state_is_reached_and_every_next_exists(machine: dict[str, Any]) -> None:
-    assert reached(machine) == set(machine["States"])
+MISTAKES: dict[str, tuple[Mistake, str]] = {
+    "a Next that names no state": (
+        lambda s: s["ValidateConfig"].update(Next="IsDryRunn"),
+        "no state is named IsDryRunn",
+    ),
+    "a Default that names no state": (lambda s: s["Verdict"].update(Default="Unknown"), "no state is named Unknown"),
+    "a Catch to nowhere": (lambda s: s["Finalize"]["Catch"][0].update(Next="Failed"), "no state is named Failed"),
+    "a state that nothing leads to": (
+        lambda s: s["IsDryRun"].update(Choices=s["Verdict"]["Choices"]),
+        "DryRunDone: no path",
+    ),
+    "neither Next nor End": (lambda s: s["WaitToPlan"].pop("Next"), "WaitToPlan: it needs either Next or End"),
+    "both Next and End": (lambda s: s["Finalize"].update(End=True), "Finalize: it needs either Next or End"),
+    "a field that is misspelt": (
+        lambda s: s["PlanChunks"].update(TimeOutSeconds=960),
+        "a Task has no field TimeOutSeconds",
+    ),
+    "a field of another type": (lambda s: s["WaitToPlan"].update(Retry=[]), "a Wait has no field Retry"),
+    "a field of an iteration": (lambda s: iteration(s).update(Timeout=9), "ProcessChunks.ProcessChunk: a Task has no"),
+    "a field of a retry": (lambda s: s["PlanChunks"]["Retry"][0].update(Backoff=2), "a Retry has no field Backoff"),
+    "a Type that does not exist": (lambda s: s["Completed"].update(Type="Success"), "there is no Type Success"),
+    "an error of ours that does not exist": (
+        lambda s: iteration(s)["Retry"][1].update(ErrorEquals=["TransientFailure"]),
+        "no error is named TransientFailure",
+    ),
+    "an error of AWS that does not exist": (
+        lambda s: s["ProcessChunks"]["Retry"][0].update(ErrorEquals=["States.ItemReaderFailure"]),
+        "no error is named States.ItemReaderFailure",
+    ),
+    "a Catch of all that is not alone": (
+        lambda s: s["Finalize"]["Catch"][0].update(ErrorEquals=["States.ALL", "States.Timeout"]),
+        "States.ALL must be alone",
+    ),
+    "a Task without a time-out": (lambda s: s["Finalize"].pop("TimeoutSeconds"), "Finalize: TimeoutSeconds"),
+    "a Task that gives up before its function": (lambda s: iteration(s).update(TimeoutSeconds=900), "TimeoutSeconds"),
+    "a Task of another service": (
+        lambda s: s["Finalize"].update(Resource="arn:${Partition}:states:::sns:publish"),
+        "Resource arn:${Partition}:states:::sns:publish",
+    ),
+    "a Task of another function": (
+        lambda s: s["Finalize"]["Parameters"].update(FunctionName="${Function}"),
+        "does not call the one function",
+    ),
+    "a Choice without a default": (lambda s: s["WhatNext"].pop("Default"), "WhatNext: a Choice without a Default"),
+    "a comparison that does not exist": (
+        lambda s: s["WhatNext"]["Choices"][0].update(StringEqual="x"),
+        "no comparison of the language",
+    ),
+    "a loop that does not wait": (lambda s: s["WhatNext"].update(Default="PlanChunks"), "a loop without a Wait"),
+    "a path in a field that takes it for text": (
+        lambda s: s["PlanChunks"]["Parameters"]["Payload"].update(run_id="$.run.run_id"),
+        "does not end in .$",
+    ),
+    "text in a field that takes it for a path": (
+        lambda s: s["PlanChunks"]["Parameters"]["Payload"].update({"round.$": "plan.round"}),
+        "plan.round is no path",
+    ),
+    "a function that does not exist": (
+        lambda s: s["CountPlanTurn"]["Parameters"].update({"taken.$": "States.Add($.turns.taken, 1)"}),
+        "there is no function States.Add",
+    ),
+    "a Wait for nothing": (lambda s: s["WaitToPlan"].pop("SecondsPath"), "a Wait needs one of"),
+    "a Fail without a cause": (lambda s: s["HistoryFull"].pop("CausePath"), "either Cause or CausePath"),
+    "an inline Map": (
+        lambda s: s["ProcessChunks"]["ItemProcessor"]["ProcessorConfig"].update(Mode="INLINE"),
+        "not that of a Distributed Map",
+    ),
+    "a state that nobody explains": (lambda s: s["Finalize"].pop("Comment"), "Finalize: no Comment"),
+}
 
 
-def test_every_loop_passes_a_wait() -> None:
-    assert loops_without_a_wait(DEFINITION["States"]) == set()
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_seen_and_named(name: str) -> None:
+    make, said = MISTAKES[name]
+    wrong: dict[str, Any] = deepcopy(DEFINITION)
+    make(wrong["States"])
+    assert [problem for problem in problems(wrong) if said in problem], problems(wrong)
 
 
-@pytest.mark.parametrize("name", STATES)
-def test_every_state_says_what_it_is_for(name: str) -> None:
-    assert STATES[name]["Comment"].endswith(".")
+def test_a_start_that_names_no_state_is_seen() -> None:
+    assert problems({**DEFINITION, "StartAt": "Begin"}) == ["definition: StartAt names no state: Begin"]
 
 
-def test_every_choice_has_a_default() -> None:
-    assert all("Default" in state for state in STATES.values() if state["Type"] == "Choice")
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_a_task_outwaits_its_function(name: str) -> None:
-    assert TASKS[name]["TimeoutSeconds"] > LAMBDA_MAX_SECONDS
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_every_task_calls_the_one_function(name: str) -> None:
-    assert TASKS[name]["Resource"] == "arn:aws:states:::lambda:invoke"
-    assert TASKS[name]["Parameters"]["FunctionName"] == "${FunctionArn}"
-
-
-def test_every_error_name_is_ours_or_documented() -> None:
-    named = {
-        error
-        for state in STATES.values()
-        for rule in [*state.get("Retry", []), *state.get("Catch", [])]
-        for error in rule["ErrorEquals"]
-    }
-    assert named <= OWN_ERRORS | AWS_ERRORS
+# --- what this definition promises ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -144,13 +140,6 @@ def test_whatever_fails_outside_the_map_is_caught_and_explained() -> None:
         if state["Type"] in {"Task", "Map"}:
             assert [rule["ErrorEquals"] for rule in state["Catch"]] == [["States.ALL"]], name
             assert {rule["Next"] for rule in state["Catch"]} == {"ReadFailure"}, name
-
-
-def test_every_fail_names_an_error_and_a_cause() -> None:
-    for state in STATES.values():
-        if state["Type"] == "Fail":
-            assert {"Error", "ErrorPath"} & set(state)
-            assert {"Cause", "CausePath"} & set(state)
 
 
 def test_the_map_is_distributed_and_leaves_the_verdict_to_finalize() -> None:

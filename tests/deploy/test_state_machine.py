@@ -163,7 +163,7 @@ def create(stepfunctions: Any, name: str, definition: str) -> str:
     """Create the state machine as a deployment does, and return its ARN."""
     machine = stepfunctions.create_state_machine(
         name=name,
-        definition=definition.replace("${FunctionArn}", FUNCTION_ARN),
+        definition=definition.replace("${FunctionArn}", FUNCTION_ARN).replace("${Partition}", "aws"),
         roleArn="arn:aws:iam::123456789012:role/migration",
     )
     return str(machine["stateMachineArn"])

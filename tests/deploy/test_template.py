@@ -3,21 +3,23 @@
 import importlib
 import json
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from copy import deepcopy
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import grimp
 import pytest
-import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import TypeAdapter
 
 from snowmelt import models
+from snowmelt.local.aws.template import read_template
 from snowmelt.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -26,20 +28,7 @@ PARTS_OF_THE_RUNTIME = {"boto3", "botocore"}
 Resource = dict[str, Any]
 
 
-class TemplateLoader(yaml.SafeLoader):
-    """Reads CloudFormation's short forms: ``!Ref X`` becomes ``{"Ref": "X"}``."""
-
-
-def short_form(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> dict[str, Any]:
-    if isinstance(node, yaml.ScalarNode):
-        return {suffix: loader.construct_scalar(node)}
-    if isinstance(node, yaml.SequenceNode):
-        return {suffix: loader.construct_sequence(node, deep=True)}
-    raise TypeError(node)
-
-
-TemplateLoader.add_multi_constructor("!", short_form)
-TEMPLATE = yaml.load((ROOT / "template.yaml").read_text(), TemplateLoader)
+TEMPLATE = read_template(ROOT / "template.yaml")
 RESOURCES: dict[str, Resource] = TEMPLATE["Resources"]
 FUNCTION = RESOURCES["Function"]["Properties"]
 STATE_MACHINE = RESOURCES["StateMachine"]["Properties"]
@@ -50,7 +39,7 @@ def statements(role: str) -> Iterator[Resource]:
     """The statements of a role's own policies, those of a condition included."""
     for policy in RESOURCES[role]["Properties"]["Policies"]:
         for statement in policy["PolicyDocument"]["Statement"]:
-            yield statement["If"][1] if "If" in statement else statement
+            yield statement["Fn::If"][1] if "Fn::If" in statement else statement
 
 
 def allowed(role: str) -> set[str]:
@@ -96,9 +85,11 @@ def test_the_makefiles_build_for_the_runtime_of_the_template(makefile: str) -> N
 # --- the layer ------------------------------------------------------------------------------------------------------
 
 
+LOCK = (ROOT / "lambda_layer" / "requirements.txt").read_text()
+
+
 def layer() -> dict[str, Requirement]:
-    lines = (ROOT / "lambda_layer" / "requirements.txt").read_text().splitlines()
-    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    requirements = [Requirement(pin) for pin in re.findall(r"^([^#\s]\S+) \\$", LOCK, re.MULTILINE)]
     return {canonicalize_name(requirement.name): requirement for requirement in requirements}
 
 
@@ -145,23 +136,106 @@ def test_the_layer_pins_every_version_and_leaves_out_what_is_too_large() -> None
     assert set(layer()).isdisjoint({"boto3", "botocore", "numpy", "pandas"})
 
 
+def test_the_layer_is_the_very_wheels_that_were_locked() -> None:
+    assert len(re.findall(r"^ +--hash=sha256:[0-9a-f]{64}$", LOCK, re.MULTILINE)) == len(layer()) > 20
+    assert "--require-hashes" in (ROOT / "lambda_layer" / "Makefile").read_text()
+
+
+def test_no_file_of_the_deployment_names_where_packages_come_from() -> None:
+    files = [
+        ROOT / "template.yaml",
+        ROOT / "samconfig.toml",
+        ROOT / "src" / "Makefile",
+        *(ROOT / "lambda_layer").glob("*.*"),
+    ]
+    files += [ROOT / "lambda_layer" / "Makefile", *(ROOT / "scripts").iterdir()]
+    for file in files:
+        assert not re.search(r"index-url|find-links|https?://(?!docs\.|\$)", file.read_text()), file
+
+
+def size_report(folder: Path) -> "subprocess.CompletedProcess[str]":
+    report = ROOT / "lambda_layer" / "size_report.py"
+    return subprocess.run([sys.executable, report, folder], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("megabytes", "exit_code"), [(199, 0), (201, 1)])
+def test_a_build_ends_where_the_layer_is_too_large(tmp_path: Path, megabytes: int, exit_code: int) -> None:
+    (tmp_path / "python" / "pyarrow").mkdir(parents=True)
+    with (tmp_path / "python" / "pyarrow" / "libarrow.so").open("wb") as sparse:
+        sparse.truncate(megabytes * 1_000_000)
+
+    ended = size_report(tmp_path)
+
+    assert ended.returncode == exit_code
+    assert f"{megabytes}.0 MB  pyarrow" in ended.stderr
+    assert ("too large: leave out 1.0 MB" in ended.stderr) is bool(exit_code)
+
+
 # --- the state machine ----------------------------------------------------------------------------------------------
+
+
+def test_every_file_that_the_template_names_is_there() -> None:
+    assert missing_files(TEMPLATE) == []
+
+
+def test_a_file_that_is_not_there_is_seen() -> None:
+    wrong = deepcopy(TEMPLATE)
+    wrong["Resources"]["StateMachine"]["Properties"]["DefinitionUri"] = "statemachine/migrations.asl.json"
+    wrong["Resources"]["DependenciesLayer"]["Properties"]["ContentUri"] = "layer/"
+    assert missing_files(wrong) == ["layer/", "statemachine/migrations.asl.json"]
+
+
+def missing_files(template: Resource) -> list[str]:
+    """Linters of templates do not look."""
+    properties = [resource["Properties"] for resource in template["Resources"].values()]
+    named = [each[key] for each in properties for key in ("CodeUri", "ContentUri", "DefinitionUri") if key in each]
+    return sorted(name for name in named if not (ROOT / name).exists())
+
+
+def test_every_name_that_the_template_refers_to_is_in_it() -> None:
+    known = {*TEMPLATE["Parameters"], *RESOURCES, "Function.Version", "Function.Alias"}
+    assert {name for name in references(TEMPLATE) if not name.startswith("AWS::")} <= known
+    assert set(conditions(TEMPLATE)) == set(TEMPLATE["Conditions"])
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        yield from (name for each in value for name in references(each))
+    elif isinstance(value, dict):
+        yield from (
+            name
+            for key, each in value.items()
+            if key not in {"Ref", "Fn::GetAtt", "Fn::Sub"}
+            for name in references(each)
+        )
+        if isinstance(value.get("Ref"), str):
+            yield value["Ref"]
+        if "Fn::GetAtt" in value:
+            yield value["Fn::GetAtt"][0]
+        if "Fn::Sub" in value:
+            yield from (name.split(".")[0] for name in re.findall(r"\$\{([\w:.]+)\}", value["Fn::Sub"]))
+
+
+def conditions(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        yield from (name for each in value for name in conditions(each))
+    elif isinstance(value, dict):
+        yield from (name for each in value.values() for name in conditions(each))
+        yield from ([value["Fn::If"][0]] if "Fn::If" in value else [])
+        yield from ([value["Condition"]] if isinstance(value.get("Condition"), str) else [])
+
+
+def test_a_run_keeps_the_version_it_began_with() -> None:
+    assert FUNCTION["AutoPublishAlias"] == "live"
+    assert FUNCTION["AutoPublishAliasAllProperties"] is True
+    assert STATE_MACHINE["DefinitionSubstitutions"]["FunctionArn"] == {"Ref": "Function.Version"}
+    (invoke,) = (s for s in statements("StateMachineRole") if s["Action"] == "lambda:InvokeFunction")
+    assert invoke["Resource"] == {"Fn::Sub": "${Function.Arn}:*"}
 
 
 def test_every_placeholder_of_the_definition_is_filled() -> None:
     assert STATE_MACHINE["DefinitionUri"] == "statemachine/migration.asl.json"
     assert set(re.findall(r"\$\{(\w+)\}", DEFINITION)) == set(STATE_MACHINE["DefinitionSubstitutions"])
-
-
-def test_the_state_machine_may_do_what_a_distributed_map_does() -> None:
-    needed = {
-        "lambda:InvokeFunction",
-        "s3:GetObject",
-        "states:StartExecution",
-        "states:DescribeExecution",
-        "states:StopExecution",
-    }
-    assert needed <= allowed("StateMachineRole")
 
 
 def test_the_roles_do_not_wait_for_the_state_machine_that_waits_for_them() -> None:
@@ -173,19 +247,12 @@ def test_the_roles_do_not_wait_for_the_state_machine_that_waits_for_them() -> No
 # --- permissions and storage ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("role", ["FunctionRole", "StateMachineRole"])
-def test_roles_name_their_resources_and_no_whole_service(role: str) -> None:
-    assert not any(action.endswith(":*") for action in allowed(role))
-    open_ = [statement["Sid"] for statement in statements(role) if statement["Resource"] == "*"]
-    assert open_ == (["DeliverLogs"] if role == "StateMachineRole" else [])
-
-
 def test_the_bucket_is_private_encrypted_and_forgets_old_runs_but_never_the_config() -> None:
     bucket = RESOURCES["Bucket"]["Properties"]
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert bucket["BucketEncryption"]
 
-    store = FUNCTION["Environment"]["Variables"]["SNOWMELT_STORE"]["Sub"]
+    store = FUNCTION["Environment"]["Variables"]["SNOWMELT_STORE"]["Fn::Sub"]
     expiring = [rule["Prefix"] for rule in bucket["LifecycleConfiguration"]["Rules"] if "ExpirationInDays" in rule]
     assert [store] == [f"s3://${{Bucket}}/{prefix.rstrip('/')}" for prefix in expiring]
 

@@ -27,6 +27,8 @@ class Function:
     """Module and function, as in ``app.handler``."""
     code_directory: Path
     """The working directory, which is on the import path."""
+    interpreter: tuple[str, ...] = (sys.executable,)
+    """What starts Python; more than one word where something is to be done first."""
     name: str = "snowmelt"
     timeout_seconds: float = 900.0
     init_seconds: float = 10.0
@@ -116,7 +118,7 @@ class ExecutionEnvironment:
         self._api = _RuntimeApi(self)
         try:
             self._process = start_child(
-                [sys.executable, "-m", "awslambdaric", function.handler],
+                [*function.interpreter, "-m", "awslambdaric", function.handler],
                 cwd=function.code_directory,
                 env=function.process_environment(self._api.address),
                 stdin=subprocess.DEVNULL,

@@ -1,6 +1,7 @@
 """The whole deployment on one machine: function, state machine, bucket, secrets."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -35,8 +36,9 @@ class LocalAws:
     """Lambda, Step Functions, S3 and Secrets Manager, wired as the template wires them.
 
     ``function_environment`` is the function's own; where the services are is added to it. ``definition`` is
-    the ASL file; of its placeholders, FunctionArn and Bucket are known here, and ``substitutions`` are the
-    rest. What is stored ends with this process, unless ``storage_url`` is a ``MotoService`` that outlives it.
+    the ASL file; of its placeholders, FunctionArn, Partition and Bucket are known here, and ``substitutions`` are
+    the rest. ``interpreter`` starts Python, by default this one. What is stored ends with this process, unless
+    ``storage_url`` is a ``MotoService`` that outlives it.
     """
 
     functions: LocalLambda
@@ -50,6 +52,7 @@ class LocalAws:
         substitutions: Mapping[str, str] | None = None,
         handler: str = HANDLER,
         code_directory: Path | None = None,
+        interpreter: Sequence[str] = (sys.executable,),
         timeout_seconds: float = 900.0,
         init_seconds: float = _PATIENT_INIT_SECONDS,
         concurrency: int = 10,
@@ -64,6 +67,7 @@ class LocalAws:
         self._function = Function(
             handler=handler,
             code_directory=code_directory or Path("/"),  # nothing of this machine's folders by accident
+            interpreter=tuple(interpreter),
             timeout_seconds=timeout_seconds,
             init_seconds=init_seconds,
             memory_mb=memory_mb,
@@ -72,6 +76,7 @@ class LocalAws:
         )
         self._substitutions = {
             "FunctionArn": self._function.arn,
+            "Partition": "aws",
             "Bucket": bucket,
             **(substitutions or {}),
         }

@@ -4,14 +4,15 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from snowmelt import console, monitor
 from snowmelt.config import Config, SourceConfig
 from snowmelt.errors import SnowmeltError
-from snowmelt.local.aws import LocalAws
+from snowmelt.local.aws import LocalAws, built
 from snowmelt.local.demo import content, data
 from snowmelt.local.demo.content import Compared
 from snowmelt.local.sandbox import Sandbox, started
@@ -27,7 +28,7 @@ def main() -> int:
     """Run it; the exit code."""
     options = _options()
     try:
-        return _run(options.definition, as_json=options.json)
+        return _run(options.definition, _build(options), as_json=options.json)
     except SnowmeltError as error:
         console.err.print(f"{error.code}: {error.message}", markup=False)
         return error.exit_code
@@ -37,25 +38,38 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
     parser.add_argument("--definition", type=Path, required=True, help="the state machine's ASL file")
-    return parser.parse_args()
+    parser.add_argument("--built", type=Path, help="run what `sam build` made; the template that it wrote")
+    parser.add_argument("--python", type=Path, help="a Python of the built function's version")
+    parser.add_argument("--runtime-packages", type=Path, help="a folder with Lambda's runtime client and boto3")
+    options = parser.parse_args()
+    if options.built and not (options.python and options.runtime_packages):
+        parser.error("--built needs --python and --runtime-packages; scripts/demo --built finds them")
+    return options
 
 
-def _run(definition: Path, *, as_json: bool) -> int:
+@dataclass(frozen=True)
+class Build:
+    """What `sam build` made, and what it runs on."""
+
+    artifacts: built.Built
+    python: Path
+    runtime_packages: Path
+
+
+def _build(options: argparse.Namespace) -> Build | None:
+    if not options.built:
+        return None
+    return Build(built.read(options.built), options.python, options.runtime_packages)
+
+
+def _run(definition: Path, build: Build | None, *, as_json: bool) -> int:
     with ExitStack() as stack:
         console.err.print("starting a stand-in for Snowflake and a real PostgreSQL")
         sandbox = stack.enter_context(started())
         console.err.print("loading 336,776 flights, with airlines, airports, planes and weather, into Snowflake")
         data.load(sandbox)
-        console.err.print(f"starting Lambda and Step Functions with {definition.name}")
         environment = {"SNOWMELT_CONFIG": str(data.config_path()), **sandbox.environment()}
-        aws = stack.enter_context(
-            LocalAws(
-                {**environment, "SNOWMELT_STORE": "s3://snowmelt/store"},
-                definition,
-                timeout_seconds=TIMEOUT_SECONDS,
-                concurrency=CONCURRENCY + 1,
-            )
-        )
+        aws = stack.enter_context(_deployed(definition, build, environment, sandbox))
         wiring = Wiring(Settings(config=str(data.config_path())), environment)
         config = wiring.config()
         source = config.source(data.SOURCE_NAME)
@@ -65,6 +79,8 @@ def _run(definition: Path, *, as_json: bool) -> int:
         _follow(aws, execution, wiring, config, source)
         seconds = time.monotonic() - began
         ended = aws.step_functions.describe(execution)
+        if build is not None:
+            _show_build(aws, build)
         if ended.status != "SUCCEEDED":
             console.err.print(f"the execution {ended.status}: {ended.error}: {ended.cause}", markup=False)
             return 1
@@ -80,6 +96,42 @@ def _run(definition: Path, *, as_json: bool) -> int:
     if as_json:
         console.show_json(_summary(good, seconds, run.rounds, compared))
     return 0 if good else 1
+
+
+def _deployed(
+    definition: Path, build: Build | None, environment: Mapping[str, str], sandbox: Sandbox
+) -> AbstractContextManager[LocalAws]:
+    """The stack, of this checkout or of what was built from it."""
+    if build is None:
+        console.err.print(f"starting Lambda and Step Functions with {definition.name}")
+        return LocalAws(
+            {**environment, "SNOWMELT_STORE": "s3://snowmelt/store"},
+            definition,
+            timeout_seconds=TIMEOUT_SECONDS,
+            concurrency=CONCURRENCY + 1,
+        )
+    console.err.print(
+        f"starting Lambda and Step Functions with the built function on {build.artifacts.runtime}: "
+        f"{build.artifacts.size_bytes / built.MEGABYTE:.0f} MB of {built.LIMIT_MEGABYTES} with its layer, "
+        f"{build.artifacts.memory_mb} MB of memory, only /tmp can be written"
+    )
+    return build.artifacts.deployed(
+        runtime_packages=build.runtime_packages,
+        python=build.python,
+        config=data.config_path(),
+        secret=sandbox.environment(),
+        timeout_seconds=TIMEOUT_SECONDS,
+        concurrency=CONCURRENCY + 1,
+    )
+
+
+def _show_build(aws: LocalAws, build: Build) -> None:
+    seen = aws.functions.statistics()
+    most = max(seen.peak_rss_bytes.values(), default=0) // 2**20
+    console.err.print(
+        f"{seen.invocations} invocations in {seen.cold_starts} processes, the largest of {most} MB "
+        f"(of {build.artifacts.memory_mb}); the slowest start took {seen.slowest_init_seconds:.1f} s"
+    )
 
 
 def _follow(aws: LocalAws, execution: str, wiring: Wiring, config: Config, source: SourceConfig) -> None:
