@@ -1,5 +1,6 @@
 """The Lambda's way in: parse, dispatch, return."""
 
+import time
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from snowmelt import actions, settings
+from snowmelt import actions, metrics, settings
 from snowmelt.deadline import Deadline
 from snowmelt.errors import SnowmeltError
 from snowmelt.wiring import Wiring
@@ -28,12 +29,23 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     An error leaves as one of the classes of ``snowmelt.errors``, its message one line.
     """
     logger.clear_state()
-    logger.append_keys(**_log_keys(event, context))
+    keys = _log_keys(event, context)
+    logger.append_keys(**keys)
+    began = time.monotonic()
+    result: dict[str, Any] = {}
+    failure: SnowmeltError | None = None
     try:
-        return actions.run(event, _wiring(), Deadline.of_invocation(context))
+        result = actions.run(event, _wiring(), Deadline.of_invocation(context))
     except SnowmeltError as error:
         logger.error(error.message, extra={"error_code": error.code})
         failure = error
+    finally:
+        action = keys.get("action")
+        if action in actions.ACTIONS:  # what someone made up would be a metric of its own
+            seconds = time.monotonic() - began
+            metrics.emit(str(action), result, seconds=seconds, function=context.function_name, keys=keys)
+    if failure is None:
+        return result
     # Raised anew: a person is to read the message, not the way it took through the code.
     raise failure.with_traceback(None) from None
 

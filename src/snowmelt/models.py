@@ -455,6 +455,10 @@ class ProcessChunkResult(Value):
     skipped: int = 0
     rows: int = 0
     rejected: int = 0
+    load_seconds: float = 0.0
+    """Of all threads together, from their first chunk to their last."""
+    snowflake_seconds: float = 0.0
+    """Of these, what fetching took; meanwhile PostgreSQL may still have been busy with what came before."""
 
 
 class FinalizeResult(Value):

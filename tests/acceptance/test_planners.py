@@ -184,7 +184,8 @@ def test_an_item_processed_again_after_its_end_changes_nothing(run: Run) -> None
     before = run.world.status("SELECT xmin::text, id FROM entries ORDER BY id")
 
     for item in run.items(planned):
-        assert run.process(item)[0] == {
+        counted = {name: n for name, n in run.process(item)[0].items() if not name.endswith("_seconds")}
+        assert counted == {
             **dict.fromkeys(("completed", "released", "failed", "rows"), 0),
             "skipped": len(item["chunks"]),
             "rejected": 0,

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import TypeAdapter
 
-from snowmelt import models
+from snowmelt import actions, metrics, models
 from snowmelt.local.aws.template import read_template
 from snowmelt.settings import Settings
 
@@ -265,6 +265,75 @@ def test_every_log_group_forgets() -> None:
     groups = [r["Properties"] for r in RESOURCES.values() if r["Type"] == "AWS::Logs::LogGroup"]
     assert len(groups) == 2
     assert all("RetentionInDays" in group for group in groups)
+
+
+# --- alarms and dashboard -------------------------------------------------------------------------------------------
+
+
+def own_metrics(value: Any) -> Iterator[tuple[str, str]]:
+    """Name and action of each of our own metrics that an alarm looks at."""
+    if isinstance(value, list):
+        yield from (found for each in value for found in own_metrics(each))
+    elif isinstance(value, dict):
+        if value.get("Namespace") == metrics.NAMESPACE:
+            dimensions = {each["Name"]: each["Value"] for each in value["Dimensions"]}
+            assert dimensions["service"] == {"Ref": "AWS::StackName"}  # the function's name
+            yield value["MetricName"], dimensions["action"]
+        yield from (found for each in value.values() for found in own_metrics(each))
+
+
+EMITTED = {
+    *(("ActionSeconds", action) for action in actions.ACTIONS),
+    *((name, "process_chunk") for name in (*metrics.COUNTED.values(), *metrics.TIMED.values())),
+}
+
+
+def test_alarms_look_at_metrics_that_are_emitted() -> None:
+    assert set(own_metrics(RESOURCES)) == {
+        ("ActionSeconds", "plan_chunks"),
+        ("RowsLoaded", "process_chunk"),
+        ("RowsRejected", "process_chunk"),
+    }
+    assert set(own_metrics(RESOURCES)) <= EMITTED
+
+
+def test_the_dashboard_shows_metrics_that_are_emitted() -> None:
+    body = json.loads(RESOURCES["Dashboard"]["Properties"]["DashboardBody"]["Fn::Sub"])
+    shown = [m for widget in body["widgets"] for m in widget["properties"]["metrics"] if m[0] == metrics.NAMESPACE]
+    assert {(metric[1], metric[5]) for metric in shown} <= EMITTED
+    assert {metric[1] for metric in shown} >= set(metrics.TIMED.values()) | {"RowsLoaded", "ChunksCompleted"}
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, resource in RESOURCES.items() if resource["Type"] == "AWS::CloudWatch::Alarm"]
+)
+def test_an_alarm_says_what_to_do_and_tells_someone(name: str) -> None:
+    alarm = RESOURCES[name]["Properties"]
+    assert alarm["AlarmDescription"].endswith(".")
+    assert alarm["AlarmActions"] == [{"Ref": "FailureTopic"}]
+    assert alarm["TreatMissingData"] == ("breaching" if name == "LastSuccessAlarm" else "notBreaching")
+
+
+def test_the_longest_waits_for_an_alarm_are_those_that_cloudwatch_takes() -> None:
+    parameters = TEMPLATE["Parameters"]
+    for name in ("HoursBetweenSuccesses", "HoursUntilStuck"):
+        assert parameters[name]["MaxValue"] * 3600 <= 7 * 86400
+
+
+# --- the schedule ---------------------------------------------------------------------------------------------------
+
+SCHEDULE = read_template(ROOT / "schedule.yaml")
+
+
+def test_a_schedule_starts_a_run_of_one_source_and_may_do_nothing_else() -> None:
+    target = SCHEDULE["Resources"]["Schedule"]["Properties"]["Target"]
+    given = json.loads(target["Input"]["Fn::Sub"].replace("${SourceName}", "flights"))
+    event = models.ValidateConfigEvent.model_validate({**given, "action": "validate_config", "execution_id": "x"})
+    assert event.source_name == "flights"
+    (policy,) = SCHEDULE["Resources"]["Role"]["Properties"]["Policies"]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert (statement["Action"], statement["Resource"]) == ("states:StartExecution", {"Ref": "StateMachineArn"})
+    assert target["Arn"] == {"Ref": "StateMachineArn"}
 
 
 # --- sample events --------------------------------------------------------------------------------------------------

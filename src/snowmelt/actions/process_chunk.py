@@ -30,6 +30,7 @@ from snowmelt.postgres import leases, load, quarantine, status_store
 from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.session import Session
 from snowmelt.snowflake_source import ScanResult, SnowflakeSource
+from snowmelt.stopwatch import Stopwatch
 from snowmelt.wiring import RunResources, Wiring
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ class _Tally:
     rows: int = 0
     rejected: int = 0
     slowest_seconds: float = 0.0
+    load_seconds: float = 0.0
+    snowflake_seconds: float = 0.0
 
     def __add__(self, other: "_Tally") -> "_Tally":
         return _Tally(
@@ -59,6 +62,8 @@ class _Tally:
             skipped=self.skipped + other.skipped,
             rows=self.rows + other.rows,
             rejected=self.rejected + other.rejected,
+            load_seconds=self.load_seconds + other.load_seconds,
+            snowflake_seconds=self.snowflake_seconds + other.snowflake_seconds,
         )
 
     def result(self) -> ProcessChunkResult:
@@ -69,6 +74,8 @@ class _Tally:
             skipped=self.skipped,
             rows=self.rows,
             rejected=self.rejected,
+            load_seconds=round(self.load_seconds, 3),
+            snowflake_seconds=round(self.snowflake_seconds, 3),
         )
 
 
@@ -151,11 +158,17 @@ class _Worker:
         self._plan = run.table(item.table_id)
         self._results: dict[str, ScanResult] = {}
         self._has_begun = False
+        self._fetching = Stopwatch()
         self._budget_seconds = deadline.remaining_seconds()
 
     def work(self) -> _Tally:
         """What became of the chunks this thread took, until there are none or no time is left."""
-        tally = self._take_chunks()
+        began = time.monotonic()
+        tally = replace(
+            self._take_chunks(),
+            load_seconds=time.monotonic() - began,
+            snowflake_seconds=self._fetching.seconds,
+        )
         if self._is_fenced:
             # The chunk stays with this session until it ends, and whoever plans waits for that.
             self._session.close()
@@ -277,6 +290,11 @@ class _Worker:
         )
 
     def _batches(self, lease: Lease) -> Iterator[pa.RecordBatch]:
+        with self._fetching.running():
+            batches = self._read(lease)
+        return self._fetching.while_taking(batches)
+
+    def _read(self, lease: Lease) -> Iterator[pa.RecordBatch]:
         """The chunk's rows; DataError when the result is not the one that was planned."""
         if isinstance(lease.reads, KeyRange):
             result = self._snowflake.run(statement.of_chunk(self._plan, lease.reads), self._stop_in_time)

@@ -1,0 +1,104 @@
+"""What `sam build` makes: the same bytes each time, small enough, what it should hold. Long, hence behind --full."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from snowmelt.local.aws import built
+from snowmelt.local.aws.built import LIMIT_MEGABYTES, MEGABYTE, MOST_MEGABYTES, Built
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "src" / "snowmelt"
+COMPILES = {*PACKAGE.rglob("*.py")} - {*(PACKAGE / "local").rglob("*.py")}
+
+pytestmark = pytest.mark.full
+
+
+def run(command: str) -> "subprocess.CompletedProcess[str]":
+    """A command in a shell, with the runtime's Python before all others."""
+    script = f"cd {ROOT} && . scripts/set-up-runtime && export RUNTIME_PYTHON RUNTIME_PACKAGES && {command}"
+    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Every file below the folder by the hash of what is in it and when it was changed."""
+    return {
+        str(file.relative_to(folder)): f"{hashlib.sha256(file.read_bytes()).hexdigest()} {file.stat().st_mtime}"
+        for file in folder.rglob("*")
+        if file.is_file()
+    }
+
+
+def build(folder: Path) -> Built:
+    ended = run(f"PATH=$(dirname $RUNTIME_PYTHON):$PATH BUILD_DIR={folder / 'build'} scripts/build")
+    assert ended.returncode == 0, ended.stderr
+    return built.read(folder / "build" / "template.yaml")
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return build(tmp_path_factory.mktemp("first"))
+
+
+def test_function_and_layer_leave_room_below_the_limit(artifacts: Built) -> None:
+    assert 100 < artifacts.size_bytes / MEGABYTE < MOST_MEGABYTES < LIMIT_MEGABYTES
+
+
+def test_the_function_holds_the_package_and_its_sql_and_nothing_else(artifacts: Built) -> None:
+    kept = {str(file.relative_to(artifacts.task)) for file in artifacts.task.rglob("*") if file.is_file()}
+    sources = {f"snowmelt/{file.relative_to(PACKAGE)}" for file in COMPILES}
+    assert {name for name in kept if name.endswith(".py")} == sources
+    assert {Path(name).suffix for name in kept} == {".py", ".pyc", ".sql"}
+    assert len([name for name in kept if name.endswith(".pyc")]) == len(sources)
+    assert {Path(name).name for name in kept if name.endswith(".sql")} == {
+        f.name for f in (PACKAGE / "sql").glob("*.sql")
+    }
+
+
+def test_every_module_of_the_layer_is_compiled_for_the_runtime(artifacts: Built) -> None:
+    modules = list((artifacts.layer / "python" / "pydantic").rglob("*.py"))
+    assert modules
+    for module in modules:
+        assert (module.parent / "__pycache__" / f"{module.stem}.cpython-313.pyc").is_file(), module
+
+
+def test_a_second_build_makes_the_same_bytes(artifacts: Built, tmp_path: Path) -> None:
+    again = build(tmp_path)
+    for first, second in ((artifacts.task, again.task), (artifacts.layer, again.layer)):
+        ours, theirs = digests(first), digests(second)
+        assert ours.keys() == theirs.keys()
+        assert {name for name in ours if ours[name] != theirs[name]} == set()
+
+
+def test_a_wheel_that_is_not_the_locked_one_ends_the_build(tmp_path: Path) -> None:
+    layer = shutil.copytree(ROOT / "lambda_layer", tmp_path / "layer")
+    pins = (layer / "requirements.txt").read_text()
+    digest = pins.partition("--hash=sha256:")[2][:64]
+    (layer / "requirements.txt").write_text(pins.replace(digest, "0" * 64))
+
+    ended = subprocess.run(
+        ["make", "--directory", layer, "install", f"PYTHON={sys.executable}"],
+        env={**os.environ, "ARTIFACTS_DIR": str(tmp_path / "artifacts")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in ended.stderr
+
+
+def test_what_was_built_moves_the_demo_s_tables_where_only_tmp_can_be_written(artifacts: Built) -> None:
+    template = artifacts.task.parent / "template.yaml"
+    command = f"{sys.executable} -m snowmelt.local.demo --definition statemachine/migration.asl.json"
+    ended = run(f"{command} --built {template} --python $RUNTIME_PYTHON --runtime-packages $RUNTIME_PACKAGES --json")
+    assert ended.returncode == 0, ended.stderr
+    summary = json.loads(ended.stdout.splitlines()[-1])
+    assert (summary["status"], summary["rows"]) == ("completed", 367_687)
+    assert "only /tmp can be written" in ended.stderr
