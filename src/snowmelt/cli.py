@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from snowmelt import __version__, actions, config, console, monitor, rejects, runner, settings, sql
+from snowmelt import __version__, actions, aws_cli, config, console, monitor, rejects, runner, settings, sql
 from snowmelt.config import Config, SourceConfig
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError, MissingError, SnowmeltError
@@ -32,6 +32,7 @@ app.add_typer(config_app, name="config")
 app.add_typer(status_app, name="status")
 app.add_typer(indexes_app, name="indexes")
 app.add_typer(rejects_app, name="rejects")
+app.add_typer(aws_cli.app, name="aws")
 
 ConfigPath = Annotated[
     str, typer.Option("--config", "-c", help="Config file, or s3://bucket/key.", envvar="SNOWMELT_CONFIG")

@@ -112,6 +112,7 @@ class Ended:
     cause: str | None
     events: int
     states: list[str]
+    history: list[dict[str, Any]]
     map_runs: list[dict[str, Any]]
 
 
@@ -147,6 +148,7 @@ class Workflow:
             assert time.monotonic() < until, "the execution did not end"
             time.sleep(0.05)
         history = self.stepfunctions.get_execution_history(executionArn=arn, maxResults=1000)["events"]
+        assert len(history) < 1000, "and more, which are not read"
         map_runs = self.stepfunctions.list_map_runs(executionArn=arn)["mapRuns"]
         return Ended(
             status=seen["status"],
@@ -155,6 +157,7 @@ class Workflow:
             cause=seen.get("cause"),
             events=len(history),
             states=[e["stateEnteredEventDetails"]["name"] for e in history if "stateEnteredEventDetails" in e],
+            history=history,
             map_runs=[self.stepfunctions.describe_map_run(mapRunArn=m["mapRunArn"]) for m in map_runs],
         )
 

@@ -1,0 +1,58 @@
+"""What a large run costs in history and payload, on the definition that is deployed. Long, hence behind --full."""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from test_state_machine import COMPLETED, COUNTS, Migration, Workflow, engine, items, plan
+
+MOST_EVENTS = 25_000
+MOST_PAYLOAD_BYTES = 256 * 1024
+MOST_ITEMS_A_ROUND = 10_000
+
+pytestmark = pytest.mark.full
+
+__all__ = ["engine"]
+
+
+def payloads(history: list[dict[str, Any]]) -> Iterator[int]:
+    """The size of every input and output in a history."""
+    for event in history:
+        for details in event.values():
+            if isinstance(details, dict):
+                yield from (
+                    len(text.encode()) for name in ("input", "output") if isinstance(text := details.get(name), str)
+                )
+
+
+def test_eleven_thousand_items_leave_the_parent_s_history_small(
+    engine: Workflow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rounds = [MOST_ITEMS_A_ROUND, 1_000]
+    plans: list[dict[str, Any]] = [
+        plan("process", number, manifest=engine.put_manifest(items(count)), items=count, max_concurrency=20)
+        for number, count in enumerate(rounds, start=1)
+    ]
+    engine.function.answers(Migration(plans=[*plans, plan("finalize", 3)], chunk=lambda event: COUNTS))
+
+    began = time.monotonic()
+    ended = engine.run(seconds=900)
+    seconds = time.monotonic() - began
+
+    assert (ended.status, ended.output) == ("SUCCEEDED", COMPLETED)
+    assert [run["itemCounts"]["succeeded"] for run in ended.map_runs] == rounds
+    largest = max(payloads(ended.history))
+    with capsys.disabled():
+        figures = {
+            "items": sum(rounds),
+            "parent_events": ended.events,
+            "largest_payload_bytes": largest,
+            "largest_event_bytes": max(len(json.dumps(event)) for event in engine.function.events),
+            "seconds_per_1000_items": round(seconds / sum(rounds) * 1000, 1),
+        }
+        sys.stdout.write(f"\n{json.dumps(figures)}\n")
+    assert ended.events < MOST_EVENTS / 100
+    assert largest < MOST_PAYLOAD_BYTES / 50
