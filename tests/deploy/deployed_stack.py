@@ -1,4 +1,4 @@
-"""The template as AWS would deploy it: translated by SAM's own translator, its resources made in moto.
+"""The template as AWS would deploy it, its resources made in moto.
 
 python deployed_stack.py FOLDER     writes each role's and resource's policy as a file, for linters
 """
@@ -17,7 +17,6 @@ from typing import Any
 
 import boto3
 from moto import mock_aws
-from samtranslator.translator.transform import transform
 
 from snowmelt.local.aws.template import read_template
 
@@ -90,39 +89,45 @@ def deployed(parameters: Mapping[str, str] = EVERYTHING) -> Iterator[Stack]:
                 os.environ[name] = value
 
 
-def translated() -> dict[str, Any]:
-    """The template after SAM's transform; code is taken from a bucket, where `sam deploy` leaves it."""
+def without_sam() -> dict[str, Any]:
+    """The template as CloudFormation knows it: what SAM would make of its three resources, as far as others need it."""
     template = read_template(ROOT / "template.yaml")
     resources = template["Resources"]
-    resources["Function"]["Properties"]["CodeUri"] = "s3://artifacts/code.zip"
-    resources["DependenciesLayer"]["Properties"]["ContentUri"] = "s3://artifacts/code.zip"
-    machine = resources["StateMachine"]["Properties"]
-    machine["Definition"] = json.loads((ROOT / machine.pop("DefinitionUri")).read_text())
-    parameters = {name: value.get("Default", "") for name, value in template["Parameters"].items()}
-    os.environ.setdefault("AWS_DEFAULT_REGION", REGION)
-    result: dict[str, Any] = transform(template, parameters, _NoManagedPolicies())
-    return result
-
-
-class _NoManagedPolicies:
-    def load(self) -> dict[str, str]:
-        return {}
+    function, machine = (resources[name]["Properties"] for name in ("Function", "StateMachine"))
+    kept = ("FunctionName", "Handler", "Runtime", "Role", "MemorySize", "Timeout")
+    resources["Function"] = {
+        "Type": "AWS::Lambda::Function",
+        "Properties": {
+            **{name: function[name] for name in kept},
+            "Code": {"S3Bucket": "artifacts", "S3Key": "code.zip"},
+        },
+    }
+    resources["StateMachine"] = {
+        "Type": "AWS::StepFunctions::StateMachine",
+        "Properties": {
+            "StateMachineName": machine["Name"],
+            "RoleArn": machine["Role"],
+            "DefinitionString": (ROOT / machine["DefinitionUri"]).read_text(),
+        },
+    }
+    del resources["DependenciesLayer"]
+    # Made by SAM beside the function; moto does not know aliases at all.
+    del template["Outputs"]["FunctionAliasArn"]
+    for name in ("Transform", "Rules", "Metadata"):
+        del template[name]
+    return template
 
 
 def _create(parameters: Mapping[str, str]) -> Stack:
     s3 = client("s3")
     s3.create_bucket(Bucket="artifacts")
     s3.put_object(Bucket="artifacts", Key="code.zip", Body=_some_code())
-    template = translated()
-    template.pop("Rules", None)
+    template = without_sam()
     by_hand = {
         name: template["Resources"].pop(name)["Properties"]
         for name, resource in list(template["Resources"].items())
         if resource["Type"] in MADE_BY_HAND
     }
-    # The alias alone moto does not know at all.
-    template["Resources"].pop("FunctionAliaslive")
-    template["Outputs"].pop("FunctionAliasArn")
     cloudformation = client("cloudformation")
     cloudformation.create_stack(
         StackName=STACK,

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -102,3 +103,28 @@ def test_what_was_built_moves_the_demo_s_tables_where_only_tmp_can_be_written(ar
     summary = json.loads(ended.stdout.splitlines()[-1])
     assert (summary["status"], summary["rows"]) == ("completed", 367_687)
     assert "only /tmp can be written" in ended.stderr
+
+
+TRANSLATE = """
+import json
+from samtranslator.translator.transform import transform
+from samtranslator.yaml_helper import yaml_parse
+
+class NoPolicies:
+    def load(self):
+        return {}
+
+template = yaml_parse(open("template.yaml").read())
+for name, key in (("Function", "CodeUri"), ("DependenciesLayer", "ContentUri"), ("StateMachine", "DefinitionUri")):
+    template["Resources"][name]["Properties"][key] = "s3://bucket/key"
+print(json.dumps(transform(template, {}, NoPolicies())["Resources"]))
+"""
+
+
+def test_a_version_that_a_running_execution_calls_outlives_an_update() -> None:
+    ended = run(f". scripts/set-up-sam && $(dirname $SAM)/python -c {shlex.quote(TRANSLATE)}")
+    assert ended.returncode == 0, ended.stderr
+    resources = json.loads(ended.stdout)
+    called = resources["StateMachine"]["Properties"]["DefinitionSubstitutions"]["FunctionArn"]["Ref"]
+    assert resources[called]["Type"] == "AWS::Lambda::Version"
+    assert resources[called]["DeletionPolicy"] == "Retain"

@@ -26,7 +26,6 @@ from deployed_stack import (
     Stack,
     client,
     deployed,
-    translated,
 )
 from moto.iam.access_control import IAMPolicy, PermissionResult
 
@@ -343,10 +342,3 @@ def test_every_alarm_tells_the_topic(stack: Stack) -> None:
     assert {alarm["AlarmName"] for alarm in alarms} == set(re.findall(r"^  (\w+Alarm):$", TEMPLATE, re.MULTILINE))
     assert len(alarms) == 7
     assert {tuple(alarm["AlarmActions"]) for alarm in alarms} == {(stack.resources["FailureTopic"],)}
-
-
-def test_a_version_that_a_running_execution_calls_outlives_the_update() -> None:
-    resources = translated()["Resources"]
-    called = resources["StateMachine"]["Properties"]["DefinitionSubstitutions"]["FunctionArn"]["Ref"]
-    assert resources[called]["Type"] == "AWS::Lambda::Version"
-    assert resources[called]["DeletionPolicy"] == "Retain"

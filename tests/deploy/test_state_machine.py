@@ -172,10 +172,14 @@ def create(stepfunctions: Any, name: str, definition: str) -> str:
     return str(machine["stateMachineArn"])
 
 
+class InvokeServer(ThreadingHTTPServer):
+    request_queue_size = 128  # as many callers may come at once, and none is to be turned away by the kernel
+
+
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Workflow]:
     function = ScriptedFunction()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), invoke_api(function))
+    server = InvokeServer(("127.0.0.1", 0), invoke_api(function))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     recursion_limit = sys.getrecursionlimit()
     sys.setrecursionlimit(100_000)
