@@ -1,0 +1,210 @@
+"""What can happen to a migration from outside its connections, each as a method that is given what was struck."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+
+from snowmelt.local.aws import LocalAws
+from snowmelt.local.faults.machine import Execution, at_work, invoke_again
+from snowmelt.local.faults.starts import Start
+from snowmelt.local.faults.traps import Struck
+from snowmelt.local.postgres import Database
+from snowmelt.local.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_LOCK_SECONDS = 3
+
+
+class Effects:
+    """The world of one case; what must be undone before a user would start again is kept in ``mends``."""
+
+    def __init__(self, sandbox: Sandbox, database: Database, table: str, *, seconds: float) -> None:
+        self._sandbox = sandbox
+        self._database = database
+        self._table = table
+        self._seconds = seconds
+        self.start: Start | None = None
+        self.execution: Execution | None = None
+        self.aws: LocalAws | None = None
+        self.rival_starts: Callable[[], Start] | None = None
+        self.rivals: list[Start] = []
+        self.events: list[Any] = []
+        """Events of the function that were sent more than once."""
+        self.mends: list[str] = []
+        self._threads: list[threading.Thread] = []
+
+    def settle(self) -> None:
+        """Wait until everything that was begun beside the migration has ended."""
+        for thread in self._threads:
+            thread.join(30)
+        for rival in self.rivals:
+            rival.wait(30)
+
+    # --- PostgreSQL ---
+
+    def terminate_backend(self, struck: Struck) -> None:
+        """As an administrator would."""
+        self._signal_backend(struck, signal.SIGTERM)
+
+    def cancel_backend(self, struck: Struck) -> None:
+        """As an administrator would, who only wants the statement gone."""
+        self._signal_backend(struck, signal.SIGINT)
+
+    def kill_backend(self, struck: Struck) -> None:
+        """As the system does when memory is short; the server then throws everyone out and recovers."""
+        self._signal_backend(struck, signal.SIGKILL)
+
+    def restart_postgres(self, struck: Struck) -> None:
+        """A crash of the server, and its start."""
+        self._sandbox.postgres.restart(immediate=True)
+
+    def expire_lease(self, struck: Struck) -> None:
+        """An hour passes for every lease that is out, and for no one else."""
+        self._try(
+            "UPDATE migration_status.migration_chunk_status SET lease_until = now() - interval '1 hour' "
+            "WHERE status = 'running'"
+        )
+
+    def rename_column(self, struck: Struck) -> None:
+        """Someone renames a column of the target as soon as its lock is to be had."""
+        self._alter("RENAME COLUMN note TO notes", mend="RENAME COLUMN notes TO note")
+
+    def change_type(self, struck: Struck) -> None:
+        """Someone widens a column of the target as soon as its lock is to be had."""
+        self._alter(
+            "ALTER COLUMN amount TYPE numeric(14,2)", mend="ALTER COLUMN amount TYPE numeric(12,2)"
+        )
+
+    # --- Snowflake ---
+
+    def expire_results(self, struck: Struck) -> None:
+        """A day passes for the results of this migration."""
+        for query_id in self._query_ids():
+            self._sandbox.snowflake.expire_results(query_id)
+
+    def expire_urls(self, struck: Struck) -> None:
+        """Six hours pass for the URLs that were handed out."""
+        for query_id in self._query_ids():
+            self._sandbox.snowflake.expire_urls(query_id)
+
+    # --- workers ---
+
+    def kill_worker(self, struck: Struck) -> None:
+        """SIGKILL for the command, or for a process of the function that is at work."""
+        self._signal_worker(signal.SIGKILL)
+
+    def stop_worker(self, struck: Struck) -> None:
+        """SIGSTOP, and SIGCONT a while later."""
+        pid = self._signal_worker(signal.SIGSTOP)
+
+        def go_on() -> None:
+            time.sleep(self._seconds)
+            if self.start is not None:
+                self.start.signal(signal.SIGCONT)
+            elif pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
+        self._beside(go_on)
+
+    def interrupt(self, struck: Struck) -> None:
+        """Ctrl-C."""
+        self._signal_worker(signal.SIGINT)
+
+    def short_invocation(self, struck: Struck) -> None:
+        """Nothing more: the start was given little time."""
+
+    def time_out(self, struck: Struck) -> None:
+        """Lambda reports that time is over, and the process does not know it yet."""
+        if self.aws is not None and (process := at_work(self.aws)):
+            with suppress(StopIteration):  # it has ended meanwhile
+                self.aws.functions.abandon(process.pid)
+        time.sleep(self._seconds)
+
+    def throttle(self, struck: Struck) -> None:
+        """For a while, Lambda takes no event."""
+        if self.aws is None:
+            return
+        functions = self.aws.functions
+        usual, functions.concurrency = functions.concurrency, 0
+
+        def go_on() -> None:
+            time.sleep(self._seconds)
+            functions.concurrency = usual
+
+        self._beside(go_on)
+
+    def duplicate(self, struck: Struck) -> None:
+        """The event that is at work is sent twice more."""
+        if self.aws is None or (process := at_work(self.aws)) is None:
+            return
+        self.events.append(process.event)
+        self._threads += invoke_again(self.aws, process.event, 2)
+        time.sleep(self._seconds / 2)
+
+    def stop_execution(self, struck: Struck) -> None:
+        """The execution is aborted; its workers do not know it."""
+        if self.execution is not None:
+            self.execution.stop()
+
+    def rival(self, struck: Struck) -> None:
+        """Someone starts the same migration again."""
+        if self.rival_starts is not None:
+            self.rivals.append(self.rival_starts())
+        time.sleep(self._seconds)
+
+    # --- inside ---
+
+    def _signal_backend(self, struck: Struck, number: signal.Signals) -> None:
+        if struck.backend_pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(struck.backend_pid, number)
+        time.sleep(0.05)
+
+    def _signal_worker(self, number: signal.Signals) -> int | None:
+        if self.start is not None:
+            self.start.signal(number)
+            return None
+        process = at_work(self.aws) if self.aws is not None else None
+        if process is None:
+            return None
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+        return process.pid
+
+    def _query_ids(self) -> "Sequence[str]":
+        rows = self._try(
+            "SELECT query_id FROM migration_status.migration_table_status WHERE query_id IS NOT NULL UNION "
+            "SELECT DISTINCT reads->>'query_id' FROM migration_status.migration_chunk_status WHERE reads ? 'query_id'"
+        )
+        return [query_id for (query_id,) in rows or ()]
+
+    def _alter(self, change: str, *, mend: str) -> None:
+        def alter() -> None:
+            statement = f"ALTER TABLE {self._table} {change}"
+            if self._try(statement) is not None:
+                self.mends.append(f"ALTER TABLE {self._table} {mend}")
+
+        self._beside(alter)
+        time.sleep(0.1)
+
+    def _try(self, statement: str) -> list[tuple[Any, ...]] | None:
+        """Its rows; None when a lock is not to be had, or what it names is not there yet."""
+        with suppress(psycopg2.Error), closing(self._database.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = '{_LOCK_SECONDS}s'")
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+        return None
+
+    def _beside(self, do: Callable[[], None]) -> None:
+        thread = threading.Thread(target=do, daemon=True)
+        self._threads.append(thread)
+        thread.start()

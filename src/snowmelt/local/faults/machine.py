@@ -1,0 +1,73 @@
+"""A migration as Step Functions starts it, with the function's processes at hand for faults."""
+
+import json
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from snowmelt.errors import StalledError
+from snowmelt.local.aws import LocalAws
+from snowmelt.local.aws.lambda_service import WorkerProcess
+from snowmelt.local.faults.starts import Ended
+
+_POLL_SECONDS = 0.05
+_EXPLAINED = ("Error", "MigrationFailed", "HistoryFull")
+"""Endings of error names that the package or the definition gives."""
+
+
+class Execution:
+    """One execution of the state machine; the counterpart of ``Start``."""
+
+    def __init__(self, aws: LocalAws) -> None:
+        self._aws = aws
+        self._arn = aws.step_functions.start_execution()
+
+    def stop(self) -> None:
+        """Abort it; functions that are at work go on to their end, as on AWS."""
+        self._aws.step_functions.stop_execution(self._arn)
+
+    def wait(self, seconds: float) -> Ended:
+        """How it ended; one that takes longer than that is stopped."""
+        try:
+            ended = self._aws.step_functions.wait(self._arn, seconds, poll_seconds=_POLL_SECONDS)
+        except StalledError:
+            self.stop()
+            return Ended("died")
+        if ended.status == "SUCCEEDED":
+            return Ended("completed")
+        if ended.status == "ABORTED":
+            return Ended("died")
+        error, cause = ended.error or "", ended.cause or ""
+        return Ended("failed" if error.endswith(_EXPLAINED) else "crashed", error, cause[:500])
+
+
+def at_work(aws: LocalAws) -> WorkerProcess | None:
+    """A process that handles an event, one that loads before any other."""
+    busy = [p for p in aws.functions.processes() if p.event is not None]
+    loading = [p for p in busy if p.event.get("action") == "process_chunk"]
+    return next(iter((*loading, *busy)), None)
+
+
+def invoke_again(aws: LocalAws, event: Any, times: int) -> list[threading.Thread]:
+    """Send an event so many times more, at once; the threads that wait for the answers."""
+    body = json.dumps(event).encode()
+    threads = [threading.Thread(target=aws.functions.invoke, args=(body,), daemon=True) for _ in range(times)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def come_to_rest(aws: LocalAws, seconds: float) -> None:
+    """Let processes finish what they are at; what is still at it after that is killed, as by its time-out."""
+    until = time.monotonic() + seconds
+    while busy := [p.pid for p in aws.functions.processes() if p.event is not None]:
+        if time.monotonic() > until:
+            for pid in busy:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.2)
+            return
+        time.sleep(0.02)

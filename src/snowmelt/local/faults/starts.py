@@ -1,0 +1,101 @@
+"""A migration as the command line starts it, in a process that can be killed, forked from one that has all loaded."""
+
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Literal
+
+from snowmelt import runner
+from snowmelt.errors import SnowmeltError
+from snowmelt.settings import Settings
+from snowmelt.wiring import Wiring
+
+_LOADED_BEFOREHAND = ["snowflake.connector", "snowmelt.local.aws", "snowmelt.local.faults.starts", "snowmelt.local.sandbox"]
+INVOCATION_SECONDS = 60.0
+
+Verdict = Literal["completed", "failed", "died", "crashed"]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a start ended: with a verdict and its reason, without a word, or with an error that explains nothing."""
+
+    verdict: Verdict
+    code: str = ""
+    message: str = ""
+
+
+class Start:
+    """A process that begins or resumes a run."""
+
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        event: Mapping[str, Any],
+        *,
+        complaints: Path,
+        invocation_seconds: float = INVOCATION_SECONDS,
+    ) -> None:
+        processes = multiprocessing.get_context("forkserver")
+        processes.set_forkserver_preload(_LOADED_BEFOREHAND)
+        self._told, tell = processes.Pipe(duplex=False)
+        arguments = (dict(environment), dict(event), str(complaints), invocation_seconds, tell)
+        self._process: BaseProcess = processes.Process(target=_migrate, args=arguments, daemon=True)
+        self._process.start()
+        tell.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it is still there."""
+        if self._process.is_alive() and self._process.pid is not None:
+            os.kill(self._process.pid, number)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it goes on."""
+        return self._process.is_alive()
+
+    def wait(self, seconds: float) -> Ended:
+        """How it ended; a process that takes longer than that is killed, as one whose machine is switched off."""
+        self._process.join(seconds)
+        if self._process.is_alive():
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGKILL)
+            self._process.join()
+        try:
+            return Ended(*self._told.recv()) if self._told.poll() else Ended("died")
+        except EOFError:
+            return Ended("died")
+        finally:
+            self._told.close()
+
+
+def _migrate(
+    environment: dict[str, str], event: dict[str, Any], complaints: str, seconds: float, tell: Connection
+) -> None:
+    with Path(complaints).open("a", encoding="utf-8") as log:
+        os.dup2(log.fileno(), 2)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ["HOME"] = environment["HOME"]
+    settings = Settings(config=environment["SNOWMELT_CONFIG"], store=environment["SNOWMELT_STORE"])
+    try:
+        outcome = runner.migrate(
+            event,
+            Wiring(settings, environment),
+            execution_id=f"process-{os.getpid()}",
+            invocation_seconds=seconds,
+        )
+        tell.send(("completed" if outcome.status == "completed" else "failed", outcome.status, outcome.message))
+    except SnowmeltError as error:
+        tell.send(("failed", error.code, error.message))
+    except KeyboardInterrupt:
+        tell.send(("failed", "Interrupted", "stopped in order"))
+    except BaseException as error:
+        traceback.print_exc(file=sys.stderr)
+        tell.send(("crashed", type(error).__name__, str(error)[:500]))
