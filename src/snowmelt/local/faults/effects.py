@@ -1,4 +1,4 @@
-"""What can happen to a migration from outside its connections, each as a method that is given what was struck."""
+"""What can happen to a migration from outside its connections, each as a method."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ import psycopg2
 
 from snowmelt.local.aws import LocalAws
 from snowmelt.local.faults.machine import Execution, at_work, invoke_again
-from snowmelt.local.faults.starts import Start
+from snowmelt.local.faults.starts import Ended, Start
 from snowmelt.local.faults.traps import Struck
 from snowmelt.local.postgres import Database
 from snowmelt.local.sandbox import Sandbox
@@ -36,72 +36,78 @@ class Effects:
         self.aws: LocalAws | None = None
         self.rival_starts: Callable[[], Start] | None = None
         self.rivals: list[Start] = []
+        self.rivals_ended: list[Ended] = []
         self.events: list[Any] = []
         """Events of the function that were sent more than once."""
         self.mends: list[str] = []
         self._threads: list[threading.Thread] = []
+        self._struck: Struck | None = None
+
+    def happen(self, name: str, struck: Struck) -> None:
+        """What the method of that name does, to the connection that was struck."""
+        self._struck = struck
+        effect: Callable[[], None] = getattr(self, name)
+        effect()
 
     def settle(self) -> None:
         """Wait until everything that was begun beside the migration has ended."""
-        for thread in self._threads:
-            thread.join(30)
-        for rival in self.rivals:
-            rival.wait(30)
+        while self._threads:
+            self._threads.pop().join(30)
+        while self.rivals:
+            self.rivals_ended.append(self.rivals.pop().wait(30))
 
     # --- PostgreSQL ---
 
-    def terminate_backend(self, struck: Struck) -> None:
+    def terminate_backend(self) -> None:
         """As an administrator would."""
-        self._signal_backend(struck, signal.SIGTERM)
+        self._signal_backend(signal.SIGTERM)
 
-    def cancel_backend(self, struck: Struck) -> None:
+    def cancel_backend(self) -> None:
         """As an administrator would, who only wants the statement gone."""
-        self._signal_backend(struck, signal.SIGINT)
+        self._signal_backend(signal.SIGINT)
 
-    def kill_backend(self, struck: Struck) -> None:
+    def kill_backend(self) -> None:
         """As the system does when memory is short; the server then throws everyone out and recovers."""
-        self._signal_backend(struck, signal.SIGKILL)
+        self._signal_backend(signal.SIGKILL)
 
-    def restart_postgres(self, struck: Struck) -> None:
+    def restart_postgres(self) -> None:
         """A crash of the server, and its start."""
         self._sandbox.postgres.restart(immediate=True)
 
-    def expire_lease(self, struck: Struck) -> None:
+    def expire_lease(self) -> None:
         """An hour passes for every lease that is out, and for no one else."""
         self._try(
             "UPDATE migration_status.migration_chunk_status SET lease_until = now() - interval '1 hour' "
             "WHERE status = 'running'"
         )
 
-    def rename_column(self, struck: Struck) -> None:
+    def rename_column(self) -> None:
         """Someone renames a column of the target as soon as its lock is to be had."""
         self._alter("RENAME COLUMN note TO notes", mend="RENAME COLUMN notes TO note")
 
-    def change_type(self, struck: Struck) -> None:
+    def change_type(self) -> None:
         """Someone widens a column of the target as soon as its lock is to be had."""
-        self._alter(
-            "ALTER COLUMN amount TYPE numeric(14,2)", mend="ALTER COLUMN amount TYPE numeric(12,2)"
-        )
+        self._alter("ALTER COLUMN amount TYPE numeric(14,2)", mend="ALTER COLUMN amount TYPE numeric(12,2)")
 
     # --- Snowflake ---
 
-    def expire_results(self, struck: Struck) -> None:
+    def expire_results(self) -> None:
         """A day passes for the results of this migration."""
         for query_id in self._query_ids():
             self._sandbox.snowflake.expire_results(query_id)
 
-    def expire_urls(self, struck: Struck) -> None:
+    def expire_urls(self) -> None:
         """Six hours pass for the URLs that were handed out."""
         for query_id in self._query_ids():
             self._sandbox.snowflake.expire_urls(query_id)
 
     # --- workers ---
 
-    def kill_worker(self, struck: Struck) -> None:
+    def kill_worker(self) -> None:
         """SIGKILL for the command, or for a process of the function that is at work."""
         self._signal_worker(signal.SIGKILL)
 
-    def stop_worker(self, struck: Struck) -> None:
+    def stop_worker(self) -> None:
         """SIGSTOP, and SIGCONT a while later."""
         pid = self._signal_worker(signal.SIGSTOP)
 
@@ -115,21 +121,21 @@ class Effects:
 
         self._beside(go_on)
 
-    def interrupt(self, struck: Struck) -> None:
+    def interrupt(self) -> None:
         """Ctrl-C."""
         self._signal_worker(signal.SIGINT)
 
-    def short_invocation(self, struck: Struck) -> None:
+    def short_invocation(self) -> None:
         """Nothing more: the start was given little time."""
 
-    def time_out(self, struck: Struck) -> None:
+    def time_out(self) -> None:
         """Lambda reports that time is over, and the process does not know it yet."""
         if self.aws is not None and (process := at_work(self.aws)):
             with suppress(StopIteration):  # it has ended meanwhile
                 self.aws.functions.abandon(process.pid)
         time.sleep(self._seconds)
 
-    def throttle(self, struck: Struck) -> None:
+    def throttle(self) -> None:
         """For a while, Lambda takes no event."""
         if self.aws is None:
             return
@@ -142,7 +148,7 @@ class Effects:
 
         self._beside(go_on)
 
-    def duplicate(self, struck: Struck) -> None:
+    def duplicate(self) -> None:
         """The event that is at work is sent twice more."""
         if self.aws is None or (process := at_work(self.aws)) is None:
             return
@@ -150,12 +156,12 @@ class Effects:
         self._threads += invoke_again(self.aws, process.event, 2)
         time.sleep(self._seconds / 2)
 
-    def stop_execution(self, struck: Struck) -> None:
+    def stop_execution(self) -> None:
         """The execution is aborted; its workers do not know it."""
         if self.execution is not None:
             self.execution.stop()
 
-    def rival(self, struck: Struck) -> None:
+    def rival(self) -> None:
         """Someone starts the same migration again."""
         if self.rival_starts is not None:
             self.rivals.append(self.rival_starts())
@@ -163,10 +169,10 @@ class Effects:
 
     # --- inside ---
 
-    def _signal_backend(self, struck: Struck, number: signal.Signals) -> None:
-        if struck.backend_pid is not None:
+    def _signal_backend(self, number: signal.Signals) -> None:
+        if self._struck is not None and self._struck.backend_pid is not None:
             with suppress(ProcessLookupError):
-                os.kill(struck.backend_pid, number)
+                os.kill(self._struck.backend_pid, number)
         time.sleep(0.05)
 
     def _signal_worker(self, number: signal.Signals) -> int | None:

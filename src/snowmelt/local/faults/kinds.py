@@ -9,6 +9,8 @@ from snowmelt.local.faults.modes import MODES, Mode
 from snowmelt.local.faults.traps import CUTS, Moment, Way
 
 Driver = Literal["command", "state machine"]
+SECOND_FAULTS = 0.2
+"""The part of the cases that has two."""
 
 # Statements of a migration, by what their text holds; any message to a server, among them.
 COMMIT = r"^COMMIT$"
@@ -38,7 +40,7 @@ _STATEMENTS: tuple[tuple[str, int], ...] = (
     (ANY, 110),
 )
 """What to strike at, and how many of those a small migration has at least, about."""
-_REQUESTS: tuple[tuple[str, int], ...] = ((ANY, 25), (DOWNLOAD, 6), (LOGIN, 3), (QUERY, 12))
+_REQUESTS: tuple[tuple[str, int], ...] = ((ANY, 25), (DOWNLOAD, 4), (LOGIN, 3), (QUERY, 12))
 _TARGETED = ((COMMIT, 12), (CLAIM, 5), (MARK, 5), (COPY, 5), (COPY_DATA, 5), (COPY_DONE, 5))
 
 
@@ -89,6 +91,8 @@ KINDS: tuple[Kind, ...] = (
     Kind("Snowflake refuses for now", _REQUESTS, ("refuse",), side="snowflake", codes=_HTTP),
     Kind("the result expires", _TARGETED, _BOTH, effect="expire_results"),
     Kind("the URLs expire", (*_TARGETED, (CONNECT, 4)), _BOTH, effect="expire_urls"),
+    Kind("the URLs expire before a download", ((DOWNLOAD, 4),), _BOTH, side="snowflake", effect="expire_urls"),
+    Kind("the result expires while it is read", ((DOWNLOAD, 4),), _BOTH, side="snowflake", effect="expire_results"),
     Kind("the worker is killed", _STATEMENTS, _BOTH, effect="kill_worker"),
     Kind("the worker is killed while it reads", _REQUESTS, _BOTH, side="snowflake", effect="kill_worker"),
     Kind("the worker is stopped for a while", _TARGETED, _BOTH, effect="stop_worker"),
@@ -106,13 +110,10 @@ KINDS: tuple[Kind, ...] = (
 
 
 @dataclass(frozen=True)
-class Case:
-    """A migration, and the fault that strikes at it."""
+class Strike:
+    """A fault of that kind, at that moment."""
 
-    number: int
-    mode: Mode
     kind: Kind
-    driver: Driver
     moment: Moment
     way: Way
     seconds: float
@@ -120,28 +121,49 @@ class Case:
     message: str
 
     def __str__(self) -> str:
-        return (
-            f"case {self.number}: {self.mode.name} by {self.driver}: {self.kind.name}: {self.way} at {self.moment}"
-            f"{f' with {self.code}' if self.code else ''}"
-        )
+        return f"{self.kind.name}: {self.way} at {self.moment}{f' with {self.code}' if self.code else ''}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A migration, and what strikes at its first start."""
+
+    number: int
+    mode: Mode
+    driver: Driver
+    strikes: tuple[Strike, ...]
+
+    def __str__(self) -> str:
+        return f"case {self.number}: {self.mode.name} by {self.driver}: {'; and '.join(map(str, self.strikes))}"
+
+    @property
+    def is_short(self) -> bool:
+        """Whether invocations are too short for their work."""
+        return any(strike.kind.effect == "short_invocation" for strike in self.strikes)
 
 
 def case(seed: int, number: int) -> Case:
     """The case of that number: the same for a seed, wherever and however often it is asked for.
 
-    Every kind meets every mode once before one pair comes again.
+    Every kind meets every mode once before one pair comes again; one case in five has a second fault.
     """
     pairs = [(mode, kind) for mode in MODES for kind in KINDS]
     random.Random(seed).shuffle(pairs)  # noqa: S311 - to be repeated, not to be secret
     mode, kind = pairs[number % len(pairs)]
     chance = random.Random(f"{seed}/{number}")  # noqa: S311
+    driver = chance.choice(kind.drivers)
+    strikes = [_strike(kind, chance)]
+    if chance.random() < SECOND_FAULTS:
+        others = [other for other in KINDS if driver in other.drivers and other.name != kind.name]
+        strikes.append(_strike(chance.choice(others), chance))
+    return Case(number, mode, driver, tuple(strikes))
+
+
+def _strike(kind: Kind, chance: random.Random) -> Strike:
     matching, most = chance.choice(kind.moments)
     code, message = chance.choice(kind.codes) if kind.codes else ("", "")
-    return Case(
-        number=number,
-        mode=mode,
+    return Strike(
         kind=kind,
-        driver=chance.choice(kind.drivers),
         moment=Moment(kind.side, matching, chance.randint(1, most)),
         way=chance.choice(kind.ways),
         seconds=round(chance.uniform(0.1, 1.5), 2),

@@ -22,14 +22,14 @@ from snowmelt.local.aws import LocalAws
 from snowmelt.local.faults import modes
 from snowmelt.local.faults.difference import Difference, Row, difference
 from snowmelt.local.faults.effects import Effects
-from snowmelt.local.faults.kinds import Case, case
+from snowmelt.local.faults.kinds import Case, Strike, case
 from snowmelt.local.faults.machine import Execution, come_to_rest, invoke_again
-from snowmelt.local.faults.modes import MODES, Mode
+from snowmelt.local.faults.modes import Mode
 from snowmelt.local.faults.postgres_wire import PostgresLink
 from snowmelt.local.faults.proxy import Proxy
 from snowmelt.local.faults.snowflake_wire import SnowflakeLink
 from snowmelt.local.faults.starts import INVOCATION_SECONDS, Ended, Start
-from snowmelt.local.faults.traps import Blow, Trap, Traps
+from snowmelt.local.faults.traps import Blow, Struck, Trap, Traps
 from snowmelt.local.postgres import Database, LocalPostgres
 from snowmelt.local.sandbox import Sandbox
 from snowmelt.local.snowflake import LocalSnowflake
@@ -57,7 +57,7 @@ class Result:
     """``unharmed``: the first start completed. ``resumed``: another one did. ``failed_clearly``: only after a mend that
     its error names. ``not_reached``: the fault found nothing to strike. ``stuck``: it never completed."""
     first: str
-    struck: str | None
+    struck: str
     starts: int
     seconds: float
     lost: int = 0
@@ -226,15 +226,16 @@ class _Trial:
         self._case = case
         self._database = database
         self._indexes = _indexes(database, case.mode.table)
-        self._effects = Effects(lane.sandbox, database, case.mode.table, seconds=case.seconds)
+        self._effects = Effects(lane.sandbox, database, case.mode.table, seconds=case.strikes[0].seconds)
         self._by_machine = case.driver == "state machine"
         self._starts = 0
         self._unexplained = ""
         self._false = False
 
     def result(self) -> Result:
-        trap = self._trap()
-        first = self._first(trap)
+        """What became of it."""
+        traps = [self._trap(strike) for strike in self._case.strikes]
+        first = self._first(traps)
         self._lane.traps.put()
         self._come_to_rest()
         last, mended = first, self._mend()
@@ -245,30 +246,31 @@ class _Trial:
             mended = mended or needed_mend
         self._come_to_rest()
         self._late_events()
-        return self._judged(trap, first, last, mended=mended)
+        return self._judged(traps, first, last, mended=mended)
 
-    def _first(self, trap: Trap) -> Ended:
+    def _first(self, traps: Sequence[Trap]) -> Ended:
         effects = self._effects
-        short = self._case.kind.effect == "short_invocation"
         if self._by_machine:
             effects.aws = self._lane.aws()
-            self._lane.traps.put(trap)
+            self._lane.traps.put(*traps)
             self._starts += 1
             effects.execution = Execution(effects.aws)
             ended = effects.execution.wait(FIRST_SECONDS)
         else:
             effects.rival_starts = self._lane.command
-            self._lane.traps.put(trap)
+            self._lane.traps.put(*traps)
             self._starts += 1
-            effects.start = self._lane.command(SHORT_SECONDS if short else INVOCATION_SECONDS)
+            effects.start = self._lane.command(SHORT_SECONDS if self._case.is_short else INVOCATION_SECONDS)
             ended = effects.start.wait(FIRST_SECONDS)
         return self._noted(ended)
 
-    def _trap(self) -> Trap:
-        case = self._case
-        effect = getattr(self._effects, case.kind.effect) if case.kind.effect else (lambda _: None)
-        blow = Blow(case.way, seconds=case.seconds, code=case.code, message=case.message, effect=effect)
-        return Trap(case.moment, blow)
+    def _trap(self, strike: Strike) -> Trap:
+        def effect(struck: Struck) -> None:
+            if strike.kind.effect:
+                self._effects.happen(strike.kind.effect, struck)
+
+        blow = Blow(strike.way, seconds=strike.seconds, code=strike.code, message=strike.message, effect=effect)
+        return Trap(strike.moment, blow)
 
     def _noted(self, ended: Ended) -> Ended:
         if ended.verdict == "crashed":
@@ -277,9 +279,8 @@ class _Trial:
 
     def _start_again(self, **event: Any) -> Ended:
         self._starts += 1
-        if self._by_machine:
-            return self._noted(Execution(self._lane.aws()).wait(RESUME_SECONDS))
-        return self._noted(self._lane.command(**event).wait(RESUME_SECONDS))
+        start = Execution(self._lane.aws(), **event) if self._by_machine else self._lane.command(**event)
+        return self._noted(start.wait(RESUME_SECONDS))
 
     def _resume(self) -> tuple[Ended, bool]:
         """Start again until it completes or says what must be mended; whether something had to be."""
@@ -288,21 +289,10 @@ class _Trial:
         while ended.verdict != "completed" and time.monotonic() < until:
             if "empty the target and start again with no_resume" in ended.message:
                 self._database.execute(f"TRUNCATE {self._case.mode.table}")
-                return self._anew(), True
-            if "run" in ended.message and "is completed" in ended.message:
-                break
+                return self._start_again(no_resume=True), True
             time.sleep(0.3)
             ended = self._start_again()
         return ended, False
-
-    def _anew(self) -> Ended:
-        self._starts += 1
-        if self._by_machine:
-            aws = self._lane.aws()
-            arn = aws.step_functions.start_execution({"no_resume": True})
-            ended = aws.step_functions.wait(arn, RESUME_SECONDS)
-            return Ended("completed" if ended.status == "SUCCEEDED" else "failed", ended.error or "", ended.cause or "")
-        return self._noted(self._lane.command(no_resume=True).wait(RESUME_SECONDS))
 
     def _mend(self) -> bool:
         for statement in self._effects.mends:
@@ -312,6 +302,8 @@ class _Trial:
     def _come_to_rest(self) -> None:
         """No worker is at work any more, and PostgreSQL lets everyone in."""
         self._effects.settle()
+        for ended in self._effects.rivals_ended:
+            self._noted(ended)
         if self._by_machine:
             come_to_rest(self._lane.aws(), FUNCTION_SECONDS + 2)
         until = time.monotonic() + 30
@@ -334,7 +326,7 @@ class _Trial:
     # --- what became of it ---
 
     def _difference(self) -> Difference:
-        found = self._database.rows(f"SELECT {modes.COLUMNS} FROM {self._case.mode.table}")
+        found = self._database.rows(f"SELECT {modes.COLUMNS} FROM {self._case.mode.table}")  # noqa: S608
         return difference(self._case.mode.expected(), found)
 
     def _missing_indexes(self) -> int:
@@ -343,12 +335,12 @@ class _Trial:
     def _note_if_untrue(self) -> None:
         self._false = bool(self._difference()) or bool(self._missing_indexes())
 
-    def _judged(self, trap: Trap, first: Ended, last: Ended, *, mended: bool) -> Result:
+    def _judged(self, traps: Sequence[Trap], first: Ended, last: Ended, *, mended: bool) -> Result:
         differs, missing = self._difference(), self._missing_indexes()
         completed = last.verdict == "completed"
         if not completed:
             outcome = "stuck"
-        elif trap.struck is None:
+        elif not any(trap.struck for trap in traps):
             outcome = "not_reached"
         elif first.verdict == "completed":
             outcome = "unharmed"
@@ -357,11 +349,11 @@ class _Trial:
         return Result(
             number=self._case.number,
             case=str(self._case),
-            kind=self._case.kind.name,
+            kind=self._case.strikes[0].kind.name,
             outcome=outcome,
             first=" ".join((first.verdict, first.code, first.message)).strip()[:400]
             + ("" if completed else f"; last: {last.verdict} {last.code} {last.message}"[:600]),
-            struck=trap.struck,
+            struck="; ".join(trap.struck or "nothing" for trap in traps),
             starts=self._starts,
             seconds=0.0,
             **asdict(differs),

@@ -8,22 +8,26 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from snowmelt import errors
 from snowmelt.errors import StalledError
 from snowmelt.local.aws import LocalAws
 from snowmelt.local.aws.lambda_service import WorkerProcess
 from snowmelt.local.faults.starts import Ended
 
 _POLL_SECONDS = 0.05
-_EXPLAINED = ("Error", "MigrationFailed", "HistoryFull")
-"""Endings of error names that the package or the definition gives."""
+_EXPLAINED = frozenset(
+    {"MigrationFailed", "HistoryFull", "FailedByAws"}
+    | {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+)
+"""The names of errors that the definition and the package give."""
 
 
 class Execution:
     """One execution of the state machine; the counterpart of ``Start``."""
 
-    def __init__(self, aws: LocalAws) -> None:
+    def __init__(self, aws: LocalAws, **event: Any) -> None:
         self._aws = aws
-        self._arn = aws.step_functions.start_execution()
+        self._arn = aws.step_functions.start_execution(event)
 
     def stop(self) -> None:
         """Abort it; functions that are at work go on to their end, as on AWS."""
@@ -41,7 +45,7 @@ class Execution:
         if ended.status == "ABORTED":
             return Ended("died")
         error, cause = ended.error or "", ended.cause or ""
-        return Ended("failed" if error.endswith(_EXPLAINED) else "crashed", error, cause[:500])
+        return Ended("failed" if error in _EXPLAINED else "crashed", error, cause[:500])
 
 
 def at_work(aws: LocalAws) -> WorkerProcess | None:

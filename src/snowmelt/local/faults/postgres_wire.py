@@ -1,5 +1,6 @@
 """PostgreSQL's protocol, as far as a proxy must know it: where messages begin and end, and which one is a COMMIT."""
 
+import re
 import socket
 import struct
 
@@ -11,6 +12,7 @@ COPY_DATA = "copy data"
 COPY_DONE = "copy done"
 COMMIT = "COMMIT"
 _SSL, _GSS, _CANCEL = 80877103, 80877104, 80877102
+_COMMENTS = re.compile(r"^\s*--.*$", re.MULTILINE)
 _ENDINGS = frozenset(b"ZG")
 """ReadyForQuery, and CopyInResponse: the client's turn."""
 _ENDS_TRANSACTION = ("ROLLBACK", "ABORT")
@@ -24,6 +26,7 @@ class PostgresLink(Link):
     """
 
     side: Side = "postgres"
+    unanswered = frozenset({COPY_DATA})
     _replaces: str | None = None
     """The type of the server's message that becomes an error on its way: E of a COPY that is told to fail, C of the
     ROLLBACK that stands for a refused COMMIT."""
@@ -64,10 +67,7 @@ class PostgresLink(Link):
                 message = self._error
             self.give(message, ends_answer=ord(kind) in _ENDINGS)
 
-    def _has_answer(self, text: str) -> bool:
-        return text != COPY_DATA
-
-    def _refuse(self, message: bytes, text: str, blow: Blow) -> None:
+    def _refuse(self, text: str, blow: Blow) -> None:
         self._error = error_response("ERROR", blow.code, blow.message)
         if text == CONNECT:
             self.client.sendall(error_response("FATAL", blow.code, blow.message))
@@ -103,7 +103,7 @@ def _read(end: socket.socket) -> tuple[str, bytes]:
 def _text(kind: str, message: bytes) -> str:
     match kind:
         case "Q":
-            return " ".join(message[5:-1].decode(errors="replace").split())
+            return " ".join(_COMMENTS.sub("", message[5:-1].decode(errors="replace")).split())
         case "d":
             return COPY_DATA
         case "c":

@@ -21,6 +21,8 @@ class Link(ABC):
     """One client's connection through the proxy, both ways, each pumped by a thread of its own."""
 
     side: Side
+    unanswered: frozenset[str] = frozenset()
+    """Messages after which the server waits for another."""
 
     def __init__(self, client: socket.socket, server: socket.socket, traps: Traps) -> None:
         self.client = client
@@ -60,12 +62,8 @@ class Link(ABC):
         """Read the server's answers and ``give`` each piece."""
 
     @abstractmethod
-    def _refuse(self, message: bytes, text: str, blow: Blow) -> None:
+    def _refuse(self, text: str, blow: Blow) -> None:
         """Make the server say no to it, or say so in its place."""
-
-    @abstractmethod
-    def _has_answer(self, text: str) -> bool:
-        """Whether the server answers such a message before it is sent another."""
 
     # --- what all do ---
 
@@ -95,7 +93,7 @@ class Link(ABC):
                 time.sleep(blow.seconds)
                 self.cut(reset=True)
             case "refuse":
-                self._refuse(message, text, blow)
+                self._refuse(text, blow)
             case "before":
                 blow.effect(struck)
                 self.server.sendall(message)
@@ -115,7 +113,7 @@ class Link(ABC):
             self._held = []
         self.answered.clear()
         self.server.sendall(message)
-        if self._has_answer(text):
+        if text not in self.unanswered:
             self.answered.wait(ANSWER_SECONDS)
 
     def _end_hold(self, blow: Blow, struck: Struck) -> None:

@@ -37,10 +37,7 @@ class SnowflakeLink(Link):
                 return
             self.give(piece, ends_answer=True)
 
-    def _has_answer(self, text: str) -> bool:
-        return True
-
-    def _refuse(self, message: bytes, text: str, blow: Blow) -> None:
+    def _refuse(self, text: str, blow: Blow) -> None:  # noqa: ARG002 - the same for every request
         head = f"HTTP/1.1 {blow.code} {blow.message}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
         self.client.sendall(head.encode())
         self.cut()

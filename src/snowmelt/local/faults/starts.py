@@ -17,7 +17,12 @@ from snowmelt.errors import SnowmeltError
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
 
-_LOADED_BEFOREHAND = ["snowflake.connector", "snowmelt.local.aws", "snowmelt.local.faults.starts", "snowmelt.local.sandbox"]
+_LOADED_BEFOREHAND = [
+    "snowflake.connector",
+    "snowmelt.local.aws",
+    "snowmelt.local.faults.starts",
+    "snowmelt.local.sandbox",
+]
 INVOCATION_SECONDS = 60.0
 
 Verdict = Literal["completed", "failed", "died", "crashed"]

@@ -8,7 +8,16 @@ from typing import Literal
 
 Side = Literal["postgres", "snowflake"]
 Way = Literal[
-    "cut before", "cut half", "cut sent", "cut unanswered", "cut half answer", "delay", "drop", "refuse", "before", "after"
+    "cut before",
+    "cut half",
+    "cut sent",
+    "cut unanswered",
+    "cut half answer",
+    "delay",
+    "drop",
+    "refuse",
+    "before",
+    "after",
 ]
 """What becomes of the message.
 
