@@ -65,6 +65,8 @@ class Result:
     changed: int = 0
     false_completed: int = 0
     missing_indexes: int = 0
+    met: int = 0
+    """How many messages were such as the first fault waits for."""
     unexplained: str = ""
     """An error on the way that was none of Snowmelt's own."""
 
@@ -78,9 +80,13 @@ class Result:
 class Lane:
     """Both servers behind proxies, and a template of the target for each mode."""
 
-    def __init__(self, folder: Path, definition: Path) -> None:
+    def __init__(
+        self, folder: Path, definition: Path, *, rows_per_chunk: int = modes.ROWS_PER_CHUNK, threads: int = 2
+    ) -> None:
         self._folder = folder
         self._definition = definition
+        self._rows_per_chunk = rows_per_chunk
+        self._threads = threads
         self._traps = Traps()
         self._context = ExitStack()
         self._aws: LocalAws | None = None
@@ -159,8 +165,8 @@ class Lane:
             "snowflake": {},
             "postgres": {},
             "lambda_timeout_buffer_seconds": BUFFER_SECONDS,
-            "parallel_threads": 2,
-            "batch_size": modes.ROWS_PER_CHUNK,
+            "parallel_threads": self._threads,
+            "batch_size": self._rows_per_chunk,
             "sources": [source],
         }
         new = self._folder / "config.new"
@@ -359,6 +365,7 @@ class _Trial:
             **asdict(differs),
             false_completed=int(self._false or (completed and (bool(differs) or bool(missing)))),
             missing_indexes=missing,
+            met=traps[0].met,
             unexplained=self._unexplained,
         )
 

@@ -97,6 +97,9 @@ class Link(ABC):
             case "before":
                 blow.effect(struck)
                 self.server.sendall(message)
+            case "instead":
+                blow.effect(struck)
+                self.cut()
 
     def give(self, piece: bytes, *, ends_answer: bool) -> None:
         """Hand a piece of an answer to the client, or keep it while answers are held."""

@@ -17,6 +17,7 @@ Way = Literal[
     "drop",
     "refuse",
     "before",
+    "instead",
     "after",
 ]
 """What becomes of the message.
@@ -25,7 +26,8 @@ Way = Literal[
 and both lose the connection at once. ``cut unanswered``: the server has answered, and nothing of that arrives.
 ``cut half answer``: half of the answer arrives. ``delay``: it comes late. ``drop``: it is swallowed, and the connection
 is lost a while later. ``refuse``: the server says no. ``before`` and ``after``: it passes, and something else happens
-before it is sent, or when the server has answered and its client does not know.
+before it is sent, or when the server has answered and its client does not know. ``instead``: something else happens,
+and it never leaves.
 """
 
 CUTS: tuple[Way, ...] = ("cut before", "cut half", "cut sent", "cut unanswered", "cut half answer")
@@ -53,7 +55,7 @@ class Struck:
 
 @dataclass(frozen=True)
 class Blow:
-    """What happens at the moment; ``effect`` belongs to ``before`` and ``after``, ``code`` to ``refuse``."""
+    """What happens at the moment; ``effect`` belongs to ``before``, ``instead`` and ``after``, ``code`` to ``refuse``."""
 
     way: Way
     seconds: float = 0.0
@@ -69,7 +71,7 @@ class Trap:
         self.moment = moment
         self._blow = blow
         self._matching = re.compile(moment.matching)
-        self._met = 0
+        self.met = 0
         self._lock = threading.Lock()
         self.struck: str | None = None
 
@@ -78,8 +80,8 @@ class Trap:
         if side != self.moment.side or not self._matching.search(text):
             return None
         with self._lock:
-            self._met += 1
-            if self._met != self.moment.nth or self.struck is not None:
+            self.met += 1
+            if self.met != self.moment.nth or self.struck is not None:
                 return None
             self.struck = text[:200]
         return self._blow

@@ -1,0 +1,55 @@
+"""Killed before or after any statement that changes something, in every mode, a migration is ended right by the next.
+
+Every message to PostgreSQL that changes something is a point: the process dies before it leaves, or when the server
+has answered it. ``acceptance.test_every_statement`` does the same inside the process, over tables of three modes in one
+run; here the wire counts the messages, and each mode has a run of its own.
+"""
+
+from collections.abc import Sequence
+
+import pytest
+
+from snowmelt.local.faults.kinds import CHANGES, Case, Driver, Kind, Strike
+from snowmelt.local.faults.lane import Lane, Result
+from snowmelt.local.faults.modes import MODES, Mode
+from snowmelt.local.faults.traps import Moment, Way
+
+MOST = 10_000
+COMMAND: Driver = "command"
+
+
+def killed(lane: Lane, mode: Mode, nth: int, way: Way) -> Result:
+    """A migration whose process is killed at that message, and resumed."""
+    kind = Kind("the worker is killed", ((CHANGES, nth),), (way,), effect="kill_worker")
+    strike = Strike(kind, Moment("postgres", CHANGES, nth), way, 0.0, "", "")
+    return lane.run(Case(nth, mode, COMMAND, (strike,)))
+
+
+def messages(lane: Lane, mode: Mode) -> int:
+    """How many messages that change something a migration of that mode sends, undisturbed."""
+    result = killed(lane, mode, MOST, "instead")
+    assert (result.outcome, result.is_right) == ("not_reached", True), result
+    return result.met
+
+
+def wrong(results: Sequence[Result]) -> list[str]:
+    return [f"{r.case}, {r.struck}: {r}" for r in results if not r.is_right or r.outcome not in ("unharmed", "resumed")]
+
+
+@pytest.mark.parametrize("mode", [m for m in MODES if m.name in ("reindexed", "merged")], ids=lambda mode: mode.name)
+def test_killed_at_a_few_statements_a_migration_ends_exact(narrow_lane: Lane, mode: Mode) -> None:
+    count = messages(narrow_lane, mode)
+    points = [(1, "after"), (count // 2, "instead"), (count - 3, "after"), (count, "instead")]
+    results = [killed(narrow_lane, mode, nth, way) for nth, way in points]  # type: ignore[arg-type]
+    assert wrong(results) == []
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("way", ["instead", "after"])
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
+def test_killed_at_any_statement_a_migration_ends_exact(narrow_lane: Lane, mode: Mode, way: Way) -> None:
+    count = messages(narrow_lane, mode)
+    assert count > 30
+    results = [killed(narrow_lane, mode, nth, way) for nth in range(1, count + 1)]
+    print(f"{mode.name}: {len(results)} points {way}")  # noqa: T201 - shown by pytest -rP
+    assert wrong(results) == []

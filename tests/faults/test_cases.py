@@ -1,0 +1,86 @@
+"""Disturbed migrations end exact; and where one does not, the harness says so."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faults.conftest import DEFINITION
+from snowmelt.local.child_process import start_child
+from snowmelt.local.faults import lane as lanes
+from snowmelt.local.faults.effects import Effects
+from snowmelt.local.faults.kinds import Case, Kind, Strike, case
+from snowmelt.local.faults.lane import Lane
+from snowmelt.local.faults.modes import MODES
+from snowmelt.local.faults.traps import Moment
+from snowmelt.local.plain_install import PYTHONPATH
+
+SEED = 12
+COUNTS = ("lost", "doubled", "changed", "false_completed", "missing_indexes", "stuck", "unexplained", "broken")
+
+
+def faults(folder: Path, *arguments: str, within_seconds: float) -> tuple[int, dict[str, Any], str]:
+    """What ``scripts/faults`` does once it is set up: its exit code, its line of JSON, and what else it said."""
+    environment = {"PATH": os.defpath, "HOME": str(folder), "PYTHONPATH": PYTHONPATH}
+    command = [sys.executable, "-m", "snowmelt.local.faults", "--definition", str(DEFINITION), "--keep", str(folder)]
+    with start_child(
+        [*command, "--json", *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        out, said = process.communicate(timeout=within_seconds)
+    return process.returncode, json.loads(out), said.decode()
+
+
+def test_a_dozen_disturbed_migrations_end_exact(tmp_path: Path) -> None:
+    exit_code, told, said = faults(tmp_path, "--seed", str(SEED), "--cases", "12", "--lanes", "2", within_seconds=240)
+    assert {name: told[name] for name in COUNTS} == dict.fromkeys(COUNTS, 0), said
+    assert (exit_code, told["cases"]) == (0, 12)
+    assert told["not_reached"] <= 2
+
+
+@pytest.mark.full
+def test_a_hundred_disturbed_migrations_end_exact(tmp_path: Path) -> None:
+    exit_code, told, said = faults(tmp_path, "--seed", str(SEED), "--cases", "100", within_seconds=1_200)
+    assert {name: told[name] for name in COUNTS} == dict.fromkeys(COUNTS, 0), said
+    assert (exit_code, told["cases"]) == (0, 100)
+    assert len(told["faults"]) > 25
+
+
+VERDICT = "UPDATE migration_status.migration_runs SET status = 'completed'"
+SPOILED = (
+    ("refilled", "DELETE FROM refilled WHERE id = 7", {"lost": 1}),
+    ("copied", "INSERT INTO copied SELECT * FROM copied WHERE id = 7", {"doubled": 1}),
+    ("refilled", "UPDATE refilled SET note = 'spoiled' WHERE id = 7", {"changed": 1}),
+    ("refilled", "DROP INDEX refilled_booked", {"missing_indexes": 1}),
+)
+
+
+class Spoiler(Effects):
+    """Does behind the migration's back what it must never do itself."""
+
+    statement = ""
+
+    def spoil(self) -> None:
+        self._database.execute(self.statement)
+
+
+def test_what_a_migration_would_do_wrong_is_counted(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = Kind("it is spoiled", ((VERDICT, 1),), ("before",), effect="spoil")
+    monkeypatch.setattr(lanes, "Effects", Spoiler)
+    for name, statement, wrong in SPOILED:
+        Spoiler.statement = statement
+        mode = next(mode for mode in MODES if mode.name == name)
+        strike = Strike(kind, Moment("postgres", VERDICT, 1), "before", 0.1, "", "")
+        result = lane.run(Case(0, mode, "command", (strike,)))
+        counted = {count: getattr(result, count) for count in COUNTS[:5] if getattr(result, count)}
+        assert counted == {**wrong, "false_completed": 1}, result
+        assert not result.is_right
+
+
+def test_a_case_is_told_in_full_when_it_is_asked_for(tmp_path: Path) -> None:
+    exit_code, told, said = faults(tmp_path, "--seed", str(SEED), "--only", "7", within_seconds=120)
+    assert (exit_code, told["cases"]) == (0, 1), said
+    assert str(case(SEED, 7)) in " ".join(said.split())
