@@ -55,7 +55,7 @@ class Struck:
 
 @dataclass(frozen=True)
 class Blow:
-    """What happens at the moment; ``effect`` belongs to ``before``, ``instead`` and ``after``, ``code`` to ``refuse``."""
+    """What happens at the moment: an effect before, instead and after; a code and a text for a refusal."""
 
     way: Way
     seconds: float = 0.0

@@ -1,0 +1,51 @@
+"""Far more workers than PostgreSQL has connections: the run finishes all the same, and no table waits for good."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from acceptance.world import World, ended
+from snowmelt.local.postgres import LocalPostgres
+from snowmelt.local.snowflake import LocalSnowflake
+
+CONNECTIONS = 30
+WORKERS = 64
+TABLES = 8
+ROWS = 2_400
+
+
+@pytest.mark.full
+def test_sixty_four_workers_share_thirty_connections(
+    snowflake: LocalSnowflake, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    with LocalPostgres(durable=False, max_connections=CONNECTIONS) as server, server.database() as database:
+        snowflake.create_schema(database.name.upper(), "PUBLIC")
+        world = World(snowflake, database, tmp_path)
+        for number in range(TABLES):
+            world.add_table(f"entries_{number}", ROWS, truncate_onstart=True)
+        world.configure(batch_size=100, parallel_threads=WORKERS)
+        began = time.monotonic()
+        done = ended(world.start_cli("migrate", "--json"), within_seconds=270)
+        while done.exit_code != 0 and time.monotonic() - began < 250:
+            assert "Traceback" not in done.err, done.err
+            done = ended(world.start_cli("migrate", "--json"), within_seconds=270)
+        refused = server.log_file.read_text(encoding="utf-8", errors="replace").count("too many clients")
+        figures = {
+            "seconds": round(time.monotonic() - began, 1),
+            "starts": len(world.status("SELECT execution_id FROM migration_status.run_executions")),
+            "refused_connections": refused,
+            "chunks": len(world.chunks()),
+            "attempts": dict(Counter(c["attempts"] for c in world.chunks())),
+        }
+        record_property("figures", figures)
+        print(json.dumps(figures))  # noqa: T201 - shown by pytest -rP
+
+        assert done.exit_code == 0, done.err
+        assert refused > 0, "nobody was turned away"
+        assert all(world.equal(f"entries_{number}") for number in range(TABLES))
+        assert {c["status"] for c in world.chunks()} == {"completed"}
+        assert figures["starts"] == 1
