@@ -20,7 +20,7 @@ from snowmelt.deadline import Deadline
 from snowmelt.errors import AccessError, ConfigError, TransientError, UnreachableError
 from snowmelt.manifest_store import Store
 from snowmelt.models import RunPlan, TablePlan
-from snowmelt.postgres import leases
+from snowmelt.postgres import leases, tables
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import Driver
 from snowmelt.settings import Settings
@@ -148,10 +148,17 @@ class RunResources:
         """The same, for the caller to close."""
         return self._connect_target(f"snowmelt {self.run_id}")
 
-    def warm_target(self) -> AbstractContextManager[Session]:
-        """A session for a worker, which this process keeps for the next one as long as the config names the same."""
+    @contextmanager
+    def warm_target(self) -> Iterator[Session]:
+        """A session for a worker, which this process keeps for the next one as long as the config names the same.
+
+        It is not kept where the server is short of connections.
+        """
         name = leases.worker_name(self.run_id)
-        return self._wiring.targets.lend((self.run_id, self.config.postgres), lambda: self._connect_target(name))
+        key = (self.run_id, self.config.postgres)
+        with self._wiring.targets.lend(key, lambda: self._connect_target(name)) as session:
+            yield session
+            tables.leave_room(session)
 
     def _connect_target(self, application_name: str) -> Session:
         try:
