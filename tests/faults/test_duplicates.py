@@ -25,7 +25,7 @@ from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
 
 ROWS = 3_000
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "copied": {},
     "refilled": {"truncate_onstart": True},
     "merged": {"uniqueness_columns": ["ID"]},

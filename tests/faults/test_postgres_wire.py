@@ -16,7 +16,7 @@ from snowmelt.local.faults.proxy import Proxy
 from snowmelt.local.faults.traps import CUTS, Blow, Moment, Struck, Trap, Traps, Way
 from snowmelt.local.postgres import Database, LocalPostgres
 
-DISK_FULL = {"code": "53100", "message": "could not extend file: No space left on device"}
+DISK_FULL = Blow("refuse", code="53100", message="could not extend file: No space left on device")
 
 LOST = (psycopg2.OperationalError, psycopg2.InterfaceError)
 
@@ -29,8 +29,8 @@ class Proxied:
         self._proxy = proxy
         self._traps = traps
 
-    def strike(self, matching: str, way: Way, nth: int = 1, **blow: object) -> Trap:
-        trap = Trap(Moment("postgres", matching, nth), Blow(way, **blow))  # type: ignore[arg-type]
+    def strike(self, matching: str, blow: Blow, nth: int = 1) -> Trap:
+        trap = Trap(Moment("postgres", matching, nth), blow)
         self._traps.put(trap)
         return trap
 
@@ -78,7 +78,7 @@ def test_without_a_trap_everything_passes(proxied: Proxied) -> None:
 def test_a_client_that_is_cut_off_at_its_commit_does_not_know_what_became_of_it(
     proxied: Proxied, way: Way, rows: int
 ) -> None:
-    trap = proxied.strike("^COMMIT$", way)
+    trap = proxied.strike("^COMMIT$", Blow(way))
     with pytest.raises(LOST):
         proxied.insert()
     assert trap.struck == "COMMIT"
@@ -88,7 +88,7 @@ def test_a_client_that_is_cut_off_at_its_commit_does_not_know_what_became_of_it(
 @pytest.mark.parametrize("way", CUTS)
 @pytest.mark.parametrize("message", ["^connect$", "^BEGIN", "^COPY ", "^copy data$", "^copy done$"])
 def test_a_copy_that_is_cut_off_before_its_commit_leaves_nothing(proxied: Proxied, message: str, way: Way) -> None:
-    trap = proxied.strike(message, way)
+    trap = proxied.strike(message, Blow(way))
     with pytest.raises(LOST):
         proxied.copy()
     assert trap.struck
@@ -96,7 +96,7 @@ def test_a_copy_that_is_cut_off_before_its_commit_leaves_nothing(proxied: Proxie
 
 
 def test_a_blow_falls_on_the_message_of_that_number_and_on_no_other(proxied: Proxied) -> None:
-    proxied.strike("^COMMIT$", "cut before", nth=2)
+    proxied.strike("^COMMIT$", Blow("cut before"), nth=2)
     proxied.insert()
     with pytest.raises(LOST):
         proxied.insert()
@@ -105,7 +105,7 @@ def test_a_blow_falls_on_the_message_of_that_number_and_on_no_other(proxied: Pro
 
 
 def test_a_statement_that_is_refused_leaves_the_session_as_the_server_would(proxied: Proxied) -> None:
-    proxied.strike("^INSERT", "refuse", **DISK_FULL)
+    proxied.strike("^INSERT", DISK_FULL)
     with proxied.session() as connection, connection.cursor() as cursor:
         cursor.execute("SELECT 1")
         with pytest.raises(psycopg2.errors.DiskFull, match="No space left on device"):
@@ -119,7 +119,7 @@ def test_a_statement_that_is_refused_leaves_the_session_as_the_server_would(prox
 
 
 def test_a_commit_that_is_refused_is_a_rollback(proxied: Proxied) -> None:
-    proxied.strike("^COMMIT$", "refuse", **DISK_FULL)
+    proxied.strike("^COMMIT$", DISK_FULL)
     with proxied.session() as connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO numbers VALUES (1)")
         with pytest.raises(psycopg2.errors.DiskFull):
@@ -131,7 +131,7 @@ def test_a_commit_that_is_refused_is_a_rollback(proxied: Proxied) -> None:
 
 @pytest.mark.parametrize("message", ["^COPY ", "^copy data$", "^copy done$"])
 def test_a_copy_that_is_refused_can_be_tried_again(proxied: Proxied, message: str) -> None:
-    proxied.strike(message, "refuse", **DISK_FULL)
+    proxied.strike(message, DISK_FULL)
     with proxied.session() as connection, connection.cursor() as cursor:
         with pytest.raises(psycopg2.errors.DiskFull):
             cursor.copy_expert("COPY numbers FROM STDIN", io.StringIO("1\n2\n"))
@@ -142,7 +142,7 @@ def test_a_copy_that_is_refused_can_be_tried_again(proxied: Proxied, message: st
 
 
 def test_a_session_that_is_refused_has_the_servers_words(proxied: Proxied) -> None:
-    proxied.strike("^connect$", "refuse", code="53300", message="sorry, too many clients already")
+    proxied.strike("^connect$", Blow("refuse", code="53300", message="sorry, too many clients already"))
     with pytest.raises(psycopg2.OperationalError, match="too many clients already"):
         proxied.insert()
     proxied.insert()
@@ -151,9 +151,9 @@ def test_a_session_that_is_refused_has_the_servers_words(proxied: Proxied) -> No
 
 def test_what_is_slow_or_lost_takes_its_time(proxied: Proxied) -> None:
     began = time.monotonic()
-    proxied.strike("^INSERT", "delay", seconds=0.3)
+    proxied.strike("^INSERT", Blow("delay", seconds=0.3))
     proxied.insert()
-    proxied.strike("^INSERT", "drop", seconds=0.3)
+    proxied.strike("^INSERT", Blow("drop", seconds=0.3))
     with pytest.raises(LOST):
         proxied.insert()
     assert time.monotonic() - began > 0.6
@@ -165,7 +165,7 @@ def test_something_else_happens_before_the_message_arrives_or_when_it_was_answer
     proxied: Proxied, way: Way, rows: int
 ) -> None:
     seen: list[int] = []
-    proxied.strike("^COMMIT$", way, effect=lambda _: seen.append(proxied.rows()))
+    proxied.strike("^COMMIT$", Blow(way, effect=lambda _: seen.append(proxied.rows())))
     try:
         proxied.insert()
     except LOST:
@@ -179,7 +179,7 @@ def test_the_backend_that_is_struck_is_known(proxied: Proxied) -> None:
         assert struck.backend_pid is not None
         os.kill(struck.backend_pid, signal.SIGTERM)
 
-    proxied.strike("^INSERT", "before", effect=end)
+    proxied.strike("^INSERT", Blow("before", effect=end))
     with pytest.raises(LOST):
         proxied.insert()
     assert proxied.rows() == 0

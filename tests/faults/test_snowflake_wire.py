@@ -37,8 +37,8 @@ class Web:
         self._traps = traps
         self.seen = seen
 
-    def strike(self, way: Way, **blow: object) -> Trap:
-        trap = Trap(Moment("snowflake", "^POST /queries", 1), Blow(way, **blow))  # type: ignore[arg-type]
+    def strike(self, blow: Blow) -> Trap:
+        trap = Trap(Moment("snowflake", "^POST /queries", 1), blow)
         self._traps.put(trap)
         return trap
 
@@ -72,7 +72,7 @@ def test_without_a_trap_requests_and_answers_pass(web: Web) -> None:
     [("cut before", False), ("cut half", False), ("cut unanswered", True), ("cut half answer", True)],
 )
 def test_a_request_that_is_cut_off_may_have_arrived(web: Web, way: Way, arrives: bool) -> None:
-    trap = web.strike(way)
+    trap = web.strike(Blow(way))
     with pytest.raises((OSError, EOFError)):
         web.post()
     assert trap.struck == "POST /queries"
@@ -81,14 +81,14 @@ def test_a_request_that_is_cut_off_may_have_arrived(web: Web, way: Way, arrives:
 
 
 def test_a_refusal_comes_without_the_server(web: Web) -> None:
-    web.strike("refuse", code="503", message="Service Unavailable")
+    web.strike(Blow("refuse", code="503", message="Service Unavailable"))
     with pytest.raises(urllib.error.HTTPError, match="503"):
         web.post()
     assert web.seen == []
 
 
 def test_a_slow_answer_is_whole(web: Web) -> None:
-    web.strike("delay", seconds=0.2)
+    web.strike(Blow("delay", seconds=0.2))
     began = time.monotonic()
     assert web.post() == b"0123456789"
     assert time.monotonic() - began > 0.2
