@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 import typer
 
 from snowmelt import __version__, actions, aws_cli, config, console, monitor, rejects, runner, settings, sql
+from snowmelt.actions import verify as verify_action
+from snowmelt.actions import verify_table
 from snowmelt.config import Config, SourceConfig
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError, MissingError, SnowmeltError
@@ -47,6 +49,7 @@ LogLevel = Annotated[
 ]
 
 EXIT_FAILED = 1
+EXIT_DIFFERENT = 3
 EXIT_UNFINISHED = 4
 
 
@@ -164,6 +167,39 @@ def try_connections(
             console.out.print(f"{verdict['server']}: {'ok' if verdict['ok'] else 'FAILED'}: {verdict['message']}")
     if not result["ok"]:
         raise typer.Exit(EXIT_FAILED)
+
+
+@app.command()
+def verify(
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
+    tables: Annotated[
+        str | None, typer.Option("--table", "--tables", help="Only these tables, separated by commas.")
+    ] = None,
+    mode: Annotated[
+        Literal["counts", "checksums", "rows"],
+        typer.Option("--mode", help="What is compared: counts, sums of hashes of rows, or values."),
+    ] = "checksums",
+    run_id: Annotated[str | None, typer.Option("--run", help="What this run loaded, rather than the latest.")] = None,
+    sample: Annotated[int | None, typer.Option("--sample", min=1, help="Look at about so many rows.")] = None,
+    all_rows: Annotated[
+        bool, typer.Option("--all-rows", help="Of an incremental run, also rows it had no need to move.")
+    ] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Load again what differs, and verify again.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether targets hold just what was read for them, and which rows differ."""
+    console.set_up_logging("WARNING", as_json=as_json)
+    wiring = _wiring(config_path)
+    asked = verify_table.Asked(mode=mode, sample=sample, repair=repair, all_rows=all_rows)
+    names = None if tables is None else [t.strip() for t in tables.split(",")]
+    found = verify_action.verify(wiring, *_source(wiring, source), asked, tables=names, run_id=run_id)
+    if as_json:
+        console.show_json({"equal": found.equal, **found.model_dump(mode="json")})
+    else:
+        console.show_verification(found)
+    if not found.equal:
+        raise typer.Exit(EXIT_DIFFERENT)
 
 
 # --- status ---------------------------------------------------------------------------------------------------------

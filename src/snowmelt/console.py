@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -18,6 +18,7 @@ from snowmelt.errors import ConfigError, SnowmeltError
 from snowmelt.models import DryRunPlan
 from snowmelt.monitor import ErrorGroup, Monitor, RunProgress, TableProgress
 from snowmelt.postgres.rejected import RejectedRow
+from snowmelt.verification.verdicts import TableVerdict, Verification
 
 REFRESH_SECONDS = 0.5
 
@@ -256,6 +257,53 @@ def show_dry_run(message: str, plan: DryRunPlan | None) -> None:
     for t in plan.tables:
         for statement in t.statements:
             out.print(f"\n-- {t.table}\n{statement};")
+
+
+def show_verification(found: Verification) -> None:
+    """The verdict on each table, then the rows that differ, side by side."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("table", "target", "by", "verdict", "source rows", "target rows", "missing", "extra", "changed", "s"):
+        grid.add_column(name, justify="left" if name in ("table", "target", "by", "verdict") else "right")
+    for t in found.tables:
+        counts = (t.source_rows, t.target_rows, t.missing, t.extra, t.changed)
+        shown = ("?" if count is None else f"{count:,}" for count in counts)
+        grid.add_row(t.table, t.target, t.mode, t.verdict, *shown, f"{t.seconds:.1f}")
+    out.print(grid)
+    for t in found.tables:
+        for line in _said_of(t):
+            out.print(f"{t.table}: {line}", markup=False)
+
+
+def _said_of(table: TableVerdict) -> Iterator[str]:
+    if table.reason:
+        yield table.reason
+    if table.snapshot:
+        yield f"held against {table.snapshot}"
+    if table.sampled:
+        yield f"a sample: one of {table.sampled:,} keys was looked at"
+    if table.left_alone:
+        yield f"{table.left_alone:,} rows that only the target has are left alone, as the load keeps such rows"
+    if table.repaired:
+        done = table.repaired
+        yield f"repaired: {done.updated:,} rows updated, {done.inserted:,} inserted, {done.deleted:,} deleted"
+    for row in table.differences:
+        yield f"{row.kind} {_pairs(row.key)}"
+        for column in row.columns:
+            yield f"  {column.column}: {_short(column.source)} in the source, {_short(column.target)} in the target"
+
+
+def _pairs(values: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{name}={_short(value)}" for name, value in values.items())
+
+
+_SHOWN_CHARACTERS = 120
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "NULL"
+    cut = value if len(value) <= _SHOWN_CHARACTERS else f"{value[:_SHOWN_CHARACTERS]}…"
+    return json.dumps(cut, ensure_ascii=False)
 
 
 def show_json(value: object) -> None:

@@ -122,6 +122,7 @@ class Queries:
             account=account,
             period=self._period,
             may_read=self._may_read,
+            open_result=self._opened,
             keeps_copies=lambda: self.keep_copies,
         )
 
@@ -194,6 +195,11 @@ class Queries:
         if query is None or query.ended is None:
             return None
         return query.started.replace(tzinfo=None), query.ended.replace(tzinfo=None)
+
+    def _opened(self, query_id: str, user: str) -> "tuple[tuple[Column, ...], Iterator[pa.Table]]":
+        """The columns and the batches of a result, for a statement that reads it."""
+        stored = self.reopen(query_id, user)
+        return stored.columns, self.store.read(stored)
 
     # --- in a thread ---------------------------------------------------------------------------------------------
 

@@ -133,6 +133,12 @@ class ResultStore:
         )
         return self._publish(folder, copied)
 
+    def read(self, result: StoredResult) -> Iterator[pa.Table]:
+        """Yield the result's batches, in the form they are sent in."""
+        for index in range(len(result.batches)):
+            with pa.ipc.open_stream((self._directory / result.query_id / f"{index}.arrow").read_bytes()) as stream:
+                yield stream.read_all()
+
     def find(self, query_id: str) -> StoredResult | None:
         """The result of that query, or None when it never finished or is no longer kept."""
         try:

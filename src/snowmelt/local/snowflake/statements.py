@@ -11,10 +11,11 @@ from fakesnow.dialect import parse_one
 from fakesnow.statement_type import SELECT, statement_type_id
 from sqlglot import exp
 
-from snowmelt.local.snowflake import lineage
+from snowmelt.local.snowflake import lineage, result_scan
 from snowmelt.local.snowflake.catalog import Catalog, TableRef
 from snowmelt.local.snowflake.declared_types import Column, of_arrow, of_duckdb, of_snowflake
 from snowmelt.local.snowflake.errors import SqlError, invalid_identifier, no_such_object
+from snowmelt.local.snowflake.functions import add_functions
 from snowmelt.local.snowflake.lineage import identifier_name
 from snowmelt.local.snowflake.sessions import Session
 from snowmelt.local.snowflake.time_travel import Period, go_back, set_name, tables_changed
@@ -47,6 +48,8 @@ class Surroundings:
     account: str
     period: Period
     may_read: Callable[[str, TableRef], bool]
+    open_result: Callable[[str, str], result_scan.Opened]
+    """Of a query id and the user who asks."""
     keeps_copies: Callable[[], bool]
 
 
@@ -60,6 +63,7 @@ class Statement:
         self._around = around
         self._sql = connection.variables.inline_variables(sql)
         self._parsed: Any = None
+        self._scanned: dict[str, list[Column]] = {}
 
     def run(self, bindings: Any = None) -> Answer:
         """Run the statement; errors of any kind are left to the caller to translate."""
@@ -92,6 +96,11 @@ class Statement:
 
     def _check_and_resolve(self) -> None:
         _name_session(self._parsed, self._session, self._around.account)
+        self._scanned = result_scan.register(
+            self._parsed,
+            duck=self._duck,
+            open_result=lambda query_id: self._around.open_result(query_id, self._session.user.name),
+        )
         go_back(
             self._parsed,
             catalog=self._around.catalog,
@@ -109,6 +118,9 @@ class Statement:
             if not isinstance(table.this, exp.Identifier) or (
                 not table.args.get("db") and identifier_name(table.this) in ctes
             ):
+                continue
+            if identifier_name(table.this) in self._scanned:
+                known.update(c.name for c in self._scanned[identifier_name(table.this)])
                 continue
             asked = self._ref(table)
             if not self._around.may_read(self._session.user.name, asked):
@@ -143,6 +155,8 @@ class Statement:
     def _lookup(self, table: exp.Table) -> list[Column] | None:
         if not isinstance(table.this, exp.Identifier):
             return None
+        if scanned := self._scanned.get(identifier_name(table.this)):
+            return scanned
         return self._around.catalog.columns(self._duck, self._ref(table)) or None
 
     # --- queries -------------------------------------------------------------------------------------------------
@@ -156,7 +170,7 @@ class Statement:
         prepared = self._parsed.copy()
         _name_columns(prepared)
         _simplify_types(prepared)
-        _add_functions(prepared)
+        add_functions(prepared)
         cursor = self._connection.cursor()
         cursor.check_db_and_schema(prepared)
         translated = cursor._transform(prepared, bindings)
@@ -220,7 +234,7 @@ class Statement:
         existed = creates and self._around.catalog.find(self._duck, self._ref(_target(parsed))) is not None
         prepared = parsed.copy()
         _simplify_types(prepared)
-        _add_functions(prepared)
+        add_functions(prepared)
         cursor = self._connection.cursor()
         cursor.check_db_and_schema(prepared)
         for part in cursor._transform_explode(prepared):
@@ -313,13 +327,12 @@ def _as_written(table: exp.Table) -> str:
 
 
 def _result_scan(parsed: Any) -> str | None:
-    """The query id of ``SELECT * FROM TABLE(RESULT_SCAN('…'))``, the only form of it that is known here."""
+    """The query id of ``SELECT * FROM TABLE(RESULT_SCAN('…'))``, whose result is the very same one."""
     calls = [c for c in parsed.find_all(exp.Anonymous) if c.name.upper() == "RESULT_SCAN"]
-    if not calls:
-        return None
     source = parsed.args.get("from_")
     plain = (
-        isinstance(parsed, exp.Select)
+        len(calls) == 1
+        and isinstance(parsed, exp.Select)
         and len(parsed.expressions) == 1
         and isinstance(parsed.expressions[0], exp.Star)
         and source is not None
@@ -327,7 +340,7 @@ def _result_scan(parsed: Any) -> str | None:
         and not any(parsed.args.get(k) for k in ("where", "joins", "order", "limit", "group"))
     )
     if not plain or not calls[0].expressions or not isinstance(calls[0].expressions[0], exp.Literal):
-        raise SqlError(2, "0A000", "Unsupported feature 'RESULT_SCAN in anything but SELECT * FROM TABLE(…)'.")
+        return None
     return str(calls[0].expressions[0].this)
 
 
@@ -385,19 +398,3 @@ def _simplify_types(statement: Any) -> None:
                 data_type.set("this", exp.DataType.Type.TIMESTAMPTZ)
         elif name in ("BINARY", "VARBINARY"):
             data_type.set("expressions", [])
-
-
-def _add_functions(statement: Any) -> None:
-    """The functions that fakesnow does not translate and verification needs."""
-    for node in list(statement.find_all(exp.MD5NumberLower64)):
-        half = exp.func("substr", exp.func("md5", exp.cast(node.this.copy(), "VARCHAR")), exp.Literal.number(17))
-        node.replace(_from_hex(half))
-    for node in list(statement.find_all(exp.ToNumber)):
-        pattern = node.args.get("format")
-        if isinstance(pattern, exp.Literal) and pattern.is_string and set(pattern.name.upper()) == {"X"}:
-            node.replace(_from_hex(node.this.copy()))
-
-
-def _from_hex(digits: Any) -> Any:
-    text = exp.Concat(expressions=[exp.Literal.string("0x"), digits])
-    return exp.cast(exp.cast(text, exp.DataType.Type.UBIGINT), "DECIMAL(38, 0)")

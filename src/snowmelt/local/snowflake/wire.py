@@ -133,3 +133,67 @@ def _json_value(value: Any) -> str | None:
     if isinstance(value, date):
         return str((value - _EPOCH.date()).days)
     return str(value)
+
+
+# --- and back ---------------------------------------------------------------------------------------------------------
+
+
+def decoded_schema(columns: Sequence[Column]) -> pa.Schema:
+    """What ``decode`` gives: each value in a type of Arrow's own."""
+    return pa.schema([pa.field(c.name, _decoded_type(c.type)) for c in columns])
+
+
+def decode(stored: pa.Table, columns: Sequence[Column]) -> pa.Table:
+    """The rows of a stored result batch, as they were before they were laid out for the connector."""
+    arrays = [_decoded(stored.column(i).combine_chunks(), c.type) for i, c in enumerate(columns)]
+    return pa.Table.from_arrays(arrays, schema=decoded_schema(columns))
+
+
+def _decoded_type(declared: DeclaredType) -> Any:
+    if declared.kind == "fixed":
+        return pa.decimal128(declared.precision or 38, declared.scale or 0)
+    return _DECODED.get(declared.kind, pa.string())
+
+
+_DECODED: dict[str, Any] = {
+    "real": pa.float64(),
+    "date": pa.date32(),
+    "time": pa.time64("us"),
+    "boolean": pa.bool_(),
+    "binary": pa.binary(),
+    "timestamp_ntz": pa.timestamp("us"),
+    "timestamp_ltz": pa.timestamp("us", tz="UTC"),
+    "timestamp_tz": pa.timestamp("us", tz="UTC"),
+}
+
+
+def _decoded(values: Any, declared: DeclaredType) -> Any:
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks() if values.num_chunks else pa.array([], values.type)
+    wanted = _decoded_type(declared)
+    if declared.kind == "fixed":
+        return _with_point(values, wanted)
+    if declared.kind == "time":
+        return _microseconds(values.cast(pa.int64()), declared.scale or 0).cast(wanted)
+    if declared.kind in _TIMESTAMPS:
+        if not pa.types.is_struct(values.type):
+            return _microseconds(values, 9 if declared.scale is None else declared.scale).cast(wanted)
+        epoch, fraction = (values.field(name) for name in ("epoch", "fraction"))
+        moments = pc.add(pc.multiply(epoch, 1_000_000), pc.divide(fraction.cast(pa.int64()), 1000))
+        return pc.if_else(values.is_valid(), moments, pa.scalar(None, pa.int64())).cast(wanted)
+    return values.cast(wanted)
+
+
+def _with_point(values: Any, wanted: Any) -> Any:
+    """Scaled integers as decimals: the same bytes with the point put back."""
+    if pa.types.is_integer(values.type):
+        values = values.cast(pa.int64()).cast(pa.decimal128(19, 0))
+    return pa.Array.from_buffers(
+        wanted, len(values), values.buffers(), null_count=values.null_count, offset=values.offset
+    )
+
+
+def _microseconds(values: Any, scale: int) -> Any:
+    if scale >= 6:
+        return _floor_divide(values, 10 ** (scale - 6))
+    return pc.multiply(values, 10 ** (6 - scale))

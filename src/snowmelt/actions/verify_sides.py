@@ -1,0 +1,105 @@
+"""The two ways to ask the source for hashes: Snowflake reckons them itself, or its rows are staged in PostgreSQL."""
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from snowmelt.models import ScanSlice, TablePlan
+from snowmelt.postgres import fingerprints, staging
+from snowmelt.postgres.copy import copy_batches
+from snowmelt.postgres.fingerprints import Hashing
+from snowmelt.postgres.session import Cursor, Row, Session, fetch
+from snowmelt.snowflake_source import ScanResult, SnowflakeSource
+from snowmelt.verification.comparing import Pair, Tally
+from snowmelt.verification.source_sql import SourceRows
+
+STAGED_ROWS = 100_000
+"""Rows that are staged at a time, about: whole record batches."""
+
+
+@dataclass(frozen=True)
+class SnowflakeSide:
+    """The source's rows, hashed by Snowflake; nothing but sums and hashes leaves it."""
+
+    snowflake: SnowflakeSource
+    source: SourceRows
+
+    def total(self) -> Tally:
+        """Rows, and the sum of their hashes, in one query."""
+        ((rows, hashes),) = self.snowflake.aggregate(self.source.total())
+        return Tally.of(rows, hashes)
+
+    def buckets(self, count: int) -> dict[int, Tally]:
+        """The rows by the key's hash."""
+        rows = self.snowflake.aggregate(self.source.buckets(count))
+        return {int(bucket): Tally.of(found, hashes) for bucket, found, hashes in rows}
+
+    def pairs(self, count: int, buckets: Collection[int]) -> list[Pair]:
+        """The hashes of every row in those buckets."""
+        rows = self.snowflake.aggregate(self.source.pairs(count, buckets))
+        return [(int(key), int(row)) for key, row in rows]
+
+
+class StagedSide:
+    """The source's rows, fetched, staged and hashed by PostgreSQL as it hashes its own; each question reads them anew.
+
+    What is staged went the way of the load, so that a value is what the load would have made of it.
+    """
+
+    def __init__(self, session: Session, plan: TablePlan, hashing: Hashing, open_rows: Callable[[], ScanResult]) -> None:
+        self._session = session
+        self._plan = plan
+        self._hashing = hashing
+        self._open = open_rows
+
+    def total(self) -> Tally:
+        """Rows, and the sum of their hashes."""
+        return sum(self.buckets(1).values(), start=Tally())
+
+    def buckets(self, count: int) -> dict[int, Tally]:
+        """The rows by the key's hash."""
+        query = fingerprints.buckets_query(staging.rows(self._plan), self._hashing, count)
+        tallies: dict[int, Tally] = {}
+        for rows in self._asked(query):
+            for bucket, tally in fingerprints.bucket_tallies(rows).items():
+                tallies[bucket] = tallies.get(bucket, Tally()) + tally
+        return tallies
+
+    def pairs(self, count: int, buckets: Collection[int]) -> list[Pair]:
+        """The hashes of every row in those buckets."""
+        query = fingerprints.pairs_query(staging.rows(self._plan), self._hashing, count, buckets)
+        return [pair for rows in self._asked(query) for pair in fingerprints.as_pairs(rows)]
+
+    def _asked(self, query: fingerprints.compose.Composable) -> Iterator[list[Row]]:
+        staging.create(self._session, self._plan)
+        for part in _parts(whole(self._open())):
+            with self._session.transaction() as cursor:
+                copy_batches(cursor, staging.name(self._plan), self._plan.columns, part)
+                yield fetch(cursor, query)
+
+
+def whole(result: ScanResult) -> Iterator[pa.RecordBatch]:
+    """Every row of a result."""
+    rows = sum(result.row_counts)
+    return result.read(ScanSlice(query_id=result.query_id, first_batch=0, offset=0, rows=rows))
+
+
+def _parts(batches: Iterator[pa.RecordBatch]) -> Iterator[Sequence[pa.RecordBatch]]:
+    part: list[pa.RecordBatch] = []
+    for batch in batches:
+        part.append(batch)
+        if sum(each.num_rows for each in part) >= STAGED_ROWS:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+@contextmanager
+def staged(cursor: Cursor, plan: TablePlan, result: ScanResult) -> Iterator[None]:
+    """The rows of a result in the staging table while the block lasts, within the cursor's transaction."""
+    copy_batches(cursor, staging.name(plan), plan.columns, whole(result))
+    yield
+    fingerprints.clear_staging(cursor, plan)

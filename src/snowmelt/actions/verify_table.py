@@ -1,0 +1,405 @@
+"""Hold one table's target against the rows that were read for it, find what differs, and mend it."""
+
+import time
+from collections import Counter
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from snowmelt.actions.verify_sides import SnowflakeSide, StagedSide, staged
+from snowmelt.errors import AccessError, DataError
+from snowmelt.models import ColumnPlan, TablePlan, WatermarkPlan
+from snowmelt.planning import watermarks
+from snowmelt.postgres import fingerprints, staging
+from snowmelt.postgres.fingerprints import Hashing, TargetSide
+from snowmelt.postgres.session import Cursor, Session
+from snowmelt.snowflake_source import ScanResult, SnowflakeSource
+from snowmelt.types import quoted
+from snowmelt.verification import comparing, forms, source_sql
+from snowmelt.verification.comparing import Suspects, Tally
+from snowmelt.verification.source_sql import SourceRows
+from snowmelt.verification.verdicts import ColumnDifference, Mode, Repair, RowDifference, TableVerdict
+
+KEYS_AT_ONCE = 2_000
+"""Keys whose rows are fetched by one statement."""
+MOST_CONFIRMED = 50_000
+"""Beyond so many suspects of inexact hashes it is cheaper to read all values."""
+MOST_REPAIRED = 200_000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How to verify."""
+
+    mode: Mode = "checksums"
+    sample: int | None = None
+    """About how many rows to look at; None for all."""
+    repair: bool = False
+    all_rows: bool = False
+    """Also rows that an incremental run had no need to move."""
+    shown: int = 20
+    """Rows that are shown side by side."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """A finished load, as the status schema has it."""
+
+    run_id: str
+    query_id: str | None
+    snapshot_at: datetime
+    deduplicated_rows: int = 0
+
+
+class NotComparableError(Exception):
+    """The rows that were read cannot be had any more, or were never meant to be all that the target holds."""
+
+
+def verify_table(
+    session: Session, snowflake: SnowflakeSource, plan: TablePlan, load: Load, asked: Asked
+) -> TableVerdict:
+    """The verdict on a table of a completed load; it never calls different what it could not compare."""
+    began = time.monotonic()
+    try:
+        verdict = _Check(session, snowflake, plan, load, asked).verdict()
+    except NotComparableError as error:
+        verdict = not_comparable(plan.source, str(plan.target), load.run_id, asked.mode, str(error))
+    return verdict.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
+
+
+def not_comparable(table: str, target: str, run_id: str | None, mode: Mode, reason: str) -> TableVerdict:
+    """The verdict on a table that cannot be compared."""
+    return TableVerdict(
+        table=table, target=target, run_id=run_id, mode=mode, verdict="not comparable", reason=reason
+    )
+
+
+class _Check:
+    def __init__(
+        self, session: Session, snowflake: SnowflakeSource, plan: TablePlan, load: Load, asked: Asked
+    ) -> None:
+        self._session = session
+        self._snowflake = snowflake
+        self._plan = plan
+        self._load = load
+        self._asked = asked
+        by_name = {column.target.name: column for column in plan.columns}
+        self._own_key = tuple(by_name[name] for name in plan.key)
+        # Rows that were there keep their values under insert_only: only that each key is there can be asked.
+        self._compared = self._own_key if plan.load_mode == "insert_only" else plan.columns
+        self._key = self._own_key if _hashes_agree(self._own_key) else ()
+        self._not_exact = tuple(c.target.name for c in self._compared if not _form(c).is_exact)
+        self._keeps_others = plan.append or plan.load_mode != "copy"
+        # Of rows with the same key a merge keeps the newest.
+        self._one_of = bool(self._key) and plan.watermark is not None
+
+    # --- the verdict --------------------------------------------------------------------------------------------------
+
+    def verdict(self) -> TableVerdict:
+        self._refuse_what_has_no_sense()
+        source, rows, snapshot = self._source()
+        target = fingerprints.target_rows(self._plan, self._bounds())
+        found = self._compare(source, rows, snapshot, TargetSide(self._session, target, self._by_sql()))
+        if not (self._asked.repair and found.differs):
+            return found
+        repaired = self._repair(source, found)
+        again = self._compare(source, rows, snapshot, TargetSide(self._session, target, self._by_sql()))
+        return again.model_copy(update={"repaired": repaired, "differences": found.differences})
+
+    def _compare(self, source: SourceRows, rows: int, snapshot: str, target: TargetSide) -> TableVerdict:
+        verdict = TableVerdict(
+            table=self._plan.source,
+            target=str(self._plan.target),
+            run_id=self._load.run_id,
+            mode=self._asked.mode,
+            verdict="equal",
+            snapshot=snapshot,
+            not_exact=() if self._asked.mode == "counts" else self._not_exact,
+        )
+        if self._asked.mode == "counts":
+            return self._counted(verdict, rows, target.count())
+        every = self._every(rows)
+        source, by_sql = replace(source, every=every), replace(self._by_sql(), every=every)
+        exact = replace(by_sql, is_exact=True)
+        target = replace(target, hashing=by_sql)
+        if self._asked.mode == "rows":
+            return self._by_values(verdict, source, target, exact)
+        is_utf8 = fingerprints.pin_text_forms(self._session)
+        if not is_utf8:
+            raise NotComparableError(
+                "the target database's encoding is not UTF8, in which Snowflake's texts are hashed; use --mode rows"
+            )
+        there, here = _both(SnowflakeSide(self._snowflake, source), target)
+        verdict = _with_rows(verdict, there, here, every)
+        if there == here:
+            return verdict
+        found = comparing.locate(
+            SnowflakeSide(self._snowflake, source), target, max(there.rows, here.rows), one_of=self._one_of
+        )
+        if self._not_exact and len(found) > MOST_CONFIRMED:
+            return self._by_values(verdict, source, target, exact)
+        return self._confirmed(verdict, source, target, exact, found)
+
+    def _counted(self, verdict: TableVerdict, there: int, here: int) -> TableVerdict:
+        there -= self._load.deduplicated_rows
+        verdict = verdict.model_copy(update={"source_rows": there, "target_rows": here})
+        if there == here or (self._keeps_others and here > there):
+            return verdict.model_copy(update={"left_alone": here - there})
+        if self._one_of and here < there:
+            raise NotComparableError(
+                f"the source has {there} rows and the target {here}, but rows of the source may share a key, of which "
+                "the newest counts; use --mode checksums"
+            )
+        return verdict.model_copy(
+            update={"verdict": "different", "missing": max(0, there - here), "extra": max(0, here - there)}
+        )
+
+    def _by_values(
+        self, verdict: TableVerdict, source: SourceRows, target: TargetSide, exact: Hashing
+    ) -> TableVerdict:
+        """Compare values: the source's rows are fetched, staged, and hashed by PostgreSQL."""
+        fingerprints.pin_text_forms(self._session)
+        target = replace(target, hashing=exact)
+        side = StagedSide(self._session, self._plan, exact, self._opener(source))
+        there, here = side.total(), target.total()
+        verdict = _with_rows(verdict, there, here, source.every)
+        if there == here:
+            return verdict
+        found = comparing.locate(side, target, max(there.rows, here.rows), one_of=self._one_of)
+        return self._told(verdict, source, target, exact, found)
+
+    def _confirmed(
+        self, verdict: TableVerdict, source: SourceRows, target: TargetSide, exact: Hashing, found: Suspects
+    ) -> TableVerdict:
+        """The verdict on suspects; where hashes are not exact, of those that values convict."""
+        if self._not_exact:
+            found = self._convicted(source, target, exact, found)
+        return self._told(verdict, source, target, exact, found)
+
+    def _convicted(self, source: SourceRows, target: TargetSide, exact: Hashing, found: Suspects) -> Suspects:
+        """Suspects whose values differ in PostgreSQL's own eyes."""
+        keyed = bool(self._key)
+        convicted = Suspects()
+        pairs: tuple[list[tuple[int, int]], list[tuple[int, int]]] = ([], [])
+        staging.create(self._session, self._plan)
+        with self._session.transaction() as cursor:
+            for keys in comparing.in_parts(found.in_source, KEYS_AT_ONCE):
+                with self._rows_staged(cursor, source, keys):
+                    known = fingerprints.known_pairs(cursor, staging.rows(self._plan), target.hashing, exact, None)
+                    pairs[0].extend(known)
+            known = fingerprints.known_pairs(cursor, target.relation, target.hashing, exact, found.in_target)
+            pairs[1].extend(known)
+        convicted = comparing.suspects(*pairs, one_of=self._one_of)
+        # Under a key the hash of the row says what it is; without one, the exact hash is no name that Snowflake knows.
+        return convicted if keyed else Suspects(
+            missing=set(found.missing) if convicted.missing_rows else set(),
+            extra=set(found.extra) if convicted.extra_rows else set(),
+            missing_rows=convicted.missing_rows,
+            extra_rows=convicted.extra_rows,
+        )
+
+    # --- telling ------------------------------------------------------------------------------------------------------
+
+    def _told(
+        self, verdict: TableVerdict, source: SourceRows, target: TargetSide, exact: Hashing, found: Suspects
+    ) -> TableVerdict:
+        left_alone = found.extra_rows if self._keeps_others else 0
+        if self._keeps_others:
+            found.extra, found.extra_rows = set(), 0
+        if not len(found):
+            return verdict.model_copy(update={"left_alone": left_alone})
+        shown = self._shown(source, target, exact, found)
+        return verdict.model_copy(
+            update={
+                "verdict": "different",
+                "missing": found.missing_rows,
+                "extra": found.extra_rows,
+                "changed": len(found.changed),
+                "left_alone": left_alone,
+                "by_column": dict(Counter(column.column for row in shown for column in row.columns)),
+                "differences": shown,
+            }
+        )
+
+    def _shown(
+        self, source: SourceRows, target: TargetSide, exact: Hashing, found: Suspects
+    ) -> tuple[RowDifference, ...]:
+        """Some of the differing rows, of each kind; of changed ones, each column's value on both sides."""
+        limit = self._asked.shown
+        finds_by = exact if self._asked.mode == "rows" and self._key else self._by_sql()
+        rows: list[RowDifference] = []
+        staging.create(self._session, self._plan)
+        with self._session.transaction() as cursor:
+            if self._key and found.changed:
+                with self._rows_staged(cursor, source, sorted(found.changed)[:limit]):
+                    rows += [
+                        RowDifference(kind="changed", key=key, columns=_columns(columns))
+                        for key, columns in fingerprints.side_by_side(cursor, self._plan, exact, limit=limit)
+                    ]
+            if found.missing and self._can_fetch():
+                keys = sorted(found.missing)[:limit]
+                with self._rows_staged(cursor, source, keys):
+                    there = fingerprints.rows_as_text(cursor, self._plan, finds_by, keys, staged=True, limit=limit)
+                    rows += [RowDifference(kind="missing", key=row) for row in there]
+            if found.extra:
+                keys = sorted(found.extra)[:limit]
+                here = fingerprints.rows_as_text(cursor, self._plan, target.hashing, keys, staged=False, limit=limit)
+                rows += [RowDifference(kind="extra", key=row) for row in here]
+        return tuple(rows)
+
+    def _can_fetch(self) -> bool:
+        """Whether the hashes of suspects are ones by which Snowflake finds rows."""
+        return bool(self._key) or self._asked.mode == "checksums" or _hashes_agree(self._compared)
+
+    @contextmanager
+    def _rows_staged(self, cursor: Cursor, source: SourceRows, keys: Collection[int]) -> Iterator[None]:
+        result = self._snowflake.run(source.rows(keys), _never)
+        with staged(cursor, self._plan, result):
+            yield
+
+    # --- mending ------------------------------------------------------------------------------------------------------
+
+    def _repair(self, source: SourceRows, found: TableVerdict) -> Repair:
+        """Bring over what differs, in one transaction."""
+        if self._asked.mode == "counts":
+            raise DataError(f"table {self._plan.source}: counts do not say which rows differ; repair with --mode checksums")
+        if not self._key:
+            why = "its key has no form that both servers share" if self._own_key else "no key tells its rows apart"
+            raise DataError(
+                f"table {self._plan.source} differs, and {why}; name uniqueness_columns, or load it again"
+            )
+        suspects = self._suspects(source)
+        if len(suspects) > MOST_REPAIRED:
+            raise DataError(f"table {self._plan.source}: {len(suspects)} keys differ; load the table again")
+        updated = inserted = deleted = 0
+        staging.create(self._session, self._plan)
+        with self._session.transaction() as cursor:
+            if suspects.extra and not self._keeps_others:
+                deleted = fingerprints.delete_extra(cursor, self._plan, self._by_sql(), suspects.extra)
+            for keys in comparing.in_parts(suspects.in_source, KEYS_AT_ONCE):
+                with self._rows_staged(cursor, source, keys):
+                    changed, added = fingerprints.mend_from_staging(cursor, self._plan, self._key)
+                updated, inserted = updated + changed, inserted + added
+        return Repair(updated=updated, inserted=inserted, deleted=deleted)
+
+    def _suspects(self, source: SourceRows) -> Suspects:
+        """The keys to mend: those that differ by value."""
+        target = TargetSide(
+            self._session, fingerprints.target_rows(self._plan, self._bounds()), self._by_sql()
+        )
+        rows = max(target.count(), 1)
+        exact = replace(self._by_sql(), is_exact=True)
+        if self._asked.mode == "rows":
+            side = StagedSide(self._session, self._plan, exact, self._opener(source))
+            return comparing.locate(side, replace(target, hashing=exact), rows, one_of=self._one_of)
+        found = comparing.locate(SnowflakeSide(self._snowflake, source), target, rows, one_of=self._one_of)
+        return self._convicted(source, target, exact, found) if self._not_exact else found
+
+    # --- what is compared -----------------------------------------------------------------------------------------------
+
+    def _refuse_what_has_no_sense(self) -> None:
+        if not self._plan.is_frozen:
+            raise NotComparableError("its source was allowed to move while it was read, so no state of it is known")
+        if self._asked.sample is not None and self._asked.mode == "rows" and not self._can_fetch_sample():
+            raise NotComparableError("a sample of its rows needs a key; name uniqueness_columns, or verify all rows")
+
+    def _can_fetch_sample(self) -> bool:
+        return bool(self._key) or _hashes_agree(self._compared)
+
+    def _by_sql(self) -> Hashing:
+        return Hashing(tuple(self._compared), self._key)
+
+    def _every(self, rows: int) -> int:
+        """One of how many keys is looked at: a power of two that leaves at least the sample."""
+        if self._asked.sample is None or rows <= self._asked.sample:
+            return 1
+        return 1 << ((rows // max(1, self._asked.sample)).bit_length() - 1)
+
+    def _bounds(self) -> WatermarkPlan | None:
+        """The bounds of the target's rows that were moved; None where all of them count."""
+        return None if self._asked.all_rows or self._plan.load_mode == "copy" else self._plan.watermark
+
+    def _source(self) -> tuple[SourceRows, int, str]:
+        """The rows that were read, how many they are, and what state of the source that is."""
+        refusals = []
+        for select, snapshot in self._selects():
+            source = SourceRows(select, self._plan.columns, tuple(self._compared), self._key)
+            try:
+                ((rows,),) = self._snowflake.aggregate(source.count())
+            except (AccessError, DataError) as error:
+                refusals.append(error.message)
+                continue
+            return source, int(rows), snapshot
+        raise NotComparableError(f"the rows that were read cannot be had any more: {'; '.join(refusals)}")
+
+    def _selects(self) -> Iterator[tuple[str, str]]:
+        """Statements that give the rows that were read, the surest first, each with what it shows."""
+        plan, query_id = self._plan, self._load.query_id
+        if self._asked.all_rows and plan.watermark is not None:
+            everything = watermarks.predicate(plan.watermark.model_copy(update={"low": None}))
+            plan = plan.model_copy(update={"conditions": (*plan.conditions[:-1], everything)})
+        if plan.keys is not None:
+            yield source_sql.of_table(plan), f"the table as of {self._load.snapshot_at.isoformat()}"
+            return
+        if query_id is None:
+            return
+        if plan is self._plan:
+            yield source_sql.of_result(query_id), f"the result of query {query_id}"
+        yield source_sql.of_table(source_sql.as_of(plan, query_id)), f"the table before query {query_id}"
+
+    def _opener(self, source: SourceRows) -> "_Opener":
+        return _Opener(self._snowflake, source, self._plan, self._load.query_id)
+
+
+class _Opener:
+    """Opens the source's rows as often as they are asked for; a statement that has to be run is run once."""
+
+    def __init__(self, snowflake: SnowflakeSource, source: SourceRows, plan: TablePlan, query_id: str | None) -> None:
+        self._snowflake = snowflake
+        self._source = source
+        is_result = query_id is not None and source.select == source_sql.of_result(query_id) and source.every == 1
+        self._query_id = query_id if is_result else None
+
+    def __call__(self) -> ScanResult:
+        if self._query_id is None:
+            result = self._snowflake.run(self._source.rows(), _never)
+            self._query_id = result.query_id
+            return result
+        return self._snowflake.open_result(self._query_id)
+
+
+def _both(source: SnowflakeSide, target: TargetSide) -> tuple[Tally, Tally]:
+    """Ask both servers at the same time."""
+    with ThreadPoolExecutor(1, thread_name_prefix="verify") as pool:
+        there = pool.submit(source.total)
+        here = target.total()
+        return there.result(), here
+
+
+def _with_rows(verdict: TableVerdict, there: Tally, here: Tally, every: int) -> TableVerdict:
+    return verdict.model_copy(
+        update={"source_rows": there.rows, "target_rows": here.rows, "sampled": every if every > 1 else None}
+    )
+
+
+def _columns(columns: dict[str, tuple[str | None, str | None]]) -> tuple[ColumnDifference, ...]:
+    return tuple(ColumnDifference(column=name, source=there, target=here) for name, (there, here) in columns.items())
+
+
+def _form(column: ColumnPlan) -> forms.Form:
+    return forms.form(column, quoted(column.target.name))
+
+
+def _hashes_agree(columns: Collection[ColumnPlan]) -> bool:
+    """Whether the exact hash of a row is the one that Snowflake reckons."""
+    return all(
+        _form(column).is_exact
+        and _form(column).target == forms.exact_in_postgres(column, quoted(column.target.name))
+        for column in columns
+    )
+
+
+def _never() -> None:
+    """Check nothing."""

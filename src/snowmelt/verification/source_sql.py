@@ -1,0 +1,94 @@
+"""What Snowflake is asked: one query that adds up hashes, the same by buckets, and the rows of some hashes."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from snowmelt.models import ColumnPlan, TablePlan
+from snowmelt.planning import statement
+from snowmelt.types import quoted
+from snowmelt.values import cut_masks
+from snowmelt.verification import forms
+
+_KEY, _ROW = '"snowmelt key"', '"snowmelt row"'
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """Rows as the load's statement gave them, columns called as in the target, and how they are hashed.
+
+    Without a key a row is its own key.
+    """
+
+    select: str
+    columns: tuple[ColumnPlan, ...]
+    compared: tuple[ColumnPlan, ...]
+    key: tuple[ColumnPlan, ...]
+    every: int = 1
+    """Only rows whose key's hash is a multiple of it, a power of two."""
+
+    def count(self) -> str:
+        """One row: how many there are."""
+        if self.every == 1:
+            return f"SELECT COUNT(*) FROM (\n{self.select}\n) AS source_rows"
+        return f"SELECT COUNT(*) FROM {self._hashed()}"  # noqa: S608 - put together from quoted names and numbers
+
+    def total(self) -> str:
+        """One row: how many there are, and the sum of their hashes."""
+        return f"SELECT COUNT(*), SUM({_ROW}) FROM {self._hashed()}"  # noqa: S608
+
+    def buckets(self, count: int) -> str:
+        """A row per bucket of key hashes: its number, rows, sum of hashes."""
+        return f"SELECT MOD({_KEY}, {count:d}), COUNT(*), SUM({_ROW}) FROM {self._hashed()}\nGROUP BY 1"  # noqa: S608
+
+    def pairs(self, count: int, buckets: Collection[int]) -> str:
+        """A row per row of those buckets: the hashes of its key and of itself."""
+        wanted = ", ".join(map(str, sorted(buckets)))
+        return f"SELECT {_KEY}, {_ROW} FROM {self._hashed()}\nWHERE MOD({_KEY}, {count:d}) IN ({wanted})"  # noqa: S608
+
+    def rows(self, keys: Collection[int] | None = None) -> str:
+        """The rows with those key hashes, or all, in the form of the load's statement."""
+        names = [quoted(column.target.name) for column in self.columns]
+        # What the masks tell was told and counted by the load.
+        selected = ", ".join([*names, *("0" for _ in cut_masks(self.columns))])
+        conditions = self._sampled()
+        if keys is not None:
+            conditions.append(f"{_KEY} IN ({', '.join(map(str, sorted(keys)))})")
+        where = f"\nWHERE {' AND '.join(conditions)}" if conditions else ""
+        return f"SELECT {selected} FROM (\nSELECT *, {self._hash(self._key)} AS {_KEY} FROM (\n{self.select}\n) AS source_rows\n) AS known_rows{where}"  # noqa: S608,E501
+
+    @property
+    def _key(self) -> tuple[ColumnPlan, ...]:
+        return self.key or self.compared
+
+    def _sampled(self) -> list[str]:
+        return [f"MOD({_KEY}, {self.every:d}) = 0"] if self.every > 1 else []
+
+    def _hashed(self) -> str:
+        """The hashes of all rows, or of the sample's."""
+        row = self._hash(self.compared)
+        key = self._hash(self.key) if self.key else row
+        hashed = f"(\nSELECT {key} AS {_KEY}, {row} AS {_ROW} FROM (\n{self.select}\n) AS source_rows\n) AS hashed_rows"  # noqa: S608
+        if not self._sampled():
+            return hashed
+        return f"(\nSELECT * FROM {hashed}\nWHERE {self._sampled()[0]}\n) AS hashed_rows"  # noqa: S608
+
+    @staticmethod
+    def _hash(columns: Sequence[ColumnPlan]) -> str:
+        return forms.hash_in_snowflake([forms.form(column, quoted(column.target.name)).source for column in columns])
+
+
+def of_result(query_id: str) -> str:
+    """The rows of a result that Snowflake keeps."""
+    return f"SELECT * FROM TABLE(RESULT_SCAN({forms.literal(query_id)}))"  # noqa: S608 - a literal
+
+
+def of_table(plan: TablePlan) -> str:
+    """The rows that the plan's statement gives now, or at the moment that its name says."""
+    return statement.of_chunk(plan.model_copy(update={"order_by": ()}))
+
+
+def as_of(plan: TablePlan, query_id: str) -> TablePlan:
+    """The plan, reading its table as it was when that statement began."""
+    return plan.model_copy(
+        update={"reads_from": f"{plan.reads_from} BEFORE(STATEMENT => {forms.literal(query_id)})"}
+    )

@@ -1,0 +1,97 @@
+"""Differences of every kind, planted in a loaded table of 25 columns, are found, located to the row, and mended."""
+
+import json
+from contextlib import closing
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from acceptance.world import SOURCE, World
+
+ROWS = 20_000
+LAST_COLUMN = "IFF(MOD(n, 10) = 8, NULL, MOD(n, 7))::NUMBER(9, 0)                     AS grade"
+PLANTED = {
+    "missing": "DELETE FROM mixed WHERE id = 17",
+    "extra": "INSERT INTO mixed SELECT (jsonb_populate_record(m, '{\"id\": 1000017}')).* FROM mixed m WHERE id = 3",
+    "ulp": "UPDATE mixed SET weight = (SELECT weight + 5e-12) WHERE id = 11111",
+    "character": "UPDATE mixed SET customer = replace(customer, 'number', 'numbex') WHERE id = 19999",
+    "case": "UPDATE mixed SET code = lower(code) WHERE id = 4711",
+    "zone": "UPDATE mixed SET zoned = zoned + interval '2 hours' WHERE id = 815",
+    "null": "UPDATE mixed SET note = '' WHERE id = 5",
+    "empty": "UPDATE mixed SET note = NULL WHERE id = 0",
+    "json": "UPDATE mixed SET payload = jsonb_set(payload, '{tags}', '\"a,c\"') WHERE id = 77",
+    "bytes": "UPDATE mixed SET digest = digest || '\\x00' WHERE id = 78",
+}
+SWAPPED = """
+    UPDATE mixed m SET amount = other.amount FROM (SELECT id, amount FROM mixed) other
+    WHERE (m.id, other.id) IN ((100, 200), (200, 100))
+"""
+
+
+def made(world: World, rows: int = ROWS, **settings: Any) -> World:
+    """The table of the benches with a zoned time for its last column, loaded."""
+    package = files("snowmelt.local.bench")
+    statement = package.joinpath("snowflake.sql").read_text(encoding="utf-8")
+    assert LAST_COLUMN in statement
+    statement = statement.replace(LAST_COLUMN, "DATEADD(second, n, '2001-01-01'::TIMESTAMP_NTZ)::TIMESTAMP_TZ AS zoned")
+    with world.snowflake.connect(database=world.source_database, schema="PUBLIC") as connection:
+        connection.cursor().execute(statement, {"rows": rows})
+    world.target.execute(package.joinpath("target.sql").read_text(encoding="utf-8"))
+    world.target.execute("ALTER TABLE mixed DROP grade, ADD zoned timestamptz, ADD PRIMARY KEY (id)")
+    world.tables.append({"source": "MIXED", "uniqueness_columns": ["ID"], "truncate_onstart": True, **settings})
+    world.configure()
+    ended = world.cli("migrate", "--source", SOURCE)
+    assert ended.exit_code == 0, ended.err
+    return world
+
+
+def verify(world: World, *options: str, code: int = 0) -> dict[str, Any]:
+    """The verdict on the only table."""
+    ended = world.cli("verify", "--source", SOURCE, "--json", *options)
+    assert ended.exit_code == code, (ended.out, ended.err)
+    (table,) = json.loads(ended.out)["tables"]
+    assert isinstance(table, dict)
+    return table
+
+
+def keys(verdict: dict[str, Any], kind: str) -> list[str]:
+    return sorted(row["key"]["id"] for row in verdict["differences"] if row["kind"] == kind)
+
+
+def content(world: World) -> str:
+    with closing(world.target.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT md5(string_agg(m::text, ' ' ORDER BY id)) FROM mixed m")
+        return str(cursor.fetchall()[0][0])
+
+
+def test_every_kind_of_difference_is_found_located_and_mended(world: World) -> None:
+    made(world)
+    loaded = content(world)
+    clean = verify(world)
+    assert (clean["verdict"], clean["source_rows"], clean["target_rows"]) == ("equal", ROWS, ROWS)
+
+    for statement in (*PLANTED.values(), SWAPPED):
+        world.target.execute(statement)
+    found = verify(world, code=3)
+
+    assert (found["missing"], found["extra"], found["changed"]) == (1, 1, len(PLANTED) - 2 + 2)
+    assert keys(found, "missing") == ["17"]
+    assert keys(found, "extra") == ["1000017"]
+    assert keys(found, "changed") == sorted("11111 19999 4711 815 5 0 77 78 100 200".split())
+    columns = {
+        row["key"]["id"]: [(c["column"], c["source"], c["target"]) for c in row["columns"]]
+        for row in found["differences"]
+        if row["kind"] == "changed"
+    }
+    assert columns["5"] == [("note", None, "")]
+    assert [name for name, *_ in columns["11111"]] == ["weight"]
+    assert columns["4711"] == [("code", "C723", "c723")]
+    assert columns["815"] == [("zoned", "2001-01-01 00:13:35+00", "2001-01-01 02:13:35+00")]
+    assert [name for name, *_ in columns["100"]] == ["amount"]
+    assert columns["77"] == [("payload", '{"n": 77, "tags": "a,b"}', '{"n": 77, "tags": "a,c"}')]
+
+    mended = verify(world, "--repair")
+
+    assert (mended["verdict"], mended["repaired"]) == ("equal", {"updated": 10, "inserted": 1, "deleted": 1})
+    assert content(world) == loaded
