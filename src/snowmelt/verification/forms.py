@@ -43,7 +43,7 @@ def form(column: ColumnPlan, name: str) -> Form:
     if column.wire in ("double", "float"):
         return _float(column, value, name)
     if column.wire == "bool":
-        return Form(f"IFF({value}, 't', 'f')", name)
+        return Form(f"CASE WHEN {value} THEN 't' WHEN NOT {value} THEN 'f' END", name)
     if column.wire == "binary":
         return Form(rf"""'"\\\\x' || LOWER(HEX_ENCODE({value})) || '"'""", name)
     if column.wire == "date32[day]":

@@ -95,9 +95,18 @@ def _mend_fakesnow() -> None:
     transforms.numeric_agg_implicit_cast = _unchanged  # sums would go through double
     transforms.integer_precision = _integers_to_bigint
     transforms.to_timestamp = _casts_stay_casts(transforms.to_timestamp)
+    transforms.trim_cast_varchar = _trim_casts  # forgets which characters are trimmed, and where
 
 
 def _unchanged(expression: Any) -> Any:
+    return expression
+
+
+def _trim_casts(expression: Any) -> Any:
+    """What is trimmed is text, whatever it was."""
+    if not isinstance(expression, exp.Trim) or isinstance(expression.this, exp.Cast):
+        return expression
+    expression.set("this", exp.cast(expression.this.copy(), "VARCHAR"))
     return expression
 
 

@@ -1,5 +1,6 @@
 """The functions that fakesnow does not translate, or translates into something else, and verification needs."""
 
+import re
 from typing import Any
 
 from sqlglot import exp
@@ -15,22 +16,33 @@ def add_functions(statement: Any) -> None:
         if isinstance(pattern, exp.Literal) and pattern.is_string and set(pattern.name.upper()) == {"X"}:
             node.replace(_from_hex(node.this.copy()))
     for node in list(statement.find_all(exp.ToChar, exp.TimeToStr)):
-        _write_time(node)
+        _write_moment(node)
     for node in list(statement.find_all(exp.SortArray, exp.ArraySort)):
         _sort_parts(node)
 
 
-_PARTS_OF_DATES = ("YY", "MM", "MON", "DD", "DY", "%Y", "%y", "%m", "%b", "%d", "%a")
+_PARTS = {
+    "YYYY": "%Y", "MM": "%m", "DD": "%d", "HH24": "%H", "MI": "%M", "SS": "%S", "FF9": "%n", "FF6": "%f", "FF3": "%g",
+}  # fmt: skip
+_PART = re.compile("|".join(_PARTS))
 
 
-def _write_time(node: Any) -> None:
-    """DuckDB writes by a pattern what has a date: a time gets one, which the pattern does not ask for."""
+def _write_moment(node: Any) -> None:
+    """``TO_VARCHAR(moment, 'pattern')``, which fakesnow takes for a cast unless it sees the moment's type."""
     pattern = node.args.get("format")
-    if not isinstance(pattern, exp.Literal) or not any(hours in pattern.name for hours in ("HH24", "%H")):
+    if not isinstance(pattern, exp.Literal):
         return
-    if not any(part in pattern.name for part in _PARTS_OF_DATES):
-        some_day = exp.cast(exp.Literal.string("2000-01-01"), "DATE")
-        node.set("this", exp.Paren(this=exp.Add(this=some_day, expression=exp.cast(node.this.copy(), "TIME"))))
+    text, value = pattern.name, node.this.copy()
+    if isinstance(node, exp.ToChar):
+        if not _PART.search(text):
+            return
+        text = _PART.sub(lambda part: _PARTS[part[0]], text)
+    if "%H" in text and not any(part in text for part in ("%Y", "%m", "%d")):
+        # DuckDB writes what has a date: a time gets one, which the pattern does not ask for.
+        value = exp.Add(this=exp.cast(exp.Literal.string("2000-01-01"), "DATE"), expression=exp.cast(value, "TIME"))
+    elif isinstance(node, exp.TimeToStr):
+        return
+    node.replace(exp.Anonymous(this="strftime", expressions=[value, exp.Literal.string(text)]))
 
 
 def _sort_parts(node: Any) -> None:
