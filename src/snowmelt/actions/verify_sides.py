@@ -9,7 +9,7 @@ import pyarrow as pa
 from snowmelt.models import ScanSlice, TablePlan
 from snowmelt.postgres import fingerprints, staging
 from snowmelt.postgres.copy import copy_batches
-from snowmelt.postgres.fingerprints import Hashing
+from snowmelt.postgres.fingerprints import Hashing, Statement
 from snowmelt.postgres.session import Cursor, Row, Session, fetch
 from snowmelt.snowflake_source import ScanResult, SnowflakeSource
 from snowmelt.verification.comparing import Pair, Tally
@@ -48,7 +48,9 @@ class StagedSide:
     What is staged went the way of the load, so that a value is what the load would have made of it.
     """
 
-    def __init__(self, session: Session, plan: TablePlan, hashing: Hashing, open_rows: Callable[[], ScanResult]) -> None:
+    def __init__(
+        self, session: Session, plan: TablePlan, hashing: Hashing, open_rows: Callable[[], ScanResult]
+    ) -> None:
         self._session = session
         self._plan = plan
         self._hashing = hashing
@@ -72,7 +74,7 @@ class StagedSide:
         query = fingerprints.pairs_query(staging.rows(self._plan), self._hashing, count, buckets)
         return [pair for rows in self._asked(query) for pair in fingerprints.as_pairs(rows)]
 
-    def _asked(self, query: fingerprints.compose.Composable) -> Iterator[list[Row]]:
+    def _asked(self, query: Statement) -> Iterator[list[Row]]:
         staging.create(self._session, self._plan)
         for part in _parts(whole(self._open())):
             with self._session.transaction() as cursor:

@@ -71,15 +71,11 @@ def verify_table(
 
 def not_comparable(table: str, target: str, run_id: str | None, mode: Mode, reason: str) -> TableVerdict:
     """The verdict on a table that cannot be compared."""
-    return TableVerdict(
-        table=table, target=target, run_id=run_id, mode=mode, verdict="not comparable", reason=reason
-    )
+    return TableVerdict(table=table, target=target, run_id=run_id, mode=mode, verdict="not comparable", reason=reason)
 
 
 class _Check:
-    def __init__(
-        self, session: Session, snowflake: SnowflakeSource, plan: TablePlan, load: Load, asked: Asked
-    ) -> None:
+    def __init__(self, session: Session, snowflake: SnowflakeSource, plan: TablePlan, load: Load, asked: Asked) -> None:
         self._session = session
         self._snowflake = snowflake
         self._plan = plan
@@ -104,7 +100,7 @@ class _Check:
         found = self._compare(source, rows, snapshot, TargetSide(self._session, target, self._by_sql()))
         if not (self._asked.repair and found.differs):
             return found
-        repaired = self._repair(source, found)
+        repaired = self._repair(source)
         again = self._compare(source, rows, snapshot, TargetSide(self._session, target, self._by_sql()))
         return again.model_copy(update={"repaired": repaired, "differences": found.differences})
 
@@ -131,7 +127,12 @@ class _Check:
             raise NotComparableError(
                 "the target database's encoding is not UTF8, in which Snowflake's texts are hashed; use --mode rows"
             )
-        there, here = _both(SnowflakeSide(self._snowflake, source), target)
+        try:
+            there, here = _both(SnowflakeSide(self._snowflake, source), target)
+        except DataError as error:
+            if forms.TOO_LONG_FOR_FORMS not in error.message:
+                raise
+            return self._by_values(verdict, source, target, exact)
         verdict = _with_rows(verdict, there, here, every)
         if there == here:
             return verdict
@@ -156,9 +157,7 @@ class _Check:
             update={"verdict": "different", "missing": max(0, there - here), "extra": max(0, here - there)}
         )
 
-    def _by_values(
-        self, verdict: TableVerdict, source: SourceRows, target: TargetSide, exact: Hashing
-    ) -> TableVerdict:
+    def _by_values(self, verdict: TableVerdict, source: SourceRows, target: TargetSide, exact: Hashing) -> TableVerdict:
         """Compare values: the source's rows are fetched, staged, and hashed by PostgreSQL."""
         fingerprints.pin_text_forms(self._session)
         target = replace(target, hashing=exact)
@@ -193,11 +192,15 @@ class _Check:
             pairs[1].extend(known)
         convicted = comparing.suspects(*pairs, one_of=self._one_of)
         # Under a key the hash of the row says what it is; without one, the exact hash is no name that Snowflake knows.
-        return convicted if keyed else Suspects(
-            missing=set(found.missing) if convicted.missing_rows else set(),
-            extra=set(found.extra) if convicted.extra_rows else set(),
-            missing_rows=convicted.missing_rows,
-            extra_rows=convicted.extra_rows,
+        return (
+            convicted
+            if keyed
+            else Suspects(
+                missing=set(found.missing) if convicted.missing_rows else set(),
+                extra=set(found.extra) if convicted.extra_rows else set(),
+                missing_rows=convicted.missing_rows,
+                extra_rows=convicted.extra_rows,
+            )
         )
 
     # --- telling ------------------------------------------------------------------------------------------------------
@@ -261,15 +264,15 @@ class _Check:
 
     # --- mending ------------------------------------------------------------------------------------------------------
 
-    def _repair(self, source: SourceRows, found: TableVerdict) -> Repair:
+    def _repair(self, source: SourceRows) -> Repair:
         """Bring over what differs, in one transaction."""
         if self._asked.mode == "counts":
-            raise DataError(f"table {self._plan.source}: counts do not say which rows differ; repair with --mode checksums")
+            raise DataError(
+                f"table {self._plan.source}: counts do not say which rows differ; repair with --mode checksums"
+            )
         if not self._key:
             why = "its key has no form that both servers share" if self._own_key else "no key tells its rows apart"
-            raise DataError(
-                f"table {self._plan.source} differs, and {why}; name uniqueness_columns, or load it again"
-            )
+            raise DataError(f"table {self._plan.source} differs, and {why}; name uniqueness_columns, or load it again")
         suspects = self._suspects(source)
         if len(suspects) > MOST_REPAIRED:
             raise DataError(f"table {self._plan.source}: {len(suspects)} keys differ; load the table again")
@@ -286,9 +289,7 @@ class _Check:
 
     def _suspects(self, source: SourceRows) -> Suspects:
         """The keys to mend: those that differ by value."""
-        target = TargetSide(
-            self._session, fingerprints.target_rows(self._plan, self._bounds()), self._by_sql()
-        )
+        target = TargetSide(self._session, fingerprints.target_rows(self._plan, self._bounds()), self._by_sql())
         rows = max(target.count(), 1)
         exact = replace(self._by_sql(), is_exact=True)
         if self._asked.mode == "rows":
@@ -297,7 +298,7 @@ class _Check:
         found = comparing.locate(SnowflakeSide(self._snowflake, source), target, rows, one_of=self._one_of)
         return self._convicted(source, target, exact, found) if self._not_exact else found
 
-    # --- what is compared -----------------------------------------------------------------------------------------------
+    # --- what is compared ---------------------------------------------------------------------------------------------
 
     def _refuse_what_has_no_sense(self) -> None:
         if not self._plan.is_frozen:
@@ -350,13 +351,13 @@ class _Check:
         yield source_sql.of_table(source_sql.as_of(plan, query_id)), f"the table before query {query_id}"
 
     def _opener(self, source: SourceRows) -> "_Opener":
-        return _Opener(self._snowflake, source, self._plan, self._load.query_id)
+        return _Opener(self._snowflake, source, self._load.query_id)
 
 
 class _Opener:
     """Opens the source's rows as often as they are asked for; a statement that has to be run is run once."""
 
-    def __init__(self, snowflake: SnowflakeSource, source: SourceRows, plan: TablePlan, query_id: str | None) -> None:
+    def __init__(self, snowflake: SnowflakeSource, source: SourceRows, query_id: str | None) -> None:
         self._snowflake = snowflake
         self._source = source
         is_result = query_id is not None and source.select == source_sql.of_result(query_id) and source.every == 1
@@ -395,8 +396,7 @@ def _form(column: ColumnPlan) -> forms.Form:
 def _hashes_agree(columns: Collection[ColumnPlan]) -> bool:
     """Whether the exact hash of a row is the one that Snowflake reckons."""
     return all(
-        _form(column).is_exact
-        and _form(column).target == forms.exact_in_postgres(column, quoted(column.target.name))
+        _form(column).is_exact and _form(column).target == forms.exact_in_postgres(column, quoted(column.target.name))
         for column in columns
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from psycopg2 import sql as compose
 
@@ -14,6 +15,9 @@ from snowmelt.postgres.tables import identifier
 from snowmelt.types import quoted
 from snowmelt.verification import forms
 from snowmelt.verification.comparing import HASHES, Pair, Tally
+
+Statement: TypeAlias = compose.Composable
+"""SQL that is ready to be run."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def target_rows(plan: TablePlan, bounds: WatermarkPlan | None) -> compose.Compos
     target = identifier(plan.target)
     if bounds is None:
         return target
-    mark = compose.Identifier(bounds.target)
+    mark: compose.Composable = compose.Identifier(bounds.target)
     if bounds.kind == "text":
         mark = compose.SQL('{} COLLATE "C"').format(mark)
     conditions = [compose.SQL("{} IS NULL").format(mark)]
@@ -119,16 +123,14 @@ class TargetSide:
         return as_pairs(self.session.rows(pairs_query(self.relation, self.hashing, count, buckets)))
 
 
-def buckets_query(relation: compose.Composable, hashing: Hashing, count: int) -> compose.Composable:
+def buckets_query(relation: compose.Composable, hashing: Hashing, count: int) -> Statement:
     """Rows and sums of hashes by the key's hash."""
     return compose.SQL(
         "SELECT key_hash & {mask} AS bucket, count(*) AS rows, sum(row_hash) AS hashes FROM {hashed} GROUP BY 1"
     ).format(mask=compose.Literal(count - 1), hashed=_hashed(relation, hashing))
 
 
-def pairs_query(
-    relation: compose.Composable, hashing: Hashing, count: int, buckets: Collection[int]
-) -> compose.Composable:
+def pairs_query(relation: compose.Composable, hashing: Hashing, count: int, buckets: Collection[int]) -> Statement:
     """The hashes of keys and rows in those buckets."""
     return compose.SQL(
         "SELECT key_hash, row_hash FROM {hashed} WHERE key_hash & {mask} = ANY ({buckets}::bigint[])"
@@ -168,7 +170,7 @@ def known_pairs(
     cursor: Cursor, relation: compose.Composable, found_by: Hashing, exact: Hashing, keys: Collection[int] | None
 ) -> list[Pair]:
     """Exact hashes of the rows that the keys' hashes name, or of all; each with the exact hash of its key."""
-    where = compose.SQL("")
+    where: compose.Composable = compose.SQL("")
     if keys is not None:
         where = compose.SQL(" WHERE {}").format(_among(found_by.key_hash, keys))
     query = compose.SQL("SELECT {} AS key_hash, {} AS row_hash FROM {}{}").format(
@@ -221,11 +223,7 @@ def side_by_side(
     return [
         (
             {c.target.name: row[f"k{i}"] for i, c in enumerate(exact.key)},
-            {
-                c.target.name: (row[f"s{i}"], row[f"t{i}"])
-                for i, c in enumerate(exact.compared)
-                if row[f"d{i}"]
-            },
+            {c.target.name: (row[f"s{i}"], row[f"t{i}"]) for i, c in enumerate(exact.compared) if row[f"d{i}"]},
         )
         for row in fetch(cursor, query)
     ]
@@ -258,16 +256,14 @@ def mend_from_staging(cursor: Cursor, plan: TablePlan, key: Sequence[ColumnPlan]
     join = {"staged": _newest(plan, key), "target": identifier(plan.target), "same": _same_key(hashing)}
     cursor.execute(
         compose.SQL(
-            "DELETE FROM {target} AS d USING (SELECT t.tableoid AS o, t.ctid AS c, row_number() OVER (PARTITION BY {key})"
-            " AS n FROM {target} AS t JOIN {staged} AS s ON {same}) AS twice WHERE d.tableoid = twice.o"
-            " AND d.ctid = twice.c AND twice.n > 1"
+            "DELETE FROM {target} AS d USING (SELECT t.tableoid AS o, t.ctid AS c,"
+            " row_number() OVER (PARTITION BY {key}) AS n FROM {target} AS t JOIN {staged} AS s ON {same}) AS twice"
+            " WHERE d.tableoid = twice.o AND d.ctid = twice.c AND twice.n > 1"
         ).format(key=compose.SQL(", ").join(compose.Identifier("t", c.target.name) for c in key), **join)
     )
     changed = 0
     if others:
-        values = [
-            compose.SQL("{0} = s.{0}").format(compose.Identifier(column.target.name)) for column in others
-        ]
+        values = [compose.SQL("{0} = s.{0}").format(compose.Identifier(column.target.name)) for column in others]
         cursor.execute(
             compose.SQL("UPDATE {target} AS t SET {values} FROM {staged} AS s WHERE {same}").format(
                 values=compose.SQL(", ").join(values), **join
@@ -320,7 +316,7 @@ def _staged(plan: TablePlan) -> compose.Composable:
 def _newest(plan: TablePlan, key: Sequence[ColumnPlan]) -> compose.Composable:
     """The staged rows, of those with the same key the newest."""
     names = [compose.Identifier(c.target.name) for c in key]
-    order = [*names]
+    order: list[compose.Composable] = [*names]
     if plan.target_watermark is not None:
         order.append(compose.SQL("{} DESC NULLS LAST").format(compose.Identifier(plan.target_watermark)))
     return compose.SQL("(SELECT DISTINCT ON ({}) * FROM {} ORDER BY {})").format(

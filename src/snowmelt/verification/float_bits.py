@@ -8,6 +8,8 @@ leading bit included; that holds for subnormal numbers too, with the lowest ``E`
 from dataclasses import dataclass
 from typing import Literal
 
+from snowmelt.types import quoted
+
 Width = Literal["float4", "float8"]
 
 
@@ -30,21 +32,34 @@ TOO_BIG_FOR_FLOAT4 = "3.4028235677973366e38::FLOAT"
 """The lowest number that is rounded to infinity."""
 
 
-def in_snowflake(value: str, width: Width) -> str:
+def steps_in_snowflake(value: str, column: str, width: Width) -> tuple[tuple[str, str], ...]:
+    """What is reckoned of each row beforehand, each from the one before: a name, quoted, and the SQL behind it."""
+    size, guess, exponent = _names(column)
+    lowest = _LAYOUTS[width].lowest
+    scaled = f"{size} / POWER(2, {guess})"
+    return (
+        # Neither zero nor what is not finite has a logarithm.
+        (size, f"IFF({value} IN (0, 'NaN'::FLOAT, 'inf'::FLOAT, '-inf'::FLOAT), NULL, ABS({value}))"),
+        (guess, f"GREATEST(LEAST(FLOOR(LN({size}) / LN(2)), 1023), {lowest})"),
+        # The logarithm may be off by one next to a power of two.
+        (exponent, f"{guess} + IFF({scaled} >= 2, 1, IFF({scaled} < 1 AND {guess} > {lowest}, -1, 0))"),
+    )
+
+
+def in_snowflake(value: str, column: str, width: Width) -> str:
     """The text of the number that the bits of a FLOAT are, once it is rounded to the width; NULL for NULL."""
     layout = _LAYOUTS[width]
-    # Neither zero nor what is not finite has a logarithm.
-    size = f"IFF({value} IN (0, 'NaN'::FLOAT, 'inf'::FLOAT, '-inf'::FLOAT), NULL, ABS({value}))"
-    guess = f"GREATEST(LEAST(FLOOR(LN({size}) / LN(2)), 1023), {layout.lowest})"
-    scaled = f"({size} / POWER(2, {guess}))"
-    # The logarithm may be off by one next to a power of two.
-    exponent = f"({guess} + IFF({scaled} >= 2, 1, IFF({scaled} < 1 AND {guess} > {layout.lowest}, -1, 0)))"
+    size, _, exponent = _names(column)
     places = _rounded(size, exponent) if width == "float4" else _in_two_parts(size, exponent)
-    start = f"({exponent} - {layout.lowest})::NUMBER(38, 0) * {1 << layout.places}"
-    number = f"{start} + {places}"
+    number = f"({exponent} - {layout.lowest})::NUMBER(38, 0) * {1 << layout.places} + {places}"
     special = f"IFF({value} = 0, 0, IFF({value} = 'NaN'::FLOAT, {layout.nan}, {layout.infinity}))"
     sign = f"IFF({value} < 0, '-', '')"
     return f"IFF({value} IS NULL, NULL, {sign} || TO_VARCHAR(COALESCE({number}, {special})))"
+
+
+def _names(column: str) -> tuple[str, str, str]:
+    size, guess, exponent = (quoted(f"snowmelt {what} {column}") for what in ("size", "guess", "exponent"))
+    return size, guess, exponent
 
 
 def _in_two_parts(size: str, exponent: str) -> str:

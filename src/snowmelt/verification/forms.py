@@ -1,15 +1,15 @@
 """One text for a value on both sides: in Snowflake's SQL, and as a field of PostgreSQL's ``ROW(…)::text``.
 
 A row's text is the one that PostgreSQL writes of a record, the cheapest text of a whole row that there is: fields
-between commas, nothing for NULL, ``""`` for the empty text, and quotes, doubled within, around whatever could be mistaken
+between commas, nothing for NULL, ``""`` for the empty text, and quotes, doubled within, around whatever could be taken
 for something else. Snowflake is made to write the same. A form is exact where equal values have equal texts on both
-sides. Where that cannot be had (PostgreSQL spells a value in its own way), it is likely: then hashes that differ condemn
-nothing, and the values themselves are compared, by PostgreSQL.
+sides. Where that cannot be had (PostgreSQL spells a value in its own way), it is likely: then hashes that differ
+condemn nothing, and the values themselves are compared, by PostgreSQL.
 
 Snowflake's forms are of the value as the load's statement reads it, changed as the column's policies change it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from snowmelt.models import ColumnPlan
@@ -26,6 +26,8 @@ class Form:
     target: str
     """PostgreSQL's SQL for the field."""
     is_exact: bool = True
+    steps: tuple[tuple[str, str], ...] = ()
+    """Columns that Snowflake reckons beforehand, each from the one before: names, quoted, and their SQL."""
 
 
 def literal(text: str) -> str:
@@ -40,19 +42,7 @@ def form(column: ColumnPlan, name: str) -> Form:
         return Form(_json_parts_in_snowflake(column, value), _json_parts(name), is_exact=False)
     if column.target.kind == "array":
         return Form(_field(_array_text(value)), f"translate({name}::text, '\" ', '')", is_exact=False)
-    if column.wire in ("double", "float"):
-        return _float(column, value, name)
-    if column.wire == "bool":
-        return Form(f"CASE WHEN {value} THEN 't' WHEN NOT {value} THEN 'f' END", name)
-    if column.wire == "binary":
-        return Form(rf"""'"\\\\x' || LOWER(HEX_ENCODE({value})) || '"'""", name)
-    if column.wire == "date32[day]":
-        return Form(_moment(value, "YYYY-MM-DD", ""), name)
-    if column.wire.startswith("time"):
-        return Form(_time(column, value), name)
-    if column.wire == "string":
-        return _text(column, value, name)
-    return _number(column, value, name)
+    return _FORMS[column.wire.partition("(")[0].partition("[")[0]](column, value, name)
 
 
 def exact_in_postgres(column: ColumnPlan, name: str) -> str:
@@ -84,19 +74,28 @@ def _number(column: ColumnPlan, value: str, name: str) -> Form:
 
 
 def _float(column: ColumnPlan, value: str, name: str) -> Form:
-    bits = float_bits.in_snowflake(value, "float4" if column.wire == "float" else "float8")
-    return Form(bits, float_bits.in_postgres(name, "float4" if column.target.type == "float4" else "float8"))
+    width: float_bits.Width = "float4" if column.wire == "float" else "float8"
+    return Form(
+        float_bits.in_snowflake(value, column.target.name, width),
+        float_bits.in_postgres(name, width),
+        steps=float_bits.steps_in_snowflake(value, column.target.name, width),
+    )
 
 
 # --- times ------------------------------------------------------------------------------------------------------------
 
 
-def _time(column: ColumnPlan, value: str) -> str:
+def _date(_column: ColumnPlan, value: str, name: str) -> Form:
+    return Form(_moment(value, "YYYY-MM-DD", ""), name)
+
+
+def _time(column: ColumnPlan, value: str, name: str) -> Form:
     if column.wire == "time64[us]":
         zone = " || '+00'" if column.target.type == "timetz" else ""
-        return _without_zeros(f"TO_VARCHAR({value}, 'HH24:MI:SS.FF6')") + zone
+        return Form(_without_zeros(f"TO_VARCHAR({value}, 'HH24:MI:SS.FF6')") + zone, name)
     zone = "+00" if column.target.type == "timestamptz" else ""
-    return "'\"' || " + _moment(value, "YYYY-MM-DD HH24:MI:SS.FF6", zone, is_quoted=True) + " || '\"'"
+    moment = _moment(value, "YYYY-MM-DD HH24:MI:SS.FF6", zone, is_quoted=True)
+    return Form(f"""'"' || {moment} || '"'""", name)
 
 
 def _moment(value: str, pattern: str, zone: str, *, is_quoted: bool = False) -> str:
@@ -108,7 +107,9 @@ def _moment(value: str, pattern: str, zone: str, *, is_quoted: bool = False) -> 
     plain = written(f"TO_VARCHAR({value}, '{pattern}')")
     rest = f"TO_VARCHAR({value}, '{pattern.removeprefix('YYYY')}')"
     quote = "" if is_quoted else "'\"' || "  # the blank before BC makes the field a quoted one
-    early = f"{quote}LPAD(TO_VARCHAR(1 - YEAR({value})), 4, '0') || {written(rest)} || ' BC{'' if is_quoted else chr(34)}'"
+    early = (
+        f"{quote}LPAD(TO_VARCHAR(1 - YEAR({value})), 4, '0') || {written(rest)} || ' BC{'' if is_quoted else chr(34)}'"
+    )
     return f"IFF(YEAR({value}) < 1, {early}, {plain})"
 
 
@@ -160,14 +161,43 @@ def _json_parts_in_snowflake(column: ColumnPlan, value: str) -> str:
     if column.source.type == "TEXT":
         value = f"COALESCE(TO_JSON(TRY_PARSE_JSON({value})), {value})"
     tight = f"""REPLACE(REPLACE({value}, '": ', '":'), ', ', ',')"""
-    parts = f"SPLIT(TRANSLATE({tight}, '{{}}[]', ',,,,'), ',')"
-    return _quoted(f"(',' || ARRAY_TO_STRING(ARRAY_SORT({parts}), ','))")
+    parts = f"ARRAY_SORT(ARRAY_DISTINCT(SPLIT(TRANSLATE({tight}, '{{}}[]', ',,,,'), ',')))"
+    return _quoted(f"(',' || LTRIM(ARRAY_TO_STRING({parts}, ','), ','))")
 
 
 def _json_parts(name: str) -> str:
+    """The same in PostgreSQL: the lexemes of a tsvector are distinct and sorted.
+
+    A query of its own for each value would sort them too, but not in parallel workers, and five times slower. A lexeme
+    of more than 2 kB is an error (``TOO_LONG_FOR_FORMS``).
+    """
     tight = f"""replace(replace({name}::text, '": ', '":'), ', ', ',')"""
-    parts = f"string_to_array(translate({tight}, '{{}}[]', ',,,,'), ',')"
-    return f"""',' || (SELECT string_agg(p, ',' ORDER BY p COLLATE "C") FROM unnest({parts}) AS parts (p))"""  # noqa: S608
+    parts = f"array_remove(string_to_array(translate({tight}, '{{}}[]', ',,,,'), ','), '')"
+    return f"',' || array_to_string(tsvector_to_array(array_to_tsvector({parts})), ',')"
+
+
+TOO_LONG_FOR_FORMS = "SQLSTATE 54000"
+"""What an error of PostgreSQL's says that met a value too long for its form."""
+
+
+def _flag(_column: ColumnPlan, value: str, name: str) -> Form:
+    return Form(f"CASE WHEN {value} THEN 't' WHEN NOT {value} THEN 'f' END", name)
+
+
+def _bytes(_column: ColumnPlan, value: str, name: str) -> Form:
+    return Form(rf"""'"\\\\x' || LOWER(HEX_ENCODE({value})) || '"'""", name)
+
+
+_FORMS: Mapping[str, Callable[[ColumnPlan, str, str], Form]] = {
+    **dict.fromkeys(("int16", "int32", "int64", "decimal128"), _number),
+    **dict.fromkeys(("double", "float"), _float),
+    **dict.fromkeys(("time64", "timestamp"), _time),
+    "bool": _flag,
+    "binary": _bytes,
+    "date32": _date,
+    "string": _text,
+}
+"""By the type in which values are sent."""
 
 
 # --- policies ---------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from snowmelt.models import ColumnPlan, TablePlan
 from snowmelt.planning import statement
@@ -29,7 +30,7 @@ class SourceRows:
     def count(self) -> str:
         """One row: how many there are."""
         if self.every == 1:
-            return f"SELECT COUNT(*) FROM (\n{self.select}\n) AS source_rows"
+            return f"SELECT COUNT(*) FROM (\n{self.select}\n) AS source_rows"  # noqa: S608
         return f"SELECT COUNT(*) FROM {self._hashed()}"  # noqa: S608 - put together from quoted names and numbers
 
     def total(self) -> str:
@@ -54,7 +55,7 @@ class SourceRows:
         if keys is not None:
             conditions.append(f"{_KEY} IN ({', '.join(map(str, sorted(keys)))})")
         where = f"\nWHERE {' AND '.join(conditions)}" if conditions else ""
-        return f"SELECT {selected} FROM (\nSELECT *, {self._hash(self._key)} AS {_KEY} FROM (\n{self.select}\n) AS source_rows\n) AS known_rows{where}"  # noqa: S608,E501
+        return f"SELECT {selected} FROM (\nSELECT *, {self._hash(self._key)} AS {_KEY} FROM {self._prepared(self._key)}\n) AS known_rows{where}"  # noqa: S608,E501
 
     @property
     def _key(self) -> tuple[ColumnPlan, ...]:
@@ -67,10 +68,18 @@ class SourceRows:
         """The hashes of all rows, or of the sample's."""
         row = self._hash(self.compared)
         key = self._hash(self.key) if self.key else row
-        hashed = f"(\nSELECT {key} AS {_KEY}, {row} AS {_ROW} FROM (\n{self.select}\n) AS source_rows\n) AS hashed_rows"  # noqa: S608
+        hashed = f"(\nSELECT {key} AS {_KEY}, {row} AS {_ROW} FROM {self._prepared(self.compared)}\n) AS hashed_rows"
         if not self._sampled():
             return hashed
-        return f"(\nSELECT * FROM {hashed}\nWHERE {self._sampled()[0]}\n) AS hashed_rows"  # noqa: S608
+        return f"(\nSELECT * FROM {hashed}\nWHERE {self._sampled()[0]}\n) AS hashed_rows"
+
+    def _prepared(self, columns: Sequence[ColumnPlan]) -> str:
+        """The rows with what their forms have reckoned beforehand."""
+        prepared = f"(\n{self.select}\n) AS source_rows"
+        for level in zip_longest(*(forms.form(c, quoted(c.target.name)).steps for c in (*columns, *self.key))):
+            added = ", ".join(dict.fromkeys(f"{step[1]} AS {step[0]}" for step in level if step is not None))
+            prepared = f"(SELECT *, {added} FROM {prepared}) AS source_rows"  # noqa: S608
+        return prepared
 
     @staticmethod
     def _hash(columns: Sequence[ColumnPlan]) -> str:
@@ -89,6 +98,4 @@ def of_table(plan: TablePlan) -> str:
 
 def as_of(plan: TablePlan, query_id: str) -> TablePlan:
     """The plan, reading its table as it was when that statement began."""
-    return plan.model_copy(
-        update={"reads_from": f"{plan.reads_from} BEFORE(STATEMENT => {forms.literal(query_id)})"}
-    )
+    return plan.model_copy(update={"reads_from": f"{plan.reads_from} BEFORE(STATEMENT => {forms.literal(query_id)})"})

@@ -46,10 +46,14 @@ def _write_moment(node: Any) -> None:
 
 
 def _sort_parts(node: Any) -> None:
-    """``ARRAY_SORT(SPLIT(…))``: fakesnow makes JSON of what SPLIT gives, which has no order."""
-    if isinstance(node.this, exp.Split):
-        text, by = node.this.this.copy(), node.this.expression.copy()
-        parts = exp.Anonymous(this="string_split", expressions=[text, by])
+    """``ARRAY_SORT(ARRAY_DISTINCT(SPLIT(…)))``: fakesnow makes JSON of what SPLIT gives, which has no order."""
+    inner = node.this
+    is_distinct = isinstance(inner, exp.ArrayDistinct)
+    split = inner.this if is_distinct else inner
+    if isinstance(split, exp.Split):
+        parts = exp.Anonymous(this="string_split", expressions=[split.this.copy(), split.expression.copy()])
+        if is_distinct:
+            parts = exp.Anonymous(this="list_distinct", expressions=[parts])
         node.replace(exp.Anonymous(this="list_sort", expressions=[parts]))
 
 
