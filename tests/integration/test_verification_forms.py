@@ -76,7 +76,7 @@ KINDS = (
     Kind("NUMBER(15,2)", "double precision", decimals(15, 2)),
     Kind("NUMBER(6,3)", "real", decimals(6, 3)),
     Kind("FLOAT", "double precision", doubles),
-    Kind("FLOAT", "real", lambda random, n: halves(random, n)),
+    Kind("FLOAT", "real", halves),
     Kind("FLOAT", "numeric", finite_doubles),
     Kind("BOOLEAN", "boolean", flags),
     Kind("VARCHAR", "text", texts()),
