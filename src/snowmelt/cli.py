@@ -13,7 +13,7 @@ import typer
 
 from snowmelt import __version__, actions, aws_cli, config, console, monitor, rejects, runner, settings, sql
 from snowmelt.actions import verify as verify_action
-from snowmelt.actions import verify_table
+from snowmelt.actions.verify_source import Asked
 from snowmelt.config import Config, SourceConfig
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError, MissingError, SnowmeltError
@@ -191,7 +191,7 @@ def verify(
     """Say whether targets hold just what was read for them, and which rows differ."""
     console.set_up_logging("WARNING", as_json=as_json)
     wiring = _wiring(config_path)
-    asked = verify_table.Asked(mode=mode, sample=sample, repair=repair, all_rows=all_rows)
+    asked = Asked(mode=mode, sample=sample, repair=repair, all_rows=all_rows)
     names = None if tables is None else [t.strip() for t in tables.split(",")]
     found = verify_action.verify(wiring, *_source(wiring, source), asked, tables=names, run_id=run_id)
     if as_json:

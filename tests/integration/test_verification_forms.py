@@ -11,8 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-
-from integration.test_round_trip import (
+from test_round_trip import (
     binaries,
     days,
     decimals,
@@ -26,9 +25,11 @@ from integration.test_round_trip import (
     uuids,
     with_nulls,
 )
+
 from snowmelt import schema_compare
 from snowmelt.actions.verify_sides import whole
-from snowmelt.actions.verify_table import Asked, Load, verify_table
+from snowmelt.actions.verify_source import Asked, Load
+from snowmelt.actions.verify_table import verify_table
 from snowmelt.config import PostgresConfig
 from snowmelt.local.postgres import Database
 from snowmelt.local.snowflake import LocalSnowflake

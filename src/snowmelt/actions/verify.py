@@ -5,7 +5,8 @@ from contextlib import ExitStack
 from itertools import groupby
 
 from snowmelt import sql
-from snowmelt.actions.verify_table import Asked, Load, not_comparable, verify_table
+from snowmelt.actions.verify_source import Asked, Load
+from snowmelt.actions.verify_table import not_comparable, verify_table
 from snowmelt.config import Config, SourceConfig, TableConfig
 from snowmelt.errors import DataError
 from snowmelt.models import TableName

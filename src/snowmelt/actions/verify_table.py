@@ -5,19 +5,19 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 
+from snowmelt.actions import verify_source
 from snowmelt.actions.verify_sides import SnowflakeSide, StagedSide, staged
-from snowmelt.errors import AccessError, DataError
+from snowmelt.actions.verify_source import Asked, Load, NotComparableError, Opener, never
+from snowmelt.errors import DataError
 from snowmelt.models import ColumnPlan, TablePlan, WatermarkPlan
-from snowmelt.planning import watermarks
 from snowmelt.postgres import fingerprints, staging
 from snowmelt.postgres.fingerprints import Hashing, TargetSide
 from snowmelt.postgres.session import Cursor, Session
-from snowmelt.snowflake_source import ScanResult, SnowflakeSource
+from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.types import quoted
-from snowmelt.verification import comparing, forms, source_sql
+from snowmelt.verification import comparing, forms
 from snowmelt.verification.comparing import Suspects, Tally
 from snowmelt.verification.source_sql import SourceRows
 from snowmelt.verification.verdicts import ColumnDifference, Mode, Repair, RowDifference, TableVerdict
@@ -27,34 +27,6 @@ KEYS_AT_ONCE = 2_000
 MOST_CONFIRMED = 50_000
 """Beyond so many suspects of inexact hashes it is cheaper to read all values."""
 MOST_REPAIRED = 200_000
-
-
-@dataclass(frozen=True)
-class Asked:
-    """How to verify."""
-
-    mode: Mode = "checksums"
-    sample: int | None = None
-    """About how many rows to look at; None for all."""
-    repair: bool = False
-    all_rows: bool = False
-    """Also rows that an incremental run had no need to move."""
-    shown: int = 20
-    """Rows that are shown side by side."""
-
-
-@dataclass(frozen=True)
-class Load:
-    """A finished load, as the status schema has it."""
-
-    run_id: str
-    query_id: str | None
-    snapshot_at: datetime
-    deduplicated_rows: int = 0
-
-
-class NotComparableError(Exception):
-    """The rows that were read cannot be had any more, or were never meant to be all that the target holds."""
 
 
 def verify_table(
@@ -95,7 +67,14 @@ class _Check:
 
     def verdict(self) -> TableVerdict:
         self._refuse_what_has_no_sense()
-        source, rows, snapshot = self._source()
+        source, rows, snapshot = verify_source.find(
+            self._snowflake,
+            self._plan,
+            self._load,
+            all_rows=self._asked.all_rows,
+            compared=self._compared,
+            key=self._key,
+        )
         target = fingerprints.target_rows(self._plan, self._bounds())
         found = self._compare(source, rows, snapshot, TargetSide(self._session, target, self._by_sql()))
         if not (self._asked.repair and found.differs):
@@ -161,7 +140,7 @@ class _Check:
         """Compare values: the source's rows are fetched, staged, and hashed by PostgreSQL."""
         fingerprints.pin_text_forms(self._session)
         target = replace(target, hashing=exact)
-        side = StagedSide(self._session, self._plan, exact, self._opener(source))
+        side = StagedSide(self._session, self._plan, exact, Opener(self._snowflake, source, self._load.query_id))
         there, here = side.total(), target.total()
         verdict = _with_rows(verdict, there, here, source.every)
         if there == here:
@@ -258,7 +237,7 @@ class _Check:
 
     @contextmanager
     def _rows_staged(self, cursor: Cursor, source: SourceRows, keys: Collection[int]) -> Iterator[None]:
-        result = self._snowflake.run(source.rows(keys), _never)
+        result = self._snowflake.run(source.rows(keys), never)
         with staged(cursor, self._plan, result):
             yield
 
@@ -293,7 +272,7 @@ class _Check:
         rows = max(target.count(), 1)
         exact = replace(self._by_sql(), is_exact=True)
         if self._asked.mode == "rows":
-            side = StagedSide(self._session, self._plan, exact, self._opener(source))
+            side = StagedSide(self._session, self._plan, exact, Opener(self._snowflake, source, self._load.query_id))
             return comparing.locate(side, replace(target, hashing=exact), rows, one_of=self._one_of)
         found = comparing.locate(SnowflakeSide(self._snowflake, source), target, rows, one_of=self._one_of)
         return self._convicted(source, target, exact, found) if self._not_exact else found
@@ -321,54 +300,6 @@ class _Check:
     def _bounds(self) -> WatermarkPlan | None:
         """The bounds of the target's rows that were moved; None where all of them count."""
         return None if self._asked.all_rows or self._plan.load_mode == "copy" else self._plan.watermark
-
-    def _source(self) -> tuple[SourceRows, int, str]:
-        """The rows that were read, how many they are, and what state of the source that is."""
-        refusals = []
-        for select, snapshot in self._selects():
-            source = SourceRows(select, self._plan.columns, tuple(self._compared), self._key)
-            try:
-                ((rows,),) = self._snowflake.aggregate(source.count())
-            except (AccessError, DataError) as error:
-                refusals.append(error.message)
-                continue
-            return source, int(rows), snapshot
-        raise NotComparableError(f"the rows that were read cannot be had any more: {'; '.join(refusals)}")
-
-    def _selects(self) -> Iterator[tuple[str, str]]:
-        """Statements that give the rows that were read, the surest first, each with what it shows."""
-        plan, query_id = self._plan, self._load.query_id
-        if self._asked.all_rows and plan.watermark is not None:
-            everything = watermarks.predicate(plan.watermark.model_copy(update={"low": None}))
-            plan = plan.model_copy(update={"conditions": (*plan.conditions[:-1], everything)})
-        if plan.keys is not None:
-            yield source_sql.of_table(plan), f"the table as of {self._load.snapshot_at.isoformat()}"
-            return
-        if query_id is None:
-            return
-        if plan is self._plan:
-            yield source_sql.of_result(query_id), f"the result of query {query_id}"
-        yield source_sql.of_table(source_sql.as_of(plan, query_id)), f"the table before query {query_id}"
-
-    def _opener(self, source: SourceRows) -> "_Opener":
-        return _Opener(self._snowflake, source, self._load.query_id)
-
-
-class _Opener:
-    """Opens the source's rows as often as they are asked for; a statement that has to be run is run once."""
-
-    def __init__(self, snowflake: SnowflakeSource, source: SourceRows, query_id: str | None) -> None:
-        self._snowflake = snowflake
-        self._source = source
-        is_result = query_id is not None and source.select == source_sql.of_result(query_id) and source.every == 1
-        self._query_id = query_id if is_result else None
-
-    def __call__(self) -> ScanResult:
-        if self._query_id is None:
-            result = self._snowflake.run(self._source.rows(), _never)
-            self._query_id = result.query_id
-            return result
-        return self._snowflake.open_result(self._query_id)
 
 
 def _both(source: SnowflakeSide, target: TargetSide) -> tuple[Tally, Tally]:
@@ -399,7 +330,3 @@ def _hashes_agree(columns: Collection[ColumnPlan]) -> bool:
         _form(column).is_exact and _form(column).target == forms.exact_in_postgres(column, quoted(column.target.name))
         for column in columns
     )
-
-
-def _never() -> None:
-    """Check nothing."""

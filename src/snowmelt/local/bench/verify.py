@@ -10,7 +10,7 @@ from psycopg2 import sql as compose
 
 from snowmelt import console, manifest_store, runner
 from snowmelt.actions import verify as verify_action
-from snowmelt.actions.verify_table import Asked
+from snowmelt.actions.verify_source import Asked
 from snowmelt.errors import DataError
 from snowmelt.local.bench import mixed_table
 from snowmelt.local.bench.figures import Figure
