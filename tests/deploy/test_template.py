@@ -174,6 +174,21 @@ def test_a_build_ends_where_the_layer_is_too_large(tmp_path: Path, megabytes: in
 # --- the state machine ----------------------------------------------------------------------------------------------
 
 
+def lint(*templates: Path) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [Path(sys.executable).with_name("cfn-lint"), *templates], capture_output=True, text=True, check=False
+    )
+
+
+def test_a_linter_of_templates_finds_nothing_in_ours_and_a_mistake_in_another(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text((ROOT / "schedule.yaml").read_text().replace("FlexibleTimeWindow:", "FlexibleTimeWindows:"))
+
+    ours = lint(ROOT / "template.yaml", ROOT / "schedule.yaml")
+    assert (ours.returncode, ours.stdout) == (0, "")
+    assert "FlexibleTimeWindow" in lint(wrong).stdout
+
+
 def test_every_file_that_the_template_names_is_there() -> None:
     assert missing_files(TEMPLATE) == []
 
