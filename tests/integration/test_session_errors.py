@@ -12,6 +12,9 @@ from psycopg2 import sql as compose
 
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import AccessError, ConfigError, DataError, SnowmeltError, TransientError, UnreachableError
+from snowmelt.local.faults.postgres_wire import CONNECT, PostgresLink
+from snowmelt.local.faults.proxy import Proxy
+from snowmelt.local.faults.traps import Blow, Moment, Trap, Traps
 from snowmelt.local.postgres import Database, LocalPostgres
 from snowmelt.postgres.session import Session, fetch, fetch_one
 
@@ -110,6 +113,19 @@ def test_a_server_that_cannot_be_reached_is_told_from_one_that_refuses(
 
     assert type(error) is UnreachableError
     assert says in error.message
+
+
+@pytest.mark.parametrize("state", ["starting up", "shutting down", "in recovery mode", "not yet accepting connections"])
+def test_a_server_between_two_lives_may_be_tried_again(postgres: LocalPostgres, state: str) -> None:
+    traps = Traps()
+    traps.put(
+        Trap(Moment("postgres", CONNECT, 1), Blow("refuse", code="57P03", message=f"the database system is {state}"))
+    )
+    with Proxy(PostgresLink, postgres.host, postgres.port, traps) as proxy:
+        error = refused(postgres, port=proxy.port)
+    assert isinstance(error, TransientError)
+    assert state in error.message
+    assert error.message.endswith("try again")
 
 
 def test_a_server_without_a_connection_left_may_be_tried_again(guarded: LocalPostgres) -> None:

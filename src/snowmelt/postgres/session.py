@@ -213,6 +213,8 @@ _CONNECT_CAUSES: tuple[tuple[str, type[SnowmeltError], str], ...] = (
     ("too many clients", TransientError, "lower parallel_threads or raise max_connections"),
     ("remaining connection slots", TransientError, "lower parallel_threads or raise max_connections"),
     ("starting up", TransientError, "the server is starting: try again"),
+    ("in recovery mode", TransientError, "the server recovers from a crash: try again"),
+    ("not yet accepting connections", TransientError, "the server is starting or recovers from a crash: try again"),
     ("shutting down", TransientError, "the server is stopping: try again"),
     ("could not translate host name", UnreachableError, "check POSTGRES_HOST or postgres.host"),
     (
