@@ -25,8 +25,8 @@ class ReplayedTable(Value):
     reasons: tuple[str, ...] = ()
 
 
-class _Line(Value):
-    """A line of an export, its values possibly mended."""
+class _Line(Value, extra="ignore"):
+    """A line of an export, its values possibly mended; what it says beside is for people."""
 
     table: str
     chunk_id: int

@@ -251,7 +251,7 @@ def test_status_says_what_is_not_there(world: World) -> None:
     assert (installed.exit_code, installed.out.split(":")[0]) == (0, "status schema installed")
     assert (empty.exit_code, empty.out) == (0, "no run yet\n")
     assert (nameless.exit_code, nameless.out) == (1, "")
-    assert nameless.err == "DataError: there is no run ledger-7; `snowmelt status --all` lists the runs there are\n"
+    assert nameless.err == "MissingError: there is no run ledger-7; `snowmelt status --all` lists the runs there are\n"
 
 
 def test_connections_are_tried_on_both_sides_whatever_one_of_them_says(world: World) -> None:

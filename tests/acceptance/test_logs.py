@@ -35,7 +35,7 @@ def world(snowflake: LocalSnowflake, guarded: LocalPostgres, tmp_path: Path) -> 
         world = World(snowflake, database, tmp_path)
         world.add_table("entries", 30)
         world.add_table("lines", 20)
-        database.execute("ALTER TABLE lines ADD CHECK (id < 15)")
+        world.drop_rows_silently("lines")
         yield world
 
 
@@ -92,7 +92,7 @@ def test_each_event_is_one_line_of_json_and_no_secret_is_anywhere(world: World, 
     world.configure(snowflake=keeper, max_retry_attempts=2)
     started = aws.step_functions.start_execution
     failed = aws.step_functions.wait(started({"source_name": SOURCE}))
-    world.target.execute("ALTER TABLE lines DROP CONSTRAINT lines_id_check")
+    world.target.execute("DROP TRIGGER keep_none ON lines")
     finished = aws.step_functions.wait(started({"source_name": SOURCE}))
     before_mistakes = written(aws)
     world.configure(snowflake={**keeper, "password": f"{MARK}-wrong"}, max_retry_attempts=2)

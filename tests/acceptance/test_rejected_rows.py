@@ -262,7 +262,8 @@ def test_refused_rows_are_taken_out_mended_and_replayed(world: World) -> None:
     replayed = world.cli("rejects", "replay", "--json", "--file", str(mended))
     again = world.cli("rejects", "replay", "--json", "--file", str(mended))
 
-    assert (replayed.exit_code, json.loads(replayed.out)[0]["brought_in"]) == (1, 2), replayed.err
+    assert replayed.out, replayed.err
+    assert (replayed.exit_code, json.loads(replayed.out)[0]["brought_in"]) == (1, 2)
     assert json.loads(replayed.out)[0]["refused"] == 1
     assert world.target.rows("SELECT long, nul FROM kinds WHERE long <> 'fives' OR nul <> 'a' ORDER BY id") == [
         ("short", "a"),
