@@ -183,6 +183,47 @@ def test_a_result_without_rows_still_has_its_columns(cursor: Any) -> None:
     assert cursor.fetch_arrow_all(force_return_table=True).column_names == ["ID", "NAME"]
 
 
+def test_result_scan_stands_wherever_a_table_may(connection: Any, cursor: Any) -> None:
+    cursor.execute(
+        "select id, name, (id / 8)::number(12, 3) as part, '2024-01-01 00:00:00.5'::timestamp_ntz as at, id / 2::float as f,"
+        " '01:02:03.25'::time as clock, to_binary('00ff', 'hex') as bytes, iff(id = 1, null, true) as flag from many"
+    )
+    query_id = cursor.sfqid
+    cursor.execute("create or replace temporary table many_more as select 1 as id")
+    counted = (
+        f"select count(*), sum(id), max(part), min(at), max(clock), count(flag) from table(result_scan('{query_id}'))"
+    )
+    assert cursor.execute(counted).fetchall() == [
+        (
+            40_000,
+            799_980_000,
+            Decimal("4999.875"),
+            dt.datetime(2024, 1, 1, 0, 0, 0, 500_000),
+            dt.time(1, 2, 3, 250_000),
+            39_999,
+        )
+    ]
+    joined = (
+        f"select a.name, hex_encode(b.bytes) from (select * from table(result_scan('{query_id}'))) as a"
+        f" join table(result_scan('{query_id}')) as b on a.id = b.id + 1 where a.id = 39999"
+    )
+    assert cursor.execute(joined).fetchall() == [("row 39999", "00FF")]
+
+
+def test_moments_and_times_are_written_by_their_pattern(cursor: Any) -> None:
+    written = cursor.execute(
+        "select to_varchar(t, 'HH24:MI:SS.FF6'), to_varchar(n, 'YYYY-MM-DD HH24:MI:SS.FF6'), to_varchar(d, '-MM-DD'),"
+        " rtrim(rtrim(to_varchar(n, 'HH24:MI:SS.FF3'), '0'), '.') from"
+        " (select '01:02:03.25'::time as t, '0001-02-03 04:05:00'::timestamp_ntz as n, '9999-12-31'::date as d)"
+    ).fetchall()
+    assert written == [("01:02:03.250000", "0001-02-03 04:05:00.000000", "-12-31", "04:05:00")]
+
+
+def test_parts_of_a_text_are_sorted(cursor: Any) -> None:
+    parts = "array_to_string(array_sort(array_distinct(split('b,a,,b', ','))), ',')"
+    assert cursor.execute(f"select {parts}").fetchall() == [(",a,b",)]
+
+
 def test_result_scan_gives_an_earlier_result(connection: Any, cursor: Any) -> None:
     cursor.execute("select * from many where id < 700 order by id")
     query_id = cursor.sfqid

@@ -35,7 +35,7 @@ from snowmelt.local.postgres import Database
 from snowmelt.local.snowflake import LocalSnowflake
 from snowmelt.models import TableName, TablePlan
 from snowmelt.planning import statement
-from snowmelt.postgres import staging, tables
+from snowmelt.postgres import fingerprints, staging, tables
 from snowmelt.postgres.copy import copy_batches
 from snowmelt.postgres.session import Session
 from snowmelt.snowflake_source import SnowflakeSource
@@ -138,6 +138,7 @@ class Servers:
         )
         result = self.source.run(statement.of_chunk(plan), lambda: None)
         if plan.is_cast:
+            fingerprints.forget_staging(self.session, plan)
             staging.create(self.session, plan)
         with self.session.transaction() as cursor:
             into = staging.name(plan) if plan.is_cast else TARGET

@@ -34,6 +34,7 @@ def verify_table(
 ) -> TableVerdict:
     """The verdict on a table of a completed load; it never calls different what it could not compare."""
     began = time.monotonic()
+    fingerprints.forget_staging(session, plan)
     try:
         verdict = _Check(session, snowflake, plan, load, asked).verdict()
     except NotComparableError as error:

@@ -302,6 +302,11 @@ def delete_extra(cursor: Cursor, plan: TablePlan, hashing: Hashing, keys: Collec
     return int(cursor.rowcount)
 
 
+def forget_staging(session: Session, plan: TablePlan) -> None:
+    """Drop the session's staging table: tables of different runs may share its name and have other columns."""
+    session.run(compose.SQL("DROP TABLE IF EXISTS {}").format(identifier(staging.name(plan))))
+
+
 def clear_staging(cursor: Cursor, plan: TablePlan) -> None:
     """Make room for the next rows of the same transaction."""
     cursor.execute(compose.SQL("DELETE FROM {}").format(identifier(staging.name(plan))))
