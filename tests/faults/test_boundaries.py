@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import pytest
 
 from snowmelt.local.faults.kinds import CHANGES, Case, Driver, Kind, Strike
-from snowmelt.local.faults.lane import Lane, Result
+from snowmelt.local.faults.lane import Lane
 from snowmelt.local.faults.modes import MODES, Mode
 from snowmelt.local.faults.traps import Moment, Way
+from snowmelt.local.faults.trial import Result
 
 MOST = 10_000
 COMMAND: Driver = "command"

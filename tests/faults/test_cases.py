@@ -11,7 +11,7 @@ import pytest
 
 from faults.conftest import DEFINITION
 from snowmelt.local.child_process import start_child
-from snowmelt.local.faults import lane as lanes
+from snowmelt.local.faults import trial
 from snowmelt.local.faults.effects import Effects
 from snowmelt.local.faults.kinds import Case, Kind, Strike, case
 from snowmelt.local.faults.lane import Lane
@@ -69,7 +69,7 @@ class Spoiler(Effects):
 
 def test_what_a_migration_would_do_wrong_is_counted(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
     kind = Kind("it is spoiled", ((VERDICT, 1),), ("before",), effect="spoil")
-    monkeypatch.setattr(lanes, "Effects", Spoiler)
+    monkeypatch.setattr(trial, "Effects", Spoiler)
     for name, statement, wrong in SPOILED:
         Spoiler.statement = statement
         mode = next(mode for mode in MODES if mode.name == name)

@@ -15,7 +15,7 @@ from typing import Any
 
 from snowmelt import console
 from snowmelt.local.child_process import start_child
-from snowmelt.local.faults.lane import Result
+from snowmelt.local.faults.trial import Result
 
 LANES = 3
 """Cases at once: most of a case is waiting."""
