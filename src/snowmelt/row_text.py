@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from snowmelt.errors import DataError
 from snowmelt.models import ColumnPlan
@@ -73,4 +74,41 @@ def _array(texts: Sequence[str | None], wanted: pa.DataType) -> "pa.Array[Any]":
     if pa.types.is_time(wanted):  # Arrow reads no times of day, but times of a day
         values = pa.array([None if text is None else f"1970-01-01 {text}" for text in texts], pa.string())
         return values.cast(pa.timestamp("us")).cast(wanted)
-    return values if pa.types.is_string(wanted) else values.cast(wanted)
+    if pa.types.is_string(wanted):
+        return values
+    if pa.types.is_integer(wanted):
+        return values.cast(pa.decimal128(38, 0)).cast(pa.int64())
+    if pa.types.is_decimal(wanted):
+        return _number(values, wanted.scale)
+    if pa.types.is_date(wanted) or pa.types.is_timestamp(wanted):
+        return _moments(texts, wanted)
+    return values.cast(pa.float64() if pa.types.is_floating(wanted) else wanted)
+
+
+_DAYS_IN_400_YEARS = 146_097
+"""After so many days the calendar is the same again."""
+
+
+def _moments(texts: Sequence[str | None], wanted: pa.DataType) -> "pa.Array[Any]":
+    """Dates or times of any year: Arrow writes those before 0000 and after 9999, but does not read them."""
+    cycles, within = [], []
+    for text in texts:
+        year, dash, rest = text[1:].partition("-") if text else ("", "", "")
+        if text is None or not dash:
+            cycles.append(0)
+            within.append(text)
+            continue
+        cycle, year_within = divmod(int(text[0] + year) - 2000, 400)
+        cycles.append(cycle)
+        within.append(f"{2000 + year_within:04}-{rest}")
+    days = pa.array(cycles, pa.int64())
+    steps = _DAYS_IN_400_YEARS if pa.types.is_date(wanted) else _DAYS_IN_400_YEARS * 86_400_000_000
+    read = pa.array(within, pa.string()).cast(wanted)
+    count = pa.int32() if pa.types.is_date(wanted) else pa.int64()
+    return pc.add(read.cast(count), pc.multiply(days, steps).cast(count)).cast(wanted)
+
+
+def _number(texts: "pa.Array[Any]", scale: int) -> "pa.Array[Any]":
+    """Decimal numbers as wide as can be: whether they fit is for the load to say."""
+    digits = (len(text.partition(".")[2]) for text in texts.to_pylist() if text)
+    return texts.cast(pa.decimal128(38, max(scale, *digits, 0)))

@@ -44,8 +44,8 @@ def add_hostile(world: World, rows: int, **settings: Any) -> None:
     [
         {},
         {"truncate_onstart": True, "disable_index": True},
-        {"uniqueness_columns": [quoted(KEY)]},
-        {"chunking": "key_range", "chunking_columns": [quoted(KEY)], "sort_columns": [quoted(KEY)]},
+        {"uniqueness_columns": [KEY]},
+        {"chunking": "key_range", "chunking_columns": [KEY], "sort_columns": [KEY]},
         {"source_filter": f"{quoted(COLUMN)} <> ';'"},
     ],
     ids=["copy", "truncated without indexes", "merge", "key ranges", "filter"],

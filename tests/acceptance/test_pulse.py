@@ -46,10 +46,10 @@ def test_a_run_that_waits_for_a_lock_says_who_holds_it(world: World) -> None:
 
     with closing(world.target.server.connect(world.target.name)) as other, other.cursor() as cursor:
         cursor.execute("SET application_name = 'somebody else'")
-        cursor.execute("LOCK TABLE entries IN ACCESS EXCLUSIVE MODE")
+        cursor.execute("BEGIN; LOCK TABLE entries IN ACCESS EXCLUSIVE MODE")
         eventually(lambda: "somebody else" in pulse(world)["says"], what="the next chunk meets the lock")
         assert pulse(world)["state"] == "waits"
-        other.rollback()
+        cursor.execute("ROLLBACK")
 
     assert ended(process).exit_code == 0
     assert world.equal("entries")

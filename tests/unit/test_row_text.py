@@ -41,9 +41,9 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "decimal128(38, 9)": st.decimals(-(10**28), 10**28, places=9).map(Decimal),
     "string": st.text(),
     "binary": st.binary(),
-    "date32[day]": st.integers(-719162, 2932896),
+    "date32[day]": st.integers(-1_500_000, 3_500_000),
     "time64[us]": st.integers(0, 86_399_999_999),
-    "timestamp[us]": st.integers(-62135596800000000, 253402300799999999),
+    "timestamp[us]": st.integers(-(10**17) * 2, 10**18),
     "timestamp[us, tz=UTC]": st.integers(-62135596800000000, 253402300799999999),
 }
 

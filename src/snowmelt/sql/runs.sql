@@ -305,7 +305,7 @@ LEFT JOIN LATERAL (
            count(*) FILTER (WHERE k.status = 'running' AND a.pid IS NULL) AS lost,
            min(k.started_at) FILTER (WHERE k.status = 'running' AND a.pid IS NOT NULL) AS oldest_load,
            max(greatest(k.started_at, k.completed_at)) AS last_step,
-           array_agg(DISTINCT format('process %s (%s)', b.pid,
+           array_agg(DISTINCT format('process %%s (%%s)', b.pid,
                                      coalesce(nullif(b.application_name, ''), b.usename, b.backend_type)))
                FILTER (WHERE b.pid IS NOT NULL) AS blocked_by
     FROM migration_status.migration_chunk_status k
