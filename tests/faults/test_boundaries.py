@@ -40,16 +40,30 @@ def wrong(results: Sequence[Result]) -> list[str]:
 def test_killed_at_a_few_statements_a_migration_ends_exact(narrow_lane: Lane) -> None:
     (mode,) = (mode for mode in MODES if mode.name == "merged_reindexed")
     count = messages(narrow_lane, mode)
-    points: list[tuple[int, Way]] = [(count // 2, "instead"), (count - 3, "after"), (count, "instead")]
+    points: list[tuple[int, Way]] = [(count // 2, "instead"), (count - 8, "after"), (count - 4, "instead")]
     assert wrong([killed(narrow_lane, mode, nth, way) for nth, way in points]) == []
+
+
+def killed_everywhere(lane: Lane, mode: Mode, way: Way) -> list[Result]:
+    """Killed at the first message, the second, and so on, until there is none of that number.
+
+    While indexes are built, a message more or less is sent from one run to the next: a number counts as too high only
+    when three runs did not come to it.
+    """
+    results: list[Result] = []
+    while True:
+        tries = (killed(lane, mode, len(results) + 1, way) for _ in range(3))
+        reached = next((result for result in tries if result.outcome != "not_reached"), None)
+        if reached is None:
+            return results
+        results.append(reached)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("way", ["instead", "after"])
 @pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name)
 def test_killed_at_any_statement_a_migration_ends_exact(narrow_lane: Lane, mode: Mode, way: Way) -> None:
-    count = messages(narrow_lane, mode)
-    assert count > 30
-    results = [killed(narrow_lane, mode, nth, way) for nth in range(1, count + 1)]
+    results = killed_everywhere(narrow_lane, mode, way)
     print(f"{mode.name}: {len(results)} points {way}")  # noqa: T201 - shown by pytest -rP
+    assert len(results) >= messages(narrow_lane, mode) - 2
     assert wrong(results) == []
