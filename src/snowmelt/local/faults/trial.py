@@ -37,8 +37,8 @@ class Result:
     case: str
     kind: str
     outcome: str
-    """``unharmed``: the first start completed. ``resumed``: another one did. ``failed_clearly``: only after a mend that
-    its error names. ``not_reached``: the fault found nothing to strike. ``stuck``: it never completed."""
+    """``unharmed``: the first start completed the run. ``resumed``: another one did. ``failed_clearly``: only after a mend
+    that its error names. ``not_reached``: the fault found nothing to strike. ``stuck``: it never completed."""
     first: str
     struck: str
     starts: int
@@ -92,6 +92,7 @@ class Trial:
         self._indexes = _indexes(database, case.mode.table)
         self._effects = Effects(grounds.sandbox, database, case.mode.table, seconds=case.strikes[0].seconds)
         self._by_machine = case.driver == "state machine"
+        self._earlier = self._runs()
         self._starts = 0
         self._unexplained = ""
         self._false = False
@@ -103,8 +104,9 @@ class Trial:
         self._grounds.traps.put()
         self._come_to_rest()
         last, mended = first, self._mend()
-        if first.verdict == "completed":
+        if first.verdict == "completed" or self._has_verdict():
             self._note_if_untrue()
+            last = Ended("completed")
         else:
             last, needed_mend = self._resume()
             mended = mended or needed_mend
@@ -158,6 +160,16 @@ class Trial:
             ended = self._start_again()
         return ended, False
 
+    def _runs(self) -> dict[str, str]:
+        """The status of every run there is; none before the status schema is installed."""
+        with suppress(psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
+            return dict(self._database.rows("SELECT run_id, status FROM migration_status.migration_runs"))
+        return {}
+
+    def _has_verdict(self) -> bool:
+        """Whether the run was completed, although whoever started it died before it was told."""
+        return "completed" in (status for run_id, status in self._runs().items() if run_id not in self._earlier)
+
     def _mend(self) -> bool:
         for statement in self._effects.mends:
             self._database.execute(statement)
@@ -206,7 +218,7 @@ class Trial:
             outcome = "stuck"
         elif not any(trap.struck for trap in traps):
             outcome = "not_reached"
-        elif first.verdict == "completed":
+        elif self._starts == 1:
             outcome = "unharmed"
         else:
             outcome = "failed_clearly" if mended else "resumed"
