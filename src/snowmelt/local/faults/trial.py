@@ -37,8 +37,8 @@ class Result:
     case: str
     kind: str
     outcome: str
-    """``unharmed``: the first start completed the run. ``resumed``: another one did. ``failed_clearly``: only after a mend
-    that its error names. ``not_reached``: the fault found nothing to strike. ``stuck``: it never completed."""
+    """``unharmed``: the first start completed the run. ``resumed``: another one did. ``failed_clearly``: only after a
+    mend that its error names. ``not_reached``: the fault found nothing to strike. ``stuck``: it never completed."""
     first: str
     struck: str
     starts: int
