@@ -281,6 +281,8 @@ def _said_of(table: TableVerdict) -> Iterator[str]:
         yield f"held against {table.snapshot}"
     if table.sampled:
         yield f"a sample: one of {table.sampled:,} keys was looked at"
+    if table.rejected:
+        yield f"{table.rejected:,} rows were refused by the load: see `snowmelt rejects list`"
     if table.left_alone:
         yield f"{table.left_alone:,} rows that only the target has are left alone, as the load keeps such rows"
     if table.repaired:

@@ -279,6 +279,23 @@ def test_refused_rows_are_taken_out_mended_and_replayed(world: World) -> None:
     assert world.target.rows("SELECT count(*) FROM kinds") == [(ROWS - 1,)]
 
 
+def test_a_target_is_verified_as_equal_but_for_its_refused_rows(world: World) -> None:
+    add_kinds(world, ["LONG", "CHECKED"], max_rejected_rows=2, uniqueness_columns=["ID"], truncate_onstart=True)
+    world.configure(batch_size=CHUNK_ROWS)
+    assert migrate(world)[0] == 0
+
+    verified = world.cli("verify", "--json")
+    counted = world.cli("verify", "--json", "--mode", "counts")
+    world.target.execute("DELETE FROM kinds WHERE id = 5")
+    short = world.cli("verify", "--json")
+
+    assert verified.exit_code == counted.exit_code == 0, verified.err
+    (table,) = json.loads(verified.out)["tables"]
+    assert (table["verdict"], table["rejected"], table["missing"]) == ("equal", 2, 0), table["reason"]
+    (table,) = json.loads(short.out)["tables"]
+    assert (short.exit_code, table["verdict"], table["missing"]) == (3, "different", 3)
+
+
 def test_rows_are_not_replayed_into_a_target_that_was_loaded_since(world: World) -> None:
     add_kinds(world, ["LONG"], max_rejected_rows=1, truncate_onstart=True)
     world.configure()

@@ -35,6 +35,7 @@ class Load:
     query_id: str | None
     snapshot_at: datetime
     deduplicated_rows: int = 0
+    rejected_rows: int = 0
 
 
 class NotComparableError(Exception):

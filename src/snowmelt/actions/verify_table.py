@@ -10,7 +10,7 @@ from dataclasses import replace
 from snowmelt.actions import verify_source
 from snowmelt.actions.verify_sides import SnowflakeSide, StagedSide, staged
 from snowmelt.actions.verify_source import Asked, Load, NotComparableError, Opener, never
-from snowmelt.errors import DataError
+from snowmelt.errors import DataError, RejectedRowsError
 from snowmelt.models import ColumnPlan, TablePlan, WatermarkPlan
 from snowmelt.postgres import fingerprints, staging
 from snowmelt.postgres.fingerprints import Hashing, TargetSide
@@ -27,6 +27,7 @@ KEYS_AT_ONCE = 2_000
 MOST_CONFIRMED = 50_000
 """Beyond so many suspects of inexact hashes it is cheaper to read all values."""
 MOST_REPAIRED = 200_000
+_NOT_SHOWN = "among the missing rows are those that the load refused; they cannot be staged, so no row is shown"
 
 
 def verify_table(
@@ -39,6 +40,9 @@ def verify_table(
         verdict = _Check(session, snowflake, plan, load, asked).verdict()
     except NotComparableError as error:
         verdict = not_comparable(plan.source, str(plan.target), load.run_id, asked.mode, str(error))
+    except RejectedRowsError as error:
+        reason = f"rows were refused, and cannot be staged to compare values: {error.message}; use --mode checksums"
+        verdict = not_comparable(plan.source, str(plan.target), load.run_id, asked.mode, reason)
     return verdict.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
 
 
@@ -91,6 +95,7 @@ class _Check:
             run_id=self._load.run_id,
             mode=self._asked.mode,
             verdict="equal",
+            rejected=self._load.rejected_rows,
             snapshot=snapshot,
             not_exact=() if self._asked.mode == "counts" else self._not_exact,
         )
@@ -124,7 +129,7 @@ class _Check:
         return self._confirmed(verdict, source, target, exact, found)
 
     def _counted(self, verdict: TableVerdict, there: int, here: int) -> TableVerdict:
-        there -= self._load.deduplicated_rows
+        there -= self._load.deduplicated_rows + self._load.rejected_rows
         verdict = verdict.model_copy(update={"source_rows": there, "target_rows": here})
         if there == here or (self._keeps_others and here > there):
             return verdict.model_copy(update={"left_alone": here - there})
@@ -191,9 +196,14 @@ class _Check:
         left_alone = found.extra_rows if self._keeps_others else 0
         if self._keeps_others:
             found.extra, found.extra_rows = set(), 0
-        if not len(found):
+        if not len(found) or self._is_but_refused(found):
             return verdict.model_copy(update={"left_alone": left_alone})
-        shown = self._shown(source, target, exact, found)
+        try:
+            shown = self._shown(source, target, exact, found)
+        except RejectedRowsError:
+            if not self._load.rejected_rows:
+                raise
+            shown, verdict = (), verdict.model_copy(update={"reason": _NOT_SHOWN})
         return verdict.model_copy(
             update={
                 "verdict": "different",
@@ -205,6 +215,10 @@ class _Check:
                 "differences": shown,
             }
         )
+
+    def _is_but_refused(self, found: Suspects) -> bool:
+        """Whether just as many rows are missing as the load refused, and nothing else differs."""
+        return 0 < found.missing_rows == self._load.rejected_rows and not (found.extra or found.changed)
 
     def _shown(
         self, source: SourceRows, target: TargetSide, exact: Hashing, found: Suspects

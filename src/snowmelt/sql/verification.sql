@@ -6,12 +6,16 @@ SELECT set_config('bytea_output', 'hex', false), set_config('intervalstyle', 'po
        set_config('extra_float_digits', '1', false), current_setting('server_encoding') = 'UTF8' AS is_utf8
 
 -- name: loads_of_source
--- Every table of every run of a source, the newest first, with the rows that gave way to newer ones of the same key.
+-- Every table of every run of a source, the newest first, with the rows that gave way to newer ones of the same key, and
+-- those that were refused.
 SELECT t.run_id, t.table_id, t.source_table, t.target_schema, t.target_table, t.status, t.query_id, t.source_rows,
        t.truncated_at, r.snapshot_at, r.started_at,
        coalesce((SELECT sum(c.deduplicated_rows) FROM migration_status.migration_chunk_status c
                  WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'completed'), 0)::bigint
            AS deduplicated_rows,
+       coalesce((SELECT sum(c.rejected_rows) FROM migration_status.migration_chunk_status c
+                 WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'completed'), 0)::bigint
+           AS rejected_rows,
        (SELECT l.run_id FROM migration_status.migration_table_status l
         JOIN migration_status.migration_runs n USING (run_id)
         WHERE l.target_schema = t.target_schema AND l.target_table = t.target_table AND n.started_at > r.started_at
