@@ -99,6 +99,7 @@ def test_every_kind_of_difference_is_found_located_and_mended(world: World, rows
     assert content(world) == loaded
 
 
+@pytest.mark.full
 def test_values_find_one_last_place_of_a_float(world: World) -> None:
     made(world, 300)
     world.target.execute("UPDATE mixed SET score = 33.000000000000007 WHERE id = 99")
@@ -112,6 +113,7 @@ def test_values_find_one_last_place_of_a_float(world: World) -> None:
     assert verify(world, "--mode", "rows", "--repair")["repaired"] == {"updated": 1, "inserted": 0, "deleted": 0}
 
 
+@pytest.mark.full
 def test_rows_without_a_key_are_told_by_what_they_hold(world: World) -> None:
     made(world, 300, uniqueness_columns=[])
     world.target.execute("UPDATE mixed SET code = 'other' WHERE id = 7")

@@ -80,6 +80,7 @@ def test_what_a_migration_would_do_wrong_is_counted(lane: Lane, monkeypatch: pyt
         assert not result.is_right
 
 
+@pytest.mark.full
 def test_a_case_is_told_in_full_when_it_is_asked_for(tmp_path: Path) -> None:
     exit_code, told, said = faults(tmp_path, "--seed", str(SEED), "--only", "7", within_seconds=120)
     assert (exit_code, told["cases"]) == (0, 1), said

@@ -195,6 +195,7 @@ def test_random_tables_are_equal_by_their_sums_alone(servers: Servers) -> None:
     examine(servers, EXACT, FEW - 3, fetches=False)
 
 
+@pytest.mark.full
 def test_values_decide_where_the_servers_spell_differently(servers: Servers) -> None:
     examine(servers, KINDS, 3, fetches=True)
 

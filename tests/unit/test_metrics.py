@@ -39,6 +39,7 @@ def test_a_work_item_says_what_it_moved_and_where_its_time_went(capsys: pytest.C
         "ChunksReleased": 1,
         "ChunksFailed": 3,
         "LoadSeconds": 4.5,
+        "RowsRejected": 0,
         "SnowflakeSeconds": 1.25,
     }
 

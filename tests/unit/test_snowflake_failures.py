@@ -10,7 +10,7 @@ from snowflake.connector.errors import (
     ProgrammingError,
 )
 
-from snowmelt.errors import AccessError, DataError, ResultGoneError, SnowmeltError, TransientError
+from snowmelt.errors import AccessError, ResultGoneError, SnowmeltError, StatementError, TransientError
 from snowmelt.snowflake_source.failures import sign_in_failure, translate
 
 SIGNED_URL = "https://bucket.s3.amazonaws.com/results/01b/data_0?X-Amz-Signature=deadbeef&X-Amz-Expires=21599"
@@ -20,13 +20,13 @@ IN_A_SESSION = [
     (390114, TransientError, "in a new session"),
     (250003, TransientError, "lost touch with Snowflake"),
     (290503, TransientError, "lost touch with Snowflake"),
-    (1003, DataError, "Snowflake refused"),
-    (904, DataError, "Snowflake refused"),
+    (1003, StatementError, "Snowflake refused"),
+    (904, StatementError, "Snowflake refused"),
     (2003, AccessError, "what is granted to the role"),
     (3001, AccessError, "what is granted to the role"),
     (606, AccessError, "set snowflake.warehouse"),
-    (630, DataError, "raise snowflake.statement_timeout_seconds"),
-    (604, DataError, "raise snowflake.statement_timeout_seconds"),
+    (630, StatementError, "raise snowflake.statement_timeout_seconds"),
+    (604, StatementError, "raise snowflake.statement_timeout_seconds"),
     (603, TransientError, "try again"),
     (709, ResultGoneError, "scan the table again"),
     (710, ResultGoneError, "scan the table again"),
