@@ -76,8 +76,8 @@ def test_what_has_ended_cannot_be_stopped_again(stack: Stack) -> None:
 
 def test_a_stack_that_has_never_been_started_says_so(stack: Stack) -> None:
     role = "arn:aws:iam::123456789012:role/x"
-    idle = json.dumps({"StartAt": "Idle", "States": {"Idle": {"Type": "Succeed"}}})
-    machine = client("stepfunctions").create_state_machine(name="idle", definition=idle, roleArn=role)
+    definition = json.dumps({"StartAt": "Idle", "States": {"Idle": {"Type": "Succeed"}}})
+    machine = client("stepfunctions").create_state_machine(name="idle", definition=definition, roleArn=role)
     idle = RemoteStack("idle", machine["stateMachineArn"], "none", None)
     with pytest.raises(DataError, match="has had no execution yet; begin one with snowmelt aws start"):
         idle.execution(None)
