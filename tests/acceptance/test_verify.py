@@ -150,6 +150,7 @@ def test_what_was_read_counts_and_not_what_the_source_holds_now(world: World) ->
     assert "cannot be had any more" in gone["reason"]
 
 
+@pytest.mark.full
 def test_an_incremental_load_is_held_against_what_it_moved(world: World) -> None:
     world.add_table("entries", 200, uniqueness_columns=["ID"], source_watermark="BOOKED", watermark_overlap="0s")
     world.target.execute("ALTER TABLE entries ADD PRIMARY KEY (id)")

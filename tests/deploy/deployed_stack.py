@@ -79,7 +79,7 @@ def deployed(parameters: Mapping[str, str] = EVERYTHING) -> Iterator[Stack]:
     before = {name: os.environ.get(name) for name in fake}
     os.environ.update(fake)
     try:
-        with mock_aws(config={"lambda": {"use_docker": False}}):
+        with mock_aws(config={"lambda": {"use_docker": False}, "stepfunctions": {"execute_state_machine": False}}):
             yield _create(parameters)
     finally:
         for name, value in before.items():
