@@ -16,6 +16,10 @@ hypothesis.settings.register_profile("snowmelt", deadline=None)
 hypothesis.settings.load_profile("snowmelt")
 
 
+SECRET = "h1dden-in-every-test"
+"""The password by which tests sign in to Snowflake: whatever they leave behind is searched for it."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run the long enumerations, marked `full`")
     parser.addoption(
@@ -49,7 +53,7 @@ def database(postgres: LocalPostgres) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def snowflake() -> "Iterator[LocalSnowflake]":
     """A stand-in for Snowflake; tests use databases of their own in it."""
-    from snowmelt.local.snowflake import LocalSnowflake  # here: it takes a second, and most tests need none
+    from snowmelt.local.snowflake import LocalSnowflake, User  # here: it takes a second, and most tests need none
 
-    with LocalSnowflake() as server:
+    with LocalSnowflake(users=[User(name="SANDBOX", password=SECRET)]) as server:
         yield server

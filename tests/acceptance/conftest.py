@@ -16,6 +16,8 @@ def world(snowflake: LocalSnowflake, postgres: LocalPostgres, tmp_path: Path) ->
     with postgres.database() as database:
         snowflake.create_schema(database.name.upper(), "PUBLIC")
         try:
-            yield World(snowflake, database, tmp_path)
+            given = World(snowflake, database, tmp_path)
+            yield given
+            assert given.leaks() == []
         finally:
             snowflake.set_delays()

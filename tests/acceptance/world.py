@@ -44,6 +44,8 @@ class World:
     target: Database
     folder: Path
     tables: list[dict[str, Any]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    """What commands that ended have printed."""
 
     @property
     def source_database(self) -> str:
@@ -130,7 +132,9 @@ class World:
 
     def cli(self, *arguments: str) -> "Ended":
         """``snowmelt ARGUMENTS`` to its end, whatever its exit code."""
-        return ended(self.start_cli(*arguments))
+        done = ended(self.start_cli(*arguments))
+        self.said += (done.out, done.err)
+        return done
 
     def _start(self, *arguments: str, **more: str) -> "subprocess.Popen[bytes]":
         here = {"PATH": os.defpath, "HOME": str(self.folder), **self.environment(str(self.folder / "store")), **more}
@@ -143,6 +147,23 @@ class World:
         )
 
     # --- what became of it ---
+
+    def leaks(self) -> list[str]:
+        """Where the password is that this world signs in with: logs, plans, manifests, reports, status rows, output."""
+        secret = self.snowflake.password
+        files = [path for path in self.folder.rglob("*") if path.is_file() and path != self.config]
+        found = [str(path) for path in files if secret.encode() in path.read_bytes()]
+        found += ["what a command printed"] * any(secret in text for text in self.said)
+        tables = self.target.rows(
+            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'migration_status'"
+        )
+        for (table,) in tables:
+            pattern = f"%{secret}%"
+            rows = self.target.rows(
+                sql.SQL("SELECT 1 FROM {} t WHERE t::text LIKE {} LIMIT 1").format(sql.SQL(table), sql.Literal(pattern))
+            )
+            found += [table] * len(rows)
+        return found
 
     def equal(self, name: str) -> bool:
         """Whether the target holds just the source's rows: both read whole, by other means than the migration's."""
