@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snowmelt import console
 from snowmelt.errors import SnowmeltError
-from snowmelt.local.bench import chunks, cold_start, copy_path, end_to_end, memory, plan, upsert, verify
+from snowmelt.local.bench import chunks, cold_start, copy_path, end_to_end, memory, plan, rejects, upsert, verify
 from snowmelt.local.bench.figures import Figure
 
 Bench = Callable[[Path, int | None], Iterator[Figure]]
@@ -18,6 +18,7 @@ BENCHES: Mapping[str, Bench] = {
     "end-to-end": end_to_end.measure,
     "memory": memory.measure,
     "plan": plan.measure,
+    "rejects": rejects.measure,
     "upsert": upsert.measure,
     "verify": verify.measure,
 }
