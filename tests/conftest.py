@@ -28,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: "faults" not in item.path.parts)  # the longest first, or all would wait for them
     if config.getoption("--full"):
         return
     long_ones = [item for item in items if item.get_closest_marker("full")]

@@ -327,6 +327,7 @@ def test_errors_are_grouped_with_their_cure(world: World) -> None:
     assert "kinds_checked_check" in shown
 
 
+@pytest.mark.full
 def test_there_is_nothing_to_retry_in_a_run_that_is_complete(world: World) -> None:
     world.add_table("entries", 10)
     world.configure()

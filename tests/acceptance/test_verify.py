@@ -128,6 +128,7 @@ def test_rows_without_a_key_are_told_by_what_they_hold(world: World) -> None:
     assert (refused.exit_code, "no key tells its rows apart" in refused.err) == (1, True)
 
 
+@pytest.mark.full
 def test_what_was_read_counts_and_not_what_the_source_holds_now(world: World) -> None:
     made(world, 300)
     world.snowflake.execute("DELETE FROM mixed WHERE id < 100", database=world.source_database, schema="PUBLIC")
