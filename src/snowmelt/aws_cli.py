@@ -8,6 +8,7 @@ import typer
 
 from snowmelt import console
 from snowmelt.errors import ConfigError
+from snowmelt.options import AllowShrink, AsJson, DryRun, NoResume, ResumeRunId, Tables, listed
 from snowmelt.remote import RemoteExecution, RemoteStack
 
 app = typer.Typer(help="Drive a deployed stack.", no_args_is_help=True)
@@ -15,7 +16,6 @@ app = typer.Typer(help="Drive a deployed stack.", no_args_is_help=True)
 StackName = Annotated[str, typer.Option("--stack", help="Name of the CloudFormation stack.", envvar="SNOWMELT_STACK")]
 Region = Annotated[str | None, typer.Option("--region", help="Unless it is the one of your AWS profile.")]
 ExecutionArn = Annotated[str | None, typer.Argument(help="An execution's ARN; the latest unless given.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 
 EXIT_FAILED = 1
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -26,13 +26,11 @@ def start(
     stack: StackName = "snowmelt",
     region: Region = None,
     source: Annotated[str | None, typer.Option("--source", "-s", help="Source of the config.")] = None,
-    no_resume: Annotated[bool, typer.Option("--no-resume", help="Close an unfinished run and start fresh.")] = False,
-    resume_run_id: Annotated[str | None, typer.Option("--resume-run-id", help="Finish this run.")] = None,
-    tables: Annotated[str | None, typer.Option("--tables", help="Only these tables, separated by commas.")] = None,
-    allow_shrink: Annotated[
-        bool, typer.Option("--allow-shrink", help="Truncate targets even if the source has far fewer rows.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and touch nothing.")] = False,
+    no_resume: NoResume = False,
+    resume_run_id: ResumeRunId = None,
+    tables: Tables = None,
+    allow_shrink: AllowShrink = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Start an execution; an unfinished run of the source is resumed."""
@@ -41,7 +39,7 @@ def start(
             "source_name": source,
             "no_resume": no_resume,
             "resume_run_id": resume_run_id,
-            "tables": [t.strip() for t in tables.split(",")] if tables else None,
+            "tables": listed(tables) if tables else None,
             "allow_shrink": allow_shrink,
             "dry_run": dry_run,
         }

@@ -18,6 +18,18 @@ from snowmelt.config import Config, SourceConfig
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError, MissingError, SnowmeltError
 from snowmelt.models import ValidateConfigResult
+from snowmelt.options import (
+    AcceptRejected,
+    AllowShrink,
+    AsJson,
+    DryRun,
+    NoResume,
+    ResumeRunId,
+    RunId,
+    SourceTable,
+    Tables,
+    listed,
+)
 from snowmelt.wiring import Wiring
 
 app = typer.Typer(
@@ -42,7 +54,6 @@ ConfigPath = Annotated[
 SourceName = Annotated[
     str | None, typer.Option("--source", "-s", help="Source of the config; not needed when it has one.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None,
     typer.Option("--log-level", help="What is logged; by default what a terminal or a pipe needs."),
@@ -84,16 +95,12 @@ def _options(
 def migrate(
     config_path: ConfigPath = "config.json",
     source: SourceName = None,
-    no_resume: Annotated[bool, typer.Option("--no-resume", help="Close an unfinished run and start fresh.")] = False,
-    resume_run_id: Annotated[str | None, typer.Option("--resume-run-id", help="Finish this run.")] = None,
-    tables: Annotated[str | None, typer.Option("--tables", help="Only these tables, separated by commas.")] = None,
-    allow_shrink: Annotated[
-        bool, typer.Option("--allow-shrink", help="Truncate targets even if the source has far fewer rows.")
-    ] = False,
-    accept_rejected: Annotated[
-        bool, typer.Option("--accept-rejected", help="Complete tables however many of their rows are refused.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and touch nothing.")] = False,
+    no_resume: NoResume = False,
+    resume_run_id: ResumeRunId = None,
+    tables: Tables = None,
+    allow_shrink: AllowShrink = False,
+    accept_rejected: AcceptRejected = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     log_level: LogLevel = None,
 ) -> None:
@@ -106,7 +113,7 @@ def migrate(
         "resume_run_id": resume_run_id,
         "allow_shrink": allow_shrink,
         "accept_rejected": accept_rejected,
-        "tables": None if tables is None else [t.strip() for t in tables.split(",")],
+        "tables": listed(tables),
     }
     if dry_run:
         _foresee(start, wiring, as_json=as_json)
@@ -192,7 +199,7 @@ def verify(
     console.set_up_logging("WARNING", as_json=as_json)
     wiring = _wiring(config_path)
     asked = Asked(mode=mode, sample=sample, repair=repair, all_rows=all_rows)
-    names = None if tables is None else [t.strip() for t in tables.split(",")]
+    names = listed(tables)
     found = verify_action.verify(wiring, *_source(wiring, source), asked, tables=names, run_id=run_id)
     if as_json:
         console.show_json({"equal": found.equal, **found.model_dump(mode="json")})
@@ -210,7 +217,7 @@ def status(
     context: typer.Context,
     config_path: ConfigPath = "config.json",
     source: SourceName = None,
-    run_id: Annotated[str | None, typer.Option("--run", help="This run, rather than the latest.")] = None,
+    run_id: RunId = None,
     all_runs: Annotated[bool, typer.Option("--all", help="A line for each of the latest runs.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -267,7 +274,7 @@ def runs(config_path: ConfigPath = "config.json", source: SourceName = None, as_
 def errors(
     config_path: ConfigPath = "config.json",
     source: SourceName = None,
-    run_id: Annotated[str | None, typer.Option("--run", help="This run, rather than the latest.")] = None,
+    run_id: RunId = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what went wrong in a run, each kind once: how often, where first, what to do."""
@@ -275,8 +282,8 @@ def errors(
     wiring = _wiring(config_path)
     parsed, found = _source(wiring, source)
     with monitor.watch(wiring, parsed, found) as watched:
-        runs = watched.runs(found.source_name, limit=1) if run_id is None else (watched.run(run_id),)
-        groups = watched.errors(runs[0].run_id) if runs else ()
+        run = watched.asked(found.source_name, run_id)
+        groups = watched.errors(run.run_id) if run else ()
     if as_json:
         console.show_json([group.model_dump(mode="json") for group in groups])
     else:
@@ -287,10 +294,8 @@ def errors(
 def retry(
     config_path: ConfigPath = "config.json",
     source: SourceName = None,
-    run_id: Annotated[str | None, typer.Option("--run", help="This run, rather than the latest.")] = None,
-    accept_rejected: Annotated[
-        bool, typer.Option("--accept-rejected", help="Complete tables however many of their rows are refused.")
-    ] = False,
+    run_id: RunId = None,
+    accept_rejected: AcceptRejected = False,
     as_json: AsJson = False,
     log_level: LogLevel = None,
 ) -> None:
@@ -298,16 +303,16 @@ def retry(
     wiring = _wiring(config_path)
     parsed, found = _source(wiring, source)
     with monitor.watch(wiring, parsed, found) as watched:
-        runs = watched.runs(found.source_name, limit=1) if run_id is None else (watched.run(run_id),)
-    if not runs:
+        run = watched.asked(found.source_name, run_id)
+    if run is None:
         raise MissingError(f"source {found.source_name} has no run yet; begin one with `snowmelt migrate`")
-    if runs[0].status.startswith("completed"):
-        console.out.print(f"run {runs[0].run_id} is {runs[0].status}: nothing failed in it")
+    if run.status.startswith("completed"):
+        console.out.print(f"run {run.run_id} is {run.status}: nothing failed in it")
         return
     migrate(
         config_path,
         source,
-        resume_run_id=runs[0].run_id,
+        resume_run_id=run.run_id,
         accept_rejected=accept_rejected,
         as_json=as_json,
         log_level=log_level,
@@ -321,8 +326,8 @@ def retry(
 def list_rejects(
     config_path: ConfigPath = "config.json",
     source: SourceName = None,
-    run_id: Annotated[str | None, typer.Option("--run", help="This run, rather than the latest.")] = None,
-    table: Annotated[str | None, typer.Option("--table", help="Only this source table.")] = None,
+    run_id: RunId = None,
+    table: SourceTable = None,
 ) -> None:
     """Say which rows of a run were refused, and why."""
     console.set_up_logging("WARNING", as_json=False)
@@ -334,8 +339,8 @@ def list_rejects(
 def export_rejects(
     config_path: ConfigPath = "config.json",
     source: SourceName = None,
-    run_id: Annotated[str | None, typer.Option("--run", help="This run, rather than the latest.")] = None,
-    table: Annotated[str | None, typer.Option("--table", help="Only this source table.")] = None,
+    run_id: RunId = None,
+    table: SourceTable = None,
 ) -> None:
     """Print the refused rows of a run, each as a line of JSON that can be mended and replayed."""
     console.set_up_logging("WARNING", as_json=False)
@@ -348,8 +353,8 @@ def export_rejects(
 def replay_rejects(
     config_path: ConfigPath = "config.json",
     source: SourceName = None,
-    run_id: Annotated[str | None, typer.Option("--run", help="This run, rather than the latest.")] = None,
-    table: Annotated[str | None, typer.Option("--table", help="Only this source table.")] = None,
+    run_id: RunId = None,
+    table: SourceTable = None,
     file: Annotated[
         Path | None, typer.Option("--file", help="Lines of an export, mended.", exists=True, dir_okay=False)
     ] = None,

@@ -228,6 +228,11 @@ class TablePlan(Value):
         return any(column.cast for column in self.columns)
 
     @property
+    def is_staged(self) -> bool:
+        """Whether rows go through a staging table: to be converted, or to be merged."""
+        return self.is_cast or self.load_mode != "copy"
+
+    @property
     def when_result_is_gone(self) -> WhenResultIsGone:
         """What becomes of the table when the run outlives the day that Snowflake keeps the scan's result.
 

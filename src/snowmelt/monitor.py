@@ -100,6 +100,10 @@ class Monitor:
             raise MissingError(f"there is no run {run_id}; `snowmelt status --all` lists the runs there are")
         return _run(rows[0])
 
+    def asked(self, source_name: str, run_id: str | None) -> RunProgress | None:
+        """The run of that name, or without one the source's latest; None when it has none yet."""
+        return self.run(run_id) if run_id is not None else next(iter(self.runs(source_name, limit=1)), None)
+
     def tables(self, run_id: str) -> tuple[TableProgress, ...]:
         """The tables of a run."""
         return tuple(_table(row) for row in status_store.progress(self._session, run_id))

@@ -29,7 +29,6 @@ class Vitals(Value):
     """Tables that Snowflake is at work on."""
     blocked_by: tuple[str, ...] = ()
     """Sessions in PostgreSQL that hold what workers wait for."""
-    stalled_rounds: int = 0
 
 
 class Pulse(Value):

@@ -1,6 +1,7 @@
 """Rows that stayed out, for people: take them out as lines of JSON, and bring them in after a fix."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -11,7 +12,7 @@ from snowmelt.config import Config, SourceConfig
 from snowmelt.errors import ConfigError, HeldError, MissingError
 from snowmelt.models import Value
 from snowmelt.postgres import rejected, status_store
-from snowmelt.postgres.rejected import RejectedRow
+from snowmelt.postgres.rejected import RejectedRow, Replayed
 from snowmelt.postgres.session import Session
 from snowmelt.wiring import Wiring
 
@@ -77,18 +78,19 @@ def replay(
         if lines is not None:
             rows = _mended(rows, lines)
         resources = wiring.open_run(run_id)
-        tally: dict[int, ReplayedTable] = {}
+        tally: defaultdict[int, Replayed] = defaultdict(Replayed)
         names = {row.table_id: row.table for row in rows}
         plans = {table_id: rejected.present_plan(session, resources.table(table_id)) for table_id in names}
         for (table_id, chunk_id), values in rejected.by_chunk(rows).items():
-            done = rejected.replay(session, run_id, plans[table_id], chunk_id, values)
-            so_far = tally.get(table_id, ReplayedTable(table=names[table_id], brought_in=0, refused=0))
-            tally[table_id] = so_far.model_copy(
-                update={"brought_in": so_far.brought_in + done.brought_in, "refused": so_far.refused + done.refused}
-            )
+            tally[table_id] += rejected.replay(session, run_id, plans[table_id], chunk_id, values)
         return tuple(
-            each.model_copy(update={"reasons": status_store.rejection_reasons(session, run_id, table_id)})
-            for table_id, each in tally.items()
+            ReplayedTable(
+                table=names[table_id],
+                brought_in=done.brought_in,
+                refused=done.refused,
+                reasons=status_store.rejection_reasons(session, run_id, table_id),
+            )
+            for table_id, done in tally.items()
         )
 
 

@@ -39,18 +39,21 @@ def parsed(content: bytes) -> RowText:
     return row
 
 
-def batch_of(rows: Sequence[RowText], columns: Sequence[ColumnPlan]) -> pa.RecordBatch:
-    """The rows as a batch of the plan's columns; DataError names the column of a value that cannot be read."""
+def batch_of(rows: Mapping[int, RowText], columns: Sequence[ColumnPlan], *, where: str) -> pa.RecordBatch:
+    """The rows, given by their numbers, as a batch of the plan's columns.
+
+    DataError, which begins with ``where``, names the column of a value that cannot be read.
+    """
     arrays = []
     for column in columns:
         name = column.source.name
-        missing = next((number for number, row in enumerate(rows, 1) if name not in row), None)
+        missing = next((number for number, row in rows.items() if name not in row), None)
         if missing is not None:
-            raise DataError(f'row {missing} has no value for column "{name}"; null stands for NULL')
+            raise DataError(f'{where}: row {missing} has no value for column "{name}"; null stands for NULL')
         try:
-            arrays.append(_array([row[name] for row in rows], arrow_type(column.wire)))
+            arrays.append(_array([row[name] for row in rows.values()], arrow_type(column.wire)))
         except (pa.ArrowInvalid, ValueError) as error:
-            raise DataError(f'column "{name}": {error}') from error
+            raise DataError(f'{where}, column "{name}": {error}') from error
     return pa.record_batch(arrays, names=[column.source.name for column in columns])
 
 

@@ -192,7 +192,7 @@ class Scene:
                 self.load(session, self.claim(session, chunk.chunk_id))
         assert status_store.start_finalizing(session, self.run_id, TABLE_ID)
         status_store.complete_table(session, self.run_id, "source", PLAN)
-        status_store.finish_run(session, self.run_id, None, has_rejects=False)
+        status_store.finish_run(session, self.run_id, None)
 
     # --- the truth ---
 
@@ -675,7 +675,7 @@ class Interleaving(RuleBasedStateMachine):
         if status_store.start_finalizing(self.planner, self.scene.run_id, TABLE_ID):
             self.scene.check_complete()
             status_store.complete_table(self.planner, self.scene.run_id, "source", PLAN)
-            status_store.finish_run(self.planner, self.scene.run_id, None, has_rejects=False)
+            status_store.finish_run(self.planner, self.scene.run_id, None)
             self.over = True
 
     def _unless_locked(self, do: Callable[[], None]) -> None:

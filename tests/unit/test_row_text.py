@@ -55,7 +55,7 @@ def test_a_row_comes_back_as_it_was(row: tuple[Any, ...]) -> None:
 
     kept = row_text(batch, 0, COLUMNS)
 
-    assert batch_of([parsed(kept)], COLUMNS).columns == batch.columns
+    assert batch_of({1: parsed(kept)}, COLUMNS, where="here").columns == batch.columns
 
 
 def test_bytes_that_are_not_utf8_come_back_as_they_were() -> None:
@@ -65,7 +65,9 @@ def test_bytes_that_are_not_utf8_come_back_as_they_were() -> None:
     kept = row_text(pa.record_batch([bad], names=["string"]), 0, [column])
 
     assert json.loads(kept)
-    assert batch_of([parsed(kept)], [column]).column(0).cast(pa.binary(), safe=False).to_pylist() == [b"caf\xe9 \xff"]
+    assert batch_of({1: parsed(kept)}, [column], where="here").column(0).cast(pa.binary(), safe=False).to_pylist() == [
+        b"caf\xe9 \xff"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,6 @@ def test_what_is_not_a_row_is_refused(content: bytes, said: str) -> None:
 def test_a_value_that_cannot_be_read_is_named_by_its_column() -> None:
     (column,) = (column for column in COLUMNS if column.wire == "int64")
     with pytest.raises(DataError, match='column "INT64": '):
-        batch_of([{"INT64": "one"}], [column])
+        batch_of({1: {"INT64": "one"}}, [column], where="here")
     with pytest.raises(DataError, match='row 2 has no value for column "INT64"'):
-        batch_of([{"INT64": "1"}, {}], [column])
+        batch_of({1: {"INT64": "1"}, 2: {}}, [column], where="here")

@@ -73,7 +73,6 @@ VALUES: dict[str, object] = {
     "spent_seconds": 1.5,
     "stalled_rounds": 0,
     "starts": [NOW],
-    "status": "failed",
     "store": "s3://b",
     "strategies": ["one_scan"],
     "table_id": 1,

@@ -48,8 +48,7 @@ def finalize(event: FinalizeEvent, wiring: Wiring, deadline: Deadline) -> Finali
         if row.status == "running":
             if not _close_tables(run, row, session, deadline):
                 return _more("indexes or tables are left to finish", 10)
-            error = _verdict(run, session)
-            status_store.finish_run(session, event.run_id, error, has_rejects=_rejected(session, event.run_id) > 0)
+            status_store.finish_run(session, event.run_id, _verdict(run, session))
             leases.end_idle_workers(session, event.run_id)
         return _result(run, session)
 
@@ -129,10 +128,6 @@ def _too_many_rejected(run: RunResources, session: Session, table: TableRow, tal
         "they are tried once more, and nothing else is; or, if they may stay out, start again with --accept-rejected "
         "(accept_rejected: true in the execution's input)"
     )
-
-
-def _rejected(session: Session, run_id: str) -> int:
-    return sum(tally.rejected for tally in status_store.chunk_tallies(session, run_id).values())
 
 
 def _unfinished(table: TableRow, tally: ChunkTally) -> TableFailedError:

@@ -233,16 +233,14 @@ class _Worker:
 
     def _loaded(self, lease: Lease) -> Loaded:
         """The chunk loaded; tried again within the same lease when what failed may pass, and time allows."""
-        for attempt in Retrying(
+        tries = Retrying(
             retry=retry_if_exception(self._may_pass),
             wait=wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE_SECONDS),
             stop=stop_after_attempt(TRIES),
             before_sleep=lambda state: self._log_retry(lease, state),
             reraise=True,
-        ):
-            with attempt:
-                return self._loaded_once(lease)
-        raise AssertionError("the last try returns or raises")
+        )
+        return tries(self._loaded_once, lease)
 
     def _may_pass(self, error: BaseException) -> bool:
         """Whether another try may help: not without the session, with which the lease has died."""

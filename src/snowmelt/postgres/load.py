@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 
-from snowmelt.errors import AmbiguousKeyError, RowCountError, RowsDroppedError, TargetChangedError
+from snowmelt.errors import AmbiguousKeyError, RowCountError, TargetChangedError
 from snowmelt.models import TablePlan
 from snowmelt.postgres import leases, merge, staging, tables
-from snowmelt.postgres.copy import CopyResult, copy_batches
+from snowmelt.postgres.copy import copy_batches
 from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.session import Cursor, Session
 
@@ -70,10 +70,10 @@ def _copy(session: Session, lease: Lease, plan: TablePlan, batches: Batches, che
         staging.create(session, plan)
     with session.transaction() as cursor:
         copied = copy_batches(cursor, into, plan.columns, batches, check=check)
-        _refuse_other_count(lease, plan, copied)
+        refuse_other_count(lease, plan, copied.rows)
         if plan.is_cast:
             with staging.naming_rows(cursor, plan):
-                _refuse_lost_rows(lease, plan, copied.rows, kept=staging.insert(cursor, plan))
+                staging.insert_all(cursor, plan, copied.rows, where=f"table {plan.source}, {lease}")
         loaded = Loaded(copied.rows, copied.size_bytes, "copy", inserted=copied.rows, changes=copied.changes)
         leases.complete(cursor, lease, loaded)
     return loaded
@@ -90,7 +90,7 @@ def _merge(session: Session, lease: Lease, plan: TablePlan, batches: Batches, ch
 
 def _merge_in(cursor: Cursor, lease: Lease, plan: TablePlan, batches: Batches, check: Callable[[], None]) -> Loaded:
     copied = copy_batches(cursor, staging.name(plan), plan.columns, batches, check=check)
-    _refuse_other_count(lease, plan, copied)
+    refuse_other_count(lease, plan, copied.rows)
     with staging.naming_rows(cursor, plan):
         merged = merge.merge(cursor, plan, rows=copied.rows)
     return Loaded(
@@ -105,17 +105,10 @@ def _merge_in(cursor: Cursor, lease: Lease, plan: TablePlan, batches: Batches, c
     )
 
 
-def _refuse_lost_rows(lease: Lease, plan: TablePlan, rows: int, *, kept: int) -> None:
-    if kept != rows:
-        raise RowsDroppedError(
-            f"table {plan.source}, {lease}: PostgreSQL kept {kept} of {rows} rows; look for a trigger or a rule on the "
-            "table that drops rows"
-        )
-
-
-def _refuse_other_count(lease: Lease, plan: TablePlan, copied: CopyResult) -> None:
-    if plan.is_frozen and copied.rows != lease.reads.rows:
+def refuse_other_count(lease: Lease, plan: TablePlan, rows: int) -> None:
+    """RowCountError when a frozen source gave other than the planned number of rows."""
+    if plan.is_frozen and rows != lease.reads.rows:
         raise RowCountError(
-            f"table {plan.source}, {lease}: {copied.rows} rows were read where {lease.reads.rows} were planned; "
+            f"table {plan.source}, {lease}: {rows} rows were read where {lease.reads.rows} were planned; "
             "nothing of it was kept"
         )

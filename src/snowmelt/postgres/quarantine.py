@@ -6,14 +6,15 @@ single rows. What is refused alone goes to ``migration_status.rejected_rows``, i
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg2
 import pyarrow as pa
 
 from snowmelt import sql
-from snowmelt.errors import RejectedRowsError, RowCountError, RowsDroppedError, TooManyRejectedError
+from snowmelt.errors import RejectedRowsError, TooManyRejectedError
 from snowmelt.models import TablePlan
 from snowmelt.postgres import leases, load, merge, staging
 from snowmelt.postgres.copy import copy_prepared
@@ -41,25 +42,27 @@ def load_without_rejected(
     DataError when more rows are refused than anyone would want to look at; FencedError and DuplicateKeyError as for any
     load.
     """
-    if plan.is_cast or plan.load_mode != "copy":
-        staging.create(session, plan)
-    with session.transaction() as cursor:
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # what is only refused at the end names no row
-        sieve = Sieve(cursor, plan, f"table {plan.source}, {lease}")
+    with sieving(session, plan, f"table {plan.source}, {lease}") as (cursor, sieve):
         for batch in batches:
             for start in range(0, batch.num_rows, SLICE_ROWS):
                 check()
                 sieve.take(batch.slice(start, SLICE_ROWS))
         loaded = sieve.loaded()
         load.refuse_met_again(lease, plan, loaded)
-        if plan.is_frozen and loaded.rows != lease.reads.rows:
-            raise RowCountError(
-                f"table {plan.source}, {lease}: {loaded.rows} rows were read where {lease.reads.rows} were planned; "
-                "nothing of it was kept"
-            )
+        load.refuse_other_count(lease, plan, loaded.rows)
         _keep(cursor, lease, sieve.rejected, sieve.contents)
         leases.complete(cursor, lease, loaded)
     return loaded
+
+
+@contextmanager
+def sieving(session: Session, plan: TablePlan, where: str) -> "Iterator[tuple[Cursor, Sieve]]":
+    """A transaction with a sieve for rows of the table; ``where`` says in errors which rows they are."""
+    if plan.is_staged:
+        staging.create(session, plan)
+    with session.transaction() as cursor:
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # what is only refused at the end names no row
+        yield cursor, Sieve(cursor, plan, where)
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,7 @@ class _Refusal:
 
 
 class Sieve:
-    """Rows of a chunk on their way into the target, or beside it; ``where`` says in errors which rows they are.
-
-    All within the cursor's transaction; a staging table must be there if the plan needs one.
-    """
+    """Rows of a chunk on their way into the target, or beside it, all within the cursor's transaction."""
 
     def __init__(self, cursor: Cursor, plan: TablePlan, where: str) -> None:
         self.rejected: list[Rejected] = []
@@ -152,18 +152,13 @@ class Sieve:
 
     def _bring_in(self, rows: pa.RecordBatch) -> None:
         plan, cursor = self._plan, self._cursor
-        if plan.load_mode == "copy" and not plan.is_cast:
+        if not plan.is_staged:
             self._account(copy_prepared(cursor, plan.target, plan.columns, rows).size_bytes, inserted=rows.num_rows)
             return
         size_bytes = copy_prepared(cursor, staging.name(plan), plan.columns, rows).size_bytes
         if plan.load_mode == "copy":
-            kept = staging.insert(cursor, plan)
-            if kept != rows.num_rows:
-                raise RowsDroppedError(
-                    f"{self._where}: PostgreSQL kept {kept} of {rows.num_rows} rows; look for a "
-                    "trigger or a rule on the table that drops rows"
-                )
-            self._account(size_bytes, inserted=kept)
+            staging.insert_all(cursor, plan, rows.num_rows, where=self._where)
+            self._account(size_bytes, inserted=rows.num_rows)
         else:
             merged = merge.merge(cursor, plan, rows=rows.num_rows)
             self._account(size_bytes, merged.inserted, merged.updated, merged.unchanged, merged.deduplicated)

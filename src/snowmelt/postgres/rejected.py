@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from snowmelt import sql
 from snowmelt.errors import HeldError, TargetChangedError
 from snowmelt.models import ColumnPlan, TablePlan
-from snowmelt.postgres import staging, tables
-from snowmelt.postgres.quarantine import Sieve
+from snowmelt.postgres import tables
+from snowmelt.postgres.quarantine import sieving
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
 from snowmelt.row_text import RowText, batch_of, parsed
 from snowmelt.types import Refusal, match
@@ -33,6 +33,9 @@ class Replayed:
 
     brought_in: int = 0
     refused: int = 0
+
+    def __add__(self, other: "Replayed") -> "Replayed":
+        return Replayed(self.brought_in + other.brought_in, self.refused + other.refused)
 
 
 def read(session: Session, run_id: str, table: str | None = None) -> Iterator[RejectedRow]:
@@ -68,8 +71,7 @@ def replay_table(
             break
         keys = {"table_id": plan.table_id, "chunk_id": chunk["chunk_id"]}
         rows = [_row(row) for row in session.rows(sql.query("rejected_rows"), run_id=run_id, table=None, **keys)]
-        one = replay(session, run_id, now, chunk["chunk_id"], {row.row_number: row.values for row in rows})
-        done = Replayed(done.brought_in + one.brought_in, done.refused + one.refused)
+        done += replay(session, run_id, now, chunk["chunk_id"], {row.row_number: row.values for row in rows})
     return done
 
 
@@ -98,17 +100,14 @@ def replay(session: Session, run_id: str, plan: TablePlan, chunk_id: int, rows: 
     since: it may have brought the same rows.
     """
     keys = {"run_id": run_id, "table_id": plan.table_id, "chunk_id": chunk_id}
-    if plan.is_cast or plan.load_mode != "copy":
-        staging.create(session, plan)
-    with session.transaction() as cursor:
+    where = f"table {plan.source}, refused rows of chunk {chunk_id}"
+    with sieving(session, plan, where) as (cursor, sieve):
         _refuse_loaded_since(cursor, run_id, plan)
         locked = fetch(cursor, sql.query("lock_rejected_rows"), **keys, row_numbers=list(rows))
         numbers = [row["row_number"] for row in locked]
         if not numbers:
             return Replayed()
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        sieve = Sieve(cursor, plan, f"table {plan.source}, refused rows of chunk {chunk_id}")
-        sieve.take(batch_of([rows[number] for number in numbers], plan.columns))
+        sieve.take(batch_of({number: rows[number] for number in numbers}, plan.columns, where=where))
         loaded = sieve.loaded()
         refused = {numbers[each.row - 1]: each for each in sieve.rejected}
         brought_in = [number for number in numbers if number not in refused]

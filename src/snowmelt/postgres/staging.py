@@ -11,7 +11,7 @@ import psycopg2
 from psycopg2 import sql as compose
 
 from snowmelt import sql
-from snowmelt.errors import RejectedRowsError
+from snowmelt.errors import RejectedRowsError, RowsDroppedError
 from snowmelt.models import ColumnPlan, TableName, TablePlan
 from snowmelt.postgres.session import Cursor, Session, fetch
 from snowmelt.postgres.tables import identifier
@@ -66,6 +66,15 @@ def insert(cursor: Cursor, plan: TablePlan) -> int:
     )
     cursor.execute(statement)
     return cursor.rowcount
+
+
+def insert_all(cursor: Cursor, plan: TablePlan, rows: int, *, where: str) -> None:
+    """Bring all of the staged rows into the target; RowsDroppedError, beginning with ``where``, if it keeps fewer."""
+    kept = insert(cursor, plan)
+    if kept != rows:
+        raise RowsDroppedError(
+            f"{where}: PostgreSQL kept {kept} of {rows} rows; look for a trigger or a rule on the table that drops rows"
+        )
 
 
 def empty(cursor: Cursor, plan: TablePlan) -> None:

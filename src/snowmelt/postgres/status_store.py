@@ -362,15 +362,13 @@ def note_error(session: Session, run_id: str, error: SnowmeltError) -> None:
     session.run(sql.query("note_error"), run_id=run_id, error_code=error.code, error_text=error.message)
 
 
-def finish_run(session: Session, run_id: str, error: SnowmeltError | None, *, has_rejects: bool) -> None:
+def finish_run(session: Session, run_id: str, error: SnowmeltError | None) -> None:
     """Write the verdict, and let the driver go."""
-    good = "completed_with_rejects" if has_rejects else "completed"
     with session.transaction() as cursor:
         cursor.execute(
             sql.query("finish_run"),
             {
                 "run_id": run_id,
-                "status": "failed" if error else good,
                 "error_code": error.code if error else None,
                 "error_text": error.message if error else None,
             },

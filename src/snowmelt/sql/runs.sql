@@ -272,7 +272,11 @@ WHERE run_id = %(run_id)s AND status = 'running'
 -- name: finish_run
 -- The verdict.
 UPDATE migration_status.migration_runs
-SET status = %(status)s, completed_at = clock_timestamp(), error_code = %(error_code)s, error_text = %(error_text)s
+SET status = CASE WHEN %(error_code)s::text IS NOT NULL THEN 'failed'
+                  WHEN EXISTS (SELECT FROM migration_status.migration_chunk_status c
+                               WHERE c.run_id = %(run_id)s AND c.status = 'completed' AND c.rejected_rows > 0)
+                  THEN 'completed_with_rejects' ELSE 'completed' END,
+    completed_at = clock_timestamp(), error_code = %(error_code)s, error_text = %(error_text)s
 WHERE run_id = %(run_id)s AND status = 'running'
 
 -- name: progress
@@ -294,7 +298,7 @@ SELECT e.execution_id AS driver,
        extract(epoch FROM clock_timestamp() - greatest(r.started_at, c.last_step))::float8 AS last_step_seconds,
        (SELECT count(*) FROM migration_status.migration_table_status t
         WHERE t.run_id = r.run_id AND t.status = 'scanning') AS scanning,
-       coalesce(c.blocked_by, '{}') AS blocked_by, r.stalled_rounds
+       coalesce(c.blocked_by, '{}') AS blocked_by
 FROM migration_status.migration_runs r
 LEFT JOIN LATERAL (
     SELECT * FROM migration_status.run_executions d WHERE d.run_id = r.run_id ORDER BY d.renewed_at DESC LIMIT 1

@@ -1,0 +1,30 @@
+"""Options that several commands take, each said once."""
+
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
+
+# --- what a start may say, here and on AWS ----------------------------------------------------------------------------
+
+NoResume = Annotated[bool, typer.Option("--no-resume", help="Close an unfinished run and start fresh.")]
+ResumeRunId = Annotated[str | None, typer.Option("--resume-run-id", help="Finish this run.")]
+Tables = Annotated[str | None, typer.Option("--tables", help="Only these tables, separated by commas.")]
+AllowShrink = Annotated[
+    bool, typer.Option("--allow-shrink", help="Truncate targets even if the source has far fewer rows.")
+]
+AcceptRejected = Annotated[
+    bool, typer.Option("--accept-rejected", help="Complete tables however many of their rows are refused.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and touch nothing.")]
+
+# --- which of what is there -------------------------------------------------------------------------------------------
+
+RunId = Annotated[str | None, typer.Option("--run", help="This run, rather than the latest.")]
+SourceTable = Annotated[str | None, typer.Option("--table", help="Only this source table.")]
+
+
+def listed(names: str | None) -> list[str] | None:
+    """The names that an option separates by commas; None when it was not given."""
+    return None if names is None else [name.strip() for name in names.split(",")]
