@@ -87,6 +87,7 @@ class DataError(SnowmeltError):
 class RejectedRowsError(DataError):
     """Rows hold a value that the target cannot take, and nothing says what else to do with it."""
 
+    retried = "by a start"
     cure = (
         "see `snowmelt rejects`; mend the rows and replay them, or choose another policy, or agree that they stay out "
         "(`--accept-rejected`)"

@@ -112,7 +112,8 @@ def _mended(rows: Sequence[RejectedRow], lines: Sequence[str]) -> tuple[Rejected
             line = _Line.model_validate_json(text)
         except ValidationError as error:
             problem = error.errors()[0]
-            raise ConfigError(f"line {number}: {'.'.join(str(p) for p in problem['loc'])}: {problem['msg']}") from None
+            place = ".".join((f"line {number}", *(str(part) for part in problem["loc"])))
+            raise ConfigError(f"{place}: {problem['msg']}") from None
         row = there.get((line.table, line.chunk_id, line.row_number))
         if row is None:
             raise ConfigError(

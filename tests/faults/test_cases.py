@@ -49,7 +49,7 @@ def test_a_hundred_disturbed_migrations_end_exact(tmp_path: Path) -> None:
     assert len(told["faults"]) > 25
 
 
-VERDICT = "UPDATE migration_status.migration_runs SET status = 'completed'"
+VERDICT = "UPDATE migration_status.migration_runs SET status = CASE"
 SPOILED = (
     ("refilled", "DELETE FROM refilled WHERE id = 7", {"lost": 1}),
     ("copied", "INSERT INTO copied SELECT * FROM copied WHERE id = 7", {"doubled": 1}),

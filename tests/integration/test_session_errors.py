@@ -363,3 +363,12 @@ def test_the_password_is_in_no_error_and_no_representation(guarded: LocalPostgre
 
         assert PASSWORD not in f"{error.message}{error!r}{config!r}{session!r}{session.where}"
         assert isinstance(error.__cause__, psycopg2.Error)
+
+
+def test_a_row_that_is_refused_is_not_in_the_message(database: Database, session: Session) -> None:
+    database.execute("CREATE TABLE people (name text, age integer CHECK (age < 150))")
+
+    error = said_by(session, "INSERT INTO people VALUES ('Ada Lovelace', 200)")
+
+    assert "people_age_check" in error.message
+    assert "Lovelace" not in error.message

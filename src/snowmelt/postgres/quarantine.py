@@ -20,7 +20,7 @@ from snowmelt.postgres import leases, load, merge, staging
 from snowmelt.postgres.copy import copy_prepared
 from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.merge import Merged
-from snowmelt.postgres.session import Cursor, Session, fetch, refuses_a_row
+from snowmelt.postgres.session import Cursor, Session, detail_of, fetch, refuses_a_row
 from snowmelt.row_text import row_text
 from snowmelt.values import Preparation, Rejected
 
@@ -221,14 +221,9 @@ def _cut(start: int, stop: int, line: int | None) -> Sequence[tuple[int, int]]:
 _PLACE = re.compile(r"^COPY .*, line (\d+)(?:, column (.+?))?(?:: .*)?$", re.MULTILINE)
 
 
-_WHOLE_ROW = "Failing row contains"
-"""The row is kept beside the reason, and has no place in messages and logs."""
-
-
 def _explained(error: psycopg2.Error) -> _Refusal:
     place = _PLACE.search(error.diag.context or "")
-    detail = error.diag.message_detail or ""
-    detail = f" ({detail})" if detail and not detail.startswith(_WHOLE_ROW) else ""
+    detail = f" ({detail_of(error)})" if detail_of(error) else ""
     return _Refusal(
         reason=f"{error.diag.message_primary or 'refused'}{detail}",
         sqlstate=error.pgcode,

@@ -263,7 +263,16 @@ def _first_line(error: psycopg2.Error) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].removeprefix("ERROR:  ").strip()
 
 
+_ROW_IN_DETAIL = ("23502", "23514", "44000")
+"""SQLSTATEs whose detail is nothing but the whole row, which has no place in messages and logs."""
+
+
+def detail_of(error: psycopg2.Error) -> str | None:
+    """PostgreSQL's detail, such as the key of a duplicate, unless it is a whole row."""
+    return None if error.pgcode in _ROW_IN_DETAIL else error.diag.message_detail
+
+
 def _context(error: psycopg2.Error) -> str:
     """PostgreSQL's own word on the place: the key of a duplicate, the line of a COPY."""
-    parts = (error.diag.message_detail, error.diag.context) if error.pgcode else ()
+    parts = (detail_of(error), error.diag.context) if error.pgcode else ()
     return "; ".join(part.splitlines()[0] for part in parts if part)
