@@ -8,7 +8,7 @@ import typer
 
 from snowmelt import console
 from snowmelt.errors import ConfigError
-from snowmelt.options import AllowShrink, AsJson, DryRun, NoResume, ResumeRunId, Tables, listed
+from snowmelt.options import AcceptRejected, AllowShrink, AsJson, DryRun, NoResume, ResumeRunId, Tables, listed
 from snowmelt.remote import RemoteExecution, RemoteStack
 
 app = typer.Typer(help="Drive a deployed stack.", no_args_is_help=True)
@@ -30,6 +30,7 @@ def start(
     resume_run_id: ResumeRunId = None,
     tables: Tables = None,
     allow_shrink: AllowShrink = False,
+    accept_rejected: AcceptRejected = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -41,6 +42,7 @@ def start(
             "resume_run_id": resume_run_id,
             "tables": listed(tables) if tables else None,
             "allow_shrink": allow_shrink,
+            "accept_rejected": accept_rejected,
             "dry_run": dry_run,
         }
     )

@@ -36,12 +36,15 @@ def test_a_start_passes_on_what_was_given_and_nothing_else(stack: Stack) -> None
     plain = started("--source", "flights")
     assert plain["stateMachineArn"] == stack.resources["StateMachine"]
     assert json.loads(plain["input"]) == {"source_name": "flights"}
-    full = started("-s", "flights", "--no-resume", "--tables", "A, B", "--allow-shrink", "--dry-run")
+    full = started(
+        "-s", "flights", "--no-resume", "--tables", "A, B", "--allow-shrink", "--accept-rejected", "--dry-run"
+    )
     assert json.loads(full["input"]) == {
         "source_name": "flights",
         "no_resume": True,
         "tables": ["A", "B"],
         "allow_shrink": True,
+        "accept_rejected": True,
         "dry_run": True,
     }
 

@@ -26,7 +26,7 @@ round_numbers = st.integers(min_value=0, max_value=MOST_ROUNDS - 1)
 befores = st.builds(
     Before,
     progress_mark=counts,
-    stalled_rounds=st.integers(min_value=0, max_value=2),
+    stalled_rounds=st.integers(min_value=0, max_value=1),
     waits=st.integers(min_value=0, max_value=10_000),
 )
 
@@ -76,33 +76,33 @@ def test_no_wait_is_negative_or_longer_than_five_minutes(found: Outlook, before:
 # --- stalling -------------------------------------------------------------------------------------------------------
 
 
-def test_three_rounds_in_a_row_that_load_nothing_end_the_run() -> None:
+def test_two_rounds_in_a_row_that_load_nothing_end_the_run() -> None:
     before, found = FRESH, ready(mark=1)
-    for _ in range(3):  # the first plan sees that the scan has moved it
+    for _ in range(2):  # the first plan sees that the scan has moved it
         before = after(decide(found, before), found, "AccessError: 42501")
 
     with pytest.raises(StalledError) as caught:
         decide(found, before)
 
     assert caught.value.message == (
-        "run flights-1: 7 chunks are ready, but 3 rounds in a row loaded none of them: AccessError: 42501; "
+        "run flights-1: 7 chunks are ready, but 2 rounds in a row loaded none of them: AccessError: 42501; "
         "mend it and start again: the run resumes"
     )
 
 
 def test_a_run_that_stalls_without_a_word_sends_its_reader_to_the_log() -> None:
     with pytest.raises(StalledError, match=r"look at the workers' log \(time-out, memory, throttling, network\)"):
-        decide(ready(), Before(progress_mark=0, stalled_rounds=2, waits=0))
+        decide(ready(), Before(progress_mark=0, stalled_rounds=1, waits=0))
 
 
 @given(marks=st.lists(st.integers(min_value=0, max_value=3), max_size=40))
-def test_a_run_ends_exactly_when_three_rounds_found_work_and_moved_nothing(marks: list[int]) -> None:
+def test_a_run_ends_exactly_when_two_rounds_found_work_and_moved_nothing(marks: list[int]) -> None:
     before, mark, still = FRESH, 0, 0
     for number, step_forward in enumerate(marks):
         mark += step_forward
         still = 0 if step_forward else still + 1
         found = ready(mark=mark)
-        if still == 3:
+        if still == 2:
             with pytest.raises(StalledError):
                 decide(found, before, number)
             return
@@ -120,7 +120,7 @@ def test_waiting_never_counts_as_stalling(founds: list[Outlook]) -> None:
 
 
 def test_a_wait_between_two_rounds_that_moved_nothing_begins_the_count_anew() -> None:
-    before = Before(progress_mark=0, stalled_rounds=2, waits=0)
+    before = Before(progress_mark=0, stalled_rounds=1, waits=0)
 
     step = decide(waiting(running=1), before)
 

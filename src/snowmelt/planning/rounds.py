@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from snowmelt.errors import StalledError
 
 LONGEST_WAIT_SECONDS = 300
-MOST_STALLED_ROUNDS = 3
+MOST_STALLED_ROUNDS = 2
 MOST_ROUNDS = 1_200
 """Rounds of one execution. Each leaves about fifteen events in its history, which may hold 25,000."""
 ROUNDS_BEFORE_PAUSES = 100
