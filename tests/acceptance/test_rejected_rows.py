@@ -242,6 +242,18 @@ def test_refused_rows_come_in_when_their_cause_is_mended_and_the_run_is_started_
     ) == [(0, ROWS, *loaded_at[0])]
 
 
+def test_what_keeps_refused_rows_from_being_tried_once_more_is_in_the_verdict(world: World) -> None:
+    add_kinds(world, ["LONG"])
+    world.configure(batch_size=CHUNK_ROWS)
+    assert migrate(world)[0] == 1
+
+    world.target.execute("ALTER TABLE kinds DROP COLUMN long")
+    code, result = migrate(world)
+
+    assert code == 1
+    assert "they could not be tried once more: table KINDS: column long of public.kinds is gone" in result["message"]
+
+
 def test_refused_rows_are_taken_out_mended_and_replayed(world: World) -> None:
     add_kinds(world, ["LONG", "NUL", "MONEY", "ANCIENT"], max_rejected_rows=9)
     world.configure(batch_size=CHUNK_ROWS)

@@ -65,10 +65,10 @@ def _close_tables(run: RunResources, row: RunRow, session: Session, deadline: De
     tallies = status_store.chunk_tallies(session, run.run_id)
     for table in status_store.read_tables(session, run.run_id):
         if table.status in ("loading", "pending", "scanning"):
-            tally = tallies.get(table.table_id, ChunkTally())
+            tally, hindrance = tallies.get(table.table_id, ChunkTally()), ""
             if tally.rejected and not row.accept_rejected:
-                tally = _tried_once_more(run, session, table, tally, deadline)
-            _end_loading(run, session, table, tally, accept_rejected=row.accept_rejected)
+                tally, hindrance = _tried_once_more(run, session, table, tally, deadline)
+            _end_loading(run, session, table, tally, accept_rejected=row.accept_rejected, hindrance=hindrance)
     if not _restore_indexes(run, session, deadline):
         return False
     for table in status_store.read_tables(session, run.run_id):
@@ -82,8 +82,11 @@ def _close_tables(run: RunResources, row: RunRow, session: Session, deadline: De
 
 def _tried_once_more(
     run: RunResources, session: Session, table: TableRow, tally: ChunkTally, deadline: Deadline
-) -> ChunkTally:
-    """Bring in refused rows that find what they lacked: the row they refer to, or a target that was mended since."""
+) -> tuple[ChunkTally, str]:
+    """Bring in refused rows that find what they lacked: the row they refer to, or a target that was mended since.
+
+    The tally then, and what kept them from being tried, if anything did.
+    """
     try:
         done = rejected.replay_table(
             session, run.run_id, run.table(table.table_id), has_time=lambda: deadline.allows(_REPLAY_SECONDS)
@@ -92,16 +95,16 @@ def _tried_once_more(
         logger.warning(
             "refused rows were not tried again", extra={"table": table.source_table, "reason": error.message}
         )
-        return status_store.chunk_tallies(session, run.run_id).get(table.table_id, tally)
+        return status_store.chunk_tallies(session, run.run_id).get(table.table_id, tally), error.message
     if done.brought_in:
         logger.info(
             "refused rows are in", extra={"table": table.source_table, "rows": done.brought_in, "left": done.refused}
         )
-    return replace(tally, rejected=tally.rejected - done.brought_in)
+    return replace(tally, rejected=tally.rejected - done.brought_in), ""
 
 
 def _end_loading(
-    run: RunResources, session: Session, table: TableRow, tally: ChunkTally, *, accept_rejected: bool
+    run: RunResources, session: Session, table: TableRow, tally: ChunkTally, *, accept_rejected: bool, hindrance: str
 ) -> None:
     """Close the table for loading; it fails unless its chunks' rows are just those of its source.
 
@@ -116,17 +119,21 @@ def _end_loading(
         )
         status_store.fail_table(session, run.run_id, table.table_id, RowCountError(text))
     elif tally.rejected > run.table(table.table_id).max_rejected_rows and not accept_rejected:
-        status_store.fail_table(session, run.run_id, table.table_id, _too_many_rejected(run, session, table, tally))
+        error = _too_many_rejected(run, session, table, tally, hindrance)
+        status_store.fail_table(session, run.run_id, table.table_id, error)
 
 
-def _too_many_rejected(run: RunResources, session: Session, table: TableRow, tally: ChunkTally) -> RejectedRowsError:
+def _too_many_rejected(
+    run: RunResources, session: Session, table: TableRow, tally: ChunkTally, hindrance: str
+) -> RejectedRowsError:
+    not_tried = f" (they could not be tried once more: {hindrance})" if hindrance else ""
     reasons = status_store.rejection_reasons(session, run.run_id, table.table_id)
     return RejectedRowsError(
         f"table {table.source_table}: {tally.rejected} of {tally.rows_read} rows are refused, more than "
         f"max_rejected_rows ({run.table(table.table_id).max_rejected_rows}); all others are in, and these are in "
-        f"migration_status.rejected_rows: {'; '.join(reasons)}; mend what they are refused for and start again: "
-        "they are tried once more, and nothing else is; or, if they may stay out, start again with --accept-rejected "
-        "(accept_rejected: true in the execution's input)"
+        f"migration_status.rejected_rows: {'; '.join(reasons)}{not_tried}; mend what they are refused for and start "
+        "again: they are tried once more, and nothing else is; or, if they may stay out, start again with "
+        "--accept-rejected (accept_rejected: true in the execution's input)"
     )
 
 
