@@ -1,11 +1,14 @@
 """Servers that tests share: one of each per xdist worker, one database per test."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
 
+import left_behind
+from snowmelt.errors import SnowmeltError
 from snowmelt.local.postgres import Database, LocalPostgres
 
 if TYPE_CHECKING:
@@ -14,10 +17,6 @@ if TYPE_CHECKING:
 # Examples are small, and how long one takes says more about who else is using the machine.
 hypothesis.settings.register_profile("snowmelt", deadline=None)
 hypothesis.settings.load_profile("snowmelt")
-
-
-SECRET = "h1dden-in-every-test"
-"""The password by which tests sign in to Snowflake: whatever they leave behind is searched for it."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -37,6 +36,36 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in long_ones]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test that passed, but whose output, log lines or files hold a credential."""
+    report = yield
+    if report.passed and item.get_closest_marker("shows_credentials") is None:
+        found = [where for where, text in report.sections if left_behind.MARK in text]
+        folder = getattr(item, "funcargs", {}).get("tmp_path")
+        if report.when == "teardown" and isinstance(folder, Path):
+            found += left_behind.in_folder(folder)
+        if found:
+            report.outcome = "failed"
+            report.longrepr = f"credentials are in: {', '.join(found)}"
+    return report
+
+
+@pytest.fixture(autouse=True)
+def errors_hold_no_credentials(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever Snowmelt complains of in the test, also where that is expected, is searched for credentials."""
+    messages: list[str] = []
+    usual = SnowmeltError.__init__
+
+    def noted(self: SnowmeltError, message: str) -> None:
+        usual(self, message)
+        messages.append(message)
+
+    monkeypatch.setattr(SnowmeltError, "__init__", noted)
+    yield
+    assert not [message for message in messages if left_behind.MARK in message]
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[LocalPostgres]:
     """A PostgreSQL server; tests that stop it, or change what all sessions see, start their own."""
@@ -49,6 +78,7 @@ def database(postgres: LocalPostgres) -> Iterator[Database]:
     """An empty database of the shared server, gone after the test with every connection to it."""
     with postgres.database() as fresh:
         yield fresh
+        assert [*left_behind.in_status(fresh)] == []
 
 
 @pytest.fixture(scope="session")
@@ -56,5 +86,5 @@ def snowflake() -> "Iterator[LocalSnowflake]":
     """A stand-in for Snowflake; tests use databases of their own in it."""
     from snowmelt.local.snowflake import LocalSnowflake, User  # here: it takes a second, and most tests need none
 
-    with LocalSnowflake(users=[User(name="SANDBOX", password=SECRET)]) as server:
+    with LocalSnowflake(users=[User(name="SANDBOX", password=left_behind.SNOWFLAKE_PASSWORD)]) as server:
         yield server

@@ -17,6 +17,7 @@ import psycopg2
 import pyarrow as pa
 from psycopg2 import sql
 
+import left_behind
 from snowmelt.local.aws import LocalAws
 from snowmelt.local.child_process import start_child
 from snowmelt.local.demo import content
@@ -102,6 +103,7 @@ class World:
             "SNOWMELT_STORE": store,
             **self.snowflake.environment(),
             **self.target.server.environment(),
+            "POSTGRES_PASSWORD": left_behind.POSTGRES_PASSWORD,
         }
 
     def aws(self, *, timeout_seconds: float = 60.0, concurrency: int = 4, **options: Any) -> LocalAws:
@@ -149,21 +151,9 @@ class World:
     # --- what became of it ---
 
     def leaks(self) -> list[str]:
-        """Where the password is that this world signs in with: logs, plans, manifests, reports, status rows, output."""
-        secret = self.snowflake.password
-        files = [path for path in self.folder.rglob("*") if path.is_file() and path != self.config]
-        found = [str(path) for path in files if secret.encode() in path.read_bytes()]
-        found += ["what a command printed"] * any(secret in text for text in self.said)
-        tables = self.target.rows(
-            "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables WHERE schemaname = 'migration_status'"
-        )
-        for (table,) in tables:
-            pattern = f"%{secret}%"
-            rows = self.target.rows(
-                sql.SQL("SELECT 1 FROM {} t WHERE t::text LIKE {} LIMIT 1").format(sql.SQL(table), sql.Literal(pattern))
-            )
-            found += [table] * len(rows)
-        return found
+        """Where a credential is that was signed in with: logs, plans, manifests, reports, status rows, output."""
+        printed = ["what a command printed"] * any(left_behind.MARK in text for text in self.said)
+        return [*left_behind.in_folder(self.folder), *printed, *left_behind.in_status(self.target)]
 
     def equal(self, name: str) -> bool:
         """Whether the target holds just the source's rows: both read whole, by other means than the migration's."""

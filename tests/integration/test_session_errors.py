@@ -10,6 +10,7 @@ import psycopg2
 import pytest
 from psycopg2 import sql as compose
 
+import left_behind
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import AccessError, ConfigError, DataError, SnowmeltError, TransientError, UnreachableError
 from snowmelt.local.faults.postgres_wire import CONNECT, PostgresLink
@@ -18,7 +19,7 @@ from snowmelt.local.faults.traps import Blow, Moment, Trap, Traps
 from snowmelt.local.postgres import Database, LocalPostgres
 from snowmelt.postgres.session import Session, fetch, fetch_one
 
-PASSWORD = "pl4nted-p4ssword"
+PASSWORD = left_behind.POSTGRES_PASSWORD
 
 
 def config_of(server: LocalPostgres, **changes: Any) -> PostgresConfig:
@@ -64,12 +65,12 @@ def refused(server: LocalPostgres, database: str = "postgres", **changes: Any) -
 
 
 def test_a_wrong_password_is_not_repeated(guarded: LocalPostgres) -> None:
-    error = refused(guarded, password="wrong-one")
+    error = refused(guarded, password="h1dden-wrong-one")
 
     assert type(error) is AccessError
     assert "password authentication failed" in error.message
     assert "check POSTGRES_USER and POSTGRES_PASSWORD or the config's postgres section" in error.message
-    assert "wrong-one" not in error.message
+    assert "h1dden-wrong-one" not in error.message
 
 
 def test_a_password_that_is_missing_is_asked_for(guarded: LocalPostgres, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,7 +159,7 @@ def test_a_key_pair_signs_in(account: LocalSnowflake, tmp_path: Any, spelling: s
         "file": {"private_key_path": str(file)},
     }[spelling]
     # A wrong password beside it shows that the key pair comes first.
-    with connect(config_of(account, user=name, password="not the password", **sign_in)) as source:
+    with connect(config_of(account, user=name, password="h1dden-not-it", **sign_in)) as source:
         assert source.identity().user == name
 
 
@@ -172,30 +172,30 @@ def test_a_foreign_key_is_refused(account: LocalSnowflake) -> None:
 
 
 def test_an_oauth_token_signs_in(account: LocalSnowflake) -> None:
-    name, token = f"OAUTH_USER_{uuid.uuid4().hex.upper()}", uuid.uuid4().hex
+    name, token = f"OAUTH_USER_{uuid.uuid4().hex.upper()}", f"h1dden-{uuid.uuid4().hex}"
     account.put_user(User(name, oauth_token=token))
     with connect(config_of(account, user=name, token=token)) as source:
         assert source.identity().user == name
     with pytest.raises(AccessError, match="Invalid OAuth access token") as caught:
-        connect(config_of(account, user=name, token="s3cret-token"))
-    assert "s3cret" not in caught.value.message
+        connect(config_of(account, user=name, token="h1dden-token"))
+    assert "h1dden" not in caught.value.message
 
 
 def test_a_wrong_password_is_one_line_with_user_and_account(account: LocalSnowflake) -> None:
-    config = config_of(account, password="wr0ng-password")
+    config = config_of(account, password="h1dden-wrong")
     with pytest.raises(AccessError, match="Incorrect username or password") as caught:
         connect(config)
     said = caught.value.message
     assert f"user {config.user} of account {config.account}" in said
-    assert "wr0ng" not in said
+    assert "h1dden" not in said
     assert "\n" not in said
 
 
 def test_a_role_that_is_not_granted_is_named(account: LocalSnowflake) -> None:
     name = f"LIMITED_{uuid.uuid4().hex.upper()}"
-    account.put_user(User(name, password="p", roles=("READER",)))
+    account.put_user(User(name, password="h1dden", roles=("READER",)))
     with pytest.raises(AccessError, match="Role 'OWNER' specified"):
-        connect(config_of(account, user=name, password="p", role="OWNER"))
+        connect(config_of(account, user=name, password="h1dden", role="OWNER"))
 
 
 def test_a_closed_port_fails_at_once_with_what_to_check(account: LocalSnowflake) -> None:
@@ -310,10 +310,10 @@ def test_a_missing_table_is_named_with_the_grants_that_may_lack(
 
 def test_a_withheld_table_is_named_with_the_grants_that_may_lack(account: LocalSnowflake) -> None:
     name = f"POOR_{uuid.uuid4().hex.upper()}"
-    account.put_user(User(name, password="p"))
+    account.put_user(User(name, password="h1dden"))
     account.deny([f"{DATABASE}.{SCHEMA}.Flights of 2013"], user=name)
     with (
-        connect(config_of(account, user=name, password="p")) as source,
+        connect(config_of(account, user=name, password="h1dden")) as source,
         pytest.raises(AccessError, match=r"cannot read SCANS\.PUBLIC\.Flights of 2013 in role .* GRANT SELECT ON"),
     ):
         source.describe_table(DATABASE, SCHEMA, "Flights of 2013")

@@ -22,7 +22,7 @@ from snowmelt.errors import ConfigError
 from snowmelt.snowflake_source import private_key_der
 from snowmelt.snowflake_source.sign_in import credentials
 
-PASSPHRASE = "correct horse"
+PASSPHRASE = "h1dden correct horse"
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EXPECTED = KEY.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
@@ -122,18 +122,18 @@ def test_a_passphrase_that_the_key_does_not_need_does_no_harm() -> None:
 
 
 def test_a_config_with_a_password_has_no_key() -> None:
-    assert private_key_der(config(password="hunter2")) is None
+    assert private_key_der(config(password="h1dden-hunter2")) is None
 
 
 def test_a_key_pair_comes_before_a_token_and_a_token_before_a_password() -> None:
     text = pem_of(*FORMATS["PKCS#8"])
-    both = {"token": "t0ken", "password": "hunter2"}
+    both = {"token": "h1dden-t0ken", "password": "h1dden-hunter2"}
     assert credentials(config(private_key=text, **both)) == {
         "authenticator": "SNOWFLAKE_JWT",
         "private_key": EXPECTED,
     }
-    assert credentials(config(**both)) == {"authenticator": "oauth", "token": "t0ken"}
-    assert credentials(config(password="hunter2")) == {"password": "hunter2"}
+    assert credentials(config(**both)) == {"authenticator": "oauth", "token": "h1dden-t0ken"}
+    assert credentials(config(password="h1dden-hunter2")) == {"password": "h1dden-hunter2"}
 
 
 def explanation(**keys: Any) -> str:
@@ -186,6 +186,6 @@ def test_a_folder_is_not_a_key_file(tmp_path: Path) -> None:
 
 
 def test_secrets_do_not_show_in_the_config() -> None:
-    shown = repr(config(private_key=pem_of(*FORMATS["PKCS#8"]), password=SecretStr("hunter2")))
-    assert "hunter2" not in shown
+    shown = repr(config(private_key=pem_of(*FORMATS["PKCS#8"]), password=SecretStr("h1dden-hunter2")))
+    assert "h1dden-hunter2" not in shown
     assert "MII" not in shown
