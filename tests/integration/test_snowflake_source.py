@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from snowmelt.config import SnowflakeConfig
-from snowmelt.errors import AccessError, DataError, ResultGoneError, TransientError
+from snowmelt.errors import AccessError, DataError, OutOfTimeError, ResultGoneError, TransientError
 from snowmelt.local.snowflake import LocalSnowflake, User
 from snowmelt.models import ColumnPlan, ScanSlice, SourceColumn, TargetColumn
 from snowmelt.snowflake_source import (
@@ -549,13 +549,6 @@ def test_a_result_that_has_expired_is_gone(account: LocalSnowflake, source: Snow
         source.open_result(query_id)
 
 
-@pytest.fixture
-def quick_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The connector tries a download ten times, which takes half a minute; twice shows the same."""
-    monkeypatch.setattr("snowflake.connector.result_batch.MAX_DOWNLOAD_RETRY", 2)
-
-
-@pytest.mark.usefixtures("quick_downloads")
 def test_a_result_that_expires_while_it_is_read_is_gone(account: LocalSnowflake, source: SnowflakeSource) -> None:
     query_id = source.submit(FLIGHTS_STATEMENT)
     finished(source, query_id)
@@ -566,7 +559,6 @@ def test_a_result_that_expires_while_it_is_read_is_gone(account: LocalSnowflake,
         list(reading)
 
 
-@pytest.mark.usefixtures("quick_downloads")
 def test_urls_that_expire_while_the_result_is_read_are_renewed(
     account: LocalSnowflake, source: SnowflakeSource
 ) -> None:
@@ -577,3 +569,32 @@ def test_urls_that_expire_while_the_result_is_read_are_renewed(
     rows = next(reading).num_rows
     account.expire_urls(query_id)
     assert rows + sum(batch.num_rows for batch in reading) == ROWS
+
+
+def test_a_download_that_hangs_is_not_tried_beyond_the_deadline(
+    account: LocalSnowflake, source: SnowflakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snowflake.connector.result_batch.DOWNLOAD_TIMEOUT", 0.3)
+    query_id = source.submit(FLIGHTS_STATEMENT)
+    finished(source, query_id)
+    asked: list[float] = []
+
+    def check() -> None:
+        asked.append(time.monotonic())
+        if len(asked) == 2:
+            raise OutOfTimeError("the invocation's time is over")
+
+    result = source.open_result(query_id, check)
+    reading = result.read(everything(result))
+    next(reading)
+    account.set_delays(batch_seconds=30)
+    began = time.monotonic()
+    try:
+        with pytest.raises(OutOfTimeError):
+            next(reading)
+    finally:
+        account.set_delays()
+
+    assert len(asked) == 2
+    assert time.monotonic() - began < 5
+    assert sum(batch.num_rows for batch in reading) == 0

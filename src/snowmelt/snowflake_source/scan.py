@@ -2,13 +2,14 @@
 
 import inspect
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 from snowflake.connector import SnowflakeConnection
 from snowflake.connector.errors import Error
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from snowmelt.errors import DataError, ResultGoneError, RowCountError, SourceChangedError, TransientError
 from snowmelt.models import ScanSlice
@@ -22,6 +23,8 @@ from snowmelt.snowflake_source.failures import (
 
 _URLS_ARE_FRESH_SECONDS = 5 * 3600.0
 """Snowflake signs the URLs of result batches for six hours."""
+_TRIES = 6
+"""Of a download, which the connector ends after seven seconds of silence."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,12 @@ class ScanResult:
     """An opened result; it belongs to the thread of its connection.
 
     Neither its order nor its cut into result batches ever changes, whoever opens it, so disjoint slices
-    give disjoint rows.
+    give disjoint rows. Before a download is tried again ``check`` is called, and may raise to end the reading.
     """
 
-    def __init__(self, connection: SnowflakeConnection, query_id: str) -> None:
+    def __init__(self, connection: SnowflakeConnection, query_id: str, check: Callable[[], None]) -> None:
         self.query_id = query_id
+        self._check = check
         self._connection = connection
         self._batches = _opened(connection, query_id)
         self._opened_at = time.monotonic()
@@ -133,15 +137,19 @@ class ScanResult:
         """A whole result batch, with fresh URLs if need be."""
         if time.monotonic() - self._opened_at > _URLS_ARE_FRESH_SECONDS:
             self._reopen()
-        try:
-            return self._fetched(part)
-        except (Error, OSError, _WrongCountError):
+        tries = Retrying(
             # Each cloud answers an expired URL in its own way (403, 400), and a body that was cut off looks
-            # like a short one, so every failure gets one more try, on fresh URLs.
-            self._reopen()
+            # like a short one, so every failure gets more tries, on fresh URLs.
+            retry=retry_if_exception_type((Error, OSError, _WrongCountError)),
+            wait=_pause_seconds,
+            stop=stop_after_attempt(_TRIES),
+            after=lambda _: self._check(),
+            before_sleep=lambda _: self._reopen(),
+            reraise=True,
+        )
         try:
             with translated(query_id=self.query_id):
-                return self._fetched(part)
+                return tries(self._fetched, part)
         except _WrongCountError as error:
             raise RowCountError(f"result batch {part.batch} of query {self.query_id} {error}; try again") from error
 
@@ -159,6 +167,14 @@ class ScanResult:
                 f"the result of query {self.query_id} is now cut into other batches; plan the table again"
             )
         self._batches, self._opened_at = batches, time.monotonic()
+
+
+_growing_pause_seconds = wait_random_exponential(multiplier=0.5, max=4)
+
+
+def _pause_seconds(state: RetryCallState) -> float:
+    """None before the second try: most likely the first one had URLs that have expired."""
+    return 0.0 if state.attempt_number == 1 else _growing_pause_seconds(state)
 
 
 def scan_state(connection: SnowflakeConnection, query_id: str) -> ScanState:

@@ -59,6 +59,10 @@ class Identity:
     now: datetime
 
 
+def _never() -> None:
+    """Check nothing."""
+
+
 class SnowflakeSource:
     """One Snowflake session. One thread at a time: shared ones have been seen to mix up their results."""
 
@@ -79,7 +83,7 @@ class SnowflakeSource:
         where = f"{host}:{config.port}"
         _require_reachable(host=host, port=config.port, protocol=config.protocol)
         options = _options(config, host=host, run_id=run_id) | credentials(config)
-        _read_in_large_pieces()
+        _adjust_downloads()
         try:
             connection = snowflake.connector.connect(
                 database=_session_name(database), schema=_session_name(schema), **options
@@ -163,12 +167,13 @@ class SnowflakeSource:
         """How a scan stands that this user submitted in any session; that it failed is no error here."""
         return scan.scan_state(self._connection, query_id)
 
-    def open_result(self, query_id: str) -> scan.ScanResult:
+    def open_result(self, query_id: str, check: Callable[[], None] = _never) -> scan.ScanResult:
         """The result of a finished scan that this user submitted in any session.
 
+        ``check`` is asked before a download is tried again, and what it raises ends the reading.
         Raises ResultGoneError where Snowflake does not have it, TransientError where it is not there yet.
         """
-        return scan.ScanResult(self._connection, query_id)
+        return scan.ScanResult(self._connection, query_id, check)
 
     def cancel(self, query_id: str) -> None:
         """Have a scan ended, whichever session submitted it; one that is not at work stays as it is."""
@@ -184,7 +189,8 @@ class SnowflakeSource:
     def run(self, statement: str, check: Callable[[], None]) -> scan.ScanResult:
         """Run a statement to its end and open its result; DataError when it fails.
 
-        ``check`` is asked while the statement is at work, and what it raises ends the statement too.
+        ``check`` is asked while the statement is at work, and what it raises ends the statement too; and then
+        as ``open_result`` does.
         """
         query_id = self.submit(statement)
         pause = _FIRST_PAUSE_SECONDS
@@ -192,7 +198,7 @@ class SnowflakeSource:
             while True:
                 match self.scan_state(query_id):
                     case scan.ScanDone():
-                        return self.open_result(query_id)
+                        return self.open_result(query_id, check)
                     case scan.ScanRunning():
                         check()
                         time.sleep(pause)
@@ -265,18 +271,21 @@ def _options(config: SnowflakeConfig, *, host: str, run_id: str | None) -> dict[
     }
 
 
-def _read_in_large_pieces() -> None:
-    """Let the connector's HTTP client read bodies by the megabyte: by its own 10 kB a batch costs a fifth more time.
+def _adjust_downloads() -> None:
+    """Let the connector read bodies by the megabyte, and leave it to ``ScanResult`` to try again.
 
-    Connector 5 downloads by other means.
+    By its own 10 kB a batch costs a fifth more time, and its ten tries know of no deadline. Connector 5 downloads by
+    other means.
     """
     with suppress(ImportError):
+        batches = importlib.import_module("snowflake.connector.result_batch")
+        batches.MAX_DOWNLOAD_RETRY = 1  # type: ignore[attr-defined]
         client = importlib.import_module("snowflake.connector.vendored.requests.models")
         client.CONTENT_CHUNK_SIZE = _PIECE_BYTES  # type: ignore[attr-defined]
 
 
 def _pauses_seconds() -> Iterator[float]:
-    """Pauses between tries, about 20 seconds for the ten that the connector gives a download."""
+    """Pauses between tries of a request."""
     longest = 0.5
     while True:
         yield random.uniform(longest / 2, longest)  # noqa: S311 - spreads load, guards nothing
