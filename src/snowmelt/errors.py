@@ -190,6 +190,16 @@ class IndexNotRestoredError(DataError):
     cure = "mend what the message names, then `snowmelt indexes restore`"
 
 
+class NotEqualError(DataError):
+    """The target does not hold the rows that were read for it."""
+
+    retried = "by a start"
+    cure = (
+        "see which rows differ by `snowmelt verify`, and what else writes to the target; mend them by `--repair` and "
+        "start again, or load the table anew by `--no-resume`"
+    )
+
+
 class TableFailedError(DataError):
     """Chunks of a table could not be loaded, were never tried, or its place in the run was lost."""
 

@@ -174,6 +174,7 @@ class WatermarkPlan(Value):
 
 
 LoadMode = Literal["copy", "upsert", "insert_only"]
+VerificationAtEnd = Literal["off", "counts", "checksums"]
 WhenResultIsGone = Literal["begins anew", "merges anew", "stops", "does not apply"]
 
 
@@ -220,6 +221,8 @@ class TablePlan(Value):
     max_retry_attempts: int
     max_rejected_rows: int = 0
     """Rows that may stay out, in all chunks together, for the table to count as complete."""
+    verification: VerificationAtEnd = "off"
+    """How the table is held against its source when all of it is in."""
     warnings: tuple[str, ...] = ()
 
     @property

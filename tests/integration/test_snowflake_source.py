@@ -584,7 +584,7 @@ def test_a_download_that_hangs_is_not_tried_beyond_the_deadline(
         if len(asked) == 2:
             raise OutOfTimeError("the invocation's time is over")
 
-    result = source.open_result(query_id, check)
+    result = source.within(check).open_result(query_id)
     reading = result.read(everything(result))
     next(reading)
     account.set_delays(batch_seconds=30)

@@ -136,7 +136,7 @@ class Servers:
             batch_size=1000,
             max_retry_attempts=1,
         )
-        result = self.source.run(statement.of_chunk(plan), lambda: None)
+        result = self.source.run(statement.of_chunk(plan))
         if plan.is_cast:
             fingerprints.forget_staging(self.session, plan)
             staging.create(self.session, plan)

@@ -6,9 +6,12 @@ from dataclasses import replace
 from typing import Literal
 
 from snowmelt import manifest_store
+from snowmelt.actions.verify_at_end import verify_at_end
 from snowmelt.deadline import Deadline
 from snowmelt.errors import (
     IndexNotRestoredError,
+    NotEqualError,
+    OutOfTimeError,
     RejectedRowsError,
     RowCountError,
     RunFailedError,
@@ -16,9 +19,10 @@ from snowmelt.errors import (
     TableFailedError,
 )
 from snowmelt.models import FinalizeEvent, FinalizeResult
-from snowmelt.postgres import indexes, leases, rejected, sequences, status_store, tables
+from snowmelt.postgres import indexes, leases, rejected, sequences, status_store, tables, verification_store
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import ChunkTally, RunRow, TableRow
+from snowmelt.verification.verdicts import TableVerdict
 from snowmelt.wiring import RunResources, Wiring
 
 logger = logging.getLogger(__name__)
@@ -76,7 +80,10 @@ def _close_tables(run: RunResources, row: RunRow, session: Session, deadline: De
             continue
         if not deadline.allows(0):
             return False
-        _complete(run, session, table)
+        try:
+            _complete(run, session, table, deadline)
+        except OutOfTimeError:
+            return False
     return True
 
 
@@ -176,14 +183,38 @@ def _restore_indexes(run: RunResources, session: Session, deadline: Deadline) ->
     return not restored.more
 
 
-def _complete(run: RunResources, session: Session, table: TableRow) -> None:
+def _complete(run: RunResources, session: Session, table: TableRow, deadline: Deadline) -> None:
+    """Bring up to date what depends on the rows, and complete the table unless it does not hold what was read for it.
+
+    OutOfTimeError when another invocation must go on with that.
+    """
     tables.analyze(session, table.target)
     for moved in sequences.advance(session, table.target):
         logger.info(
             "sequence moved", extra={"table": table.source_table, "sequence": str(moved.sequence), "to": moved.value}
         )
+    mode = run.table(table.table_id).verification
+    if mode != "off":
+        verdict = verify_at_end(run, table.table_id, mode, deadline)
+        if verdict.differs:
+            status_store.fail_table(session, run.run_id, table.table_id, NotEqualError(_difference(verdict)))
+            return
+        logger.info(
+            "table verified",
+            extra={"table": table.source_table, "verdict": verdict.verdict, "reason": verdict.reason, "mode": mode},
+        )
     status_store.complete_table(session, run.run_id, run.plan.source_name, run.table(table.table_id))
     logger.info("table completed", extra={"table": table.source_table, "rows": table.source_rows})
+
+
+def _difference(verdict: TableVerdict) -> str:
+    counted = ((verdict.missing, "missing"), (verdict.extra, "too many"), (verdict.changed, "with other values"))
+    found = ", ".join(f"{rows} {what}" for rows, what in counted if rows)
+    return (
+        f"table {verdict.table}: {verdict.target} does not hold the {verdict.source_rows} rows of {verdict.snapshot}: "
+        f"of its {verdict.target_rows} rows {found}; `snowmelt verify --table {verdict.table}` shows them, --repair "
+        "mends them, and a start resumes; look for triggers and other writers"
+    )
 
 
 def _verdict(run: RunResources, session: Session) -> SnowmeltError | None:
@@ -202,10 +233,13 @@ def _verdict(run: RunResources, session: Session) -> SnowmeltError | None:
 def _result(run: RunResources, session: Session) -> FinalizeResult:
     row = status_store.read_run(session, run.run_id)
     progress = status_store.progress(session, run.run_id)
-    report = manifest_store.save_report(run.store, run.run_id, _report(row.__dict__, progress))
+    verdicts = verification_store.verdicts(session, run.run_id)
+    report = manifest_store.save_report(run.store, run.run_id, _report(row.__dict__, progress, verdicts))
     loaded = sum(t["rows_loaded"] for t in progress)
     changed = sum(n for t in progress for changes in (t["changed_values"] or {}).values() for n in changes.values())
     message = row.error_text or f"run {run.run_id} completed: {len(progress)} tables, {loaded} rows"
+    if row.status != "failed":
+        message += _verified(verdicts)
     if row.status == "completed_with_rejects":
         rejected = sum(t["rejected_rows"] for t in progress)
         reasons = status_store.rejection_reasons(session, run.run_id)
@@ -224,11 +258,22 @@ def _result(run: RunResources, session: Session) -> FinalizeResult:
     )
 
 
+def _verified(verdicts: Sequence[Mapping[str, object]]) -> str:
+    """How many tables were found equal, and of which nothing could be found."""
+    if not verdicts:
+        return ", not verified"
+    unknown = [f"{v['source_table']} ({v['reason']})" for v in verdicts if v["verdict"] == "not comparable"]
+    equal = f", {len(verdicts) - len(unknown)} tables verified"
+    return f"{equal}; not comparable: {', '.join(unknown[:MOST_REASONS])}" if unknown else equal
+
+
 _STATUSES: Mapping[str, Literal["completed", "completed_with_rejects"]] = {
     "completed": "completed",
     "completed_with_rejects": "completed_with_rejects",
 }
 
 
-def _report(run: Mapping[str, object], progress: Sequence[Mapping[str, object]]) -> dict[str, object]:
-    return {**run, "tables": [dict(t) for t in progress]}
+def _report(
+    run: Mapping[str, object], progress: Sequence[Mapping[str, object]], verdicts: Sequence[Mapping[str, object]]
+) -> dict[str, object]:
+    return {**run, "tables": [dict(t) for t in progress], "verification": [dict(v) for v in verdicts]}

@@ -150,7 +150,7 @@ class _Worker:
     ) -> None:
         self._run = run
         self._session = session
-        self._snowflake = snowflake
+        self._snowflake = snowflake.within(self._stop_in_time)
         self._deadline = deadline
         self._item = item
         self._queue = queue
@@ -295,12 +295,12 @@ class _Worker:
     def _read(self, lease: Lease) -> Iterator[pa.RecordBatch]:
         """The chunk's rows; DataError when the result is not the one that was planned."""
         if isinstance(lease.reads, KeyRange):
-            result = self._snowflake.run(statement.of_chunk(self._plan, lease.reads), self._stop_in_time)
+            result = self._snowflake.run(statement.of_chunk(self._plan, lease.reads))
             whole = ScanSlice(query_id=result.query_id, first_batch=0, offset=0, rows=sum(result.row_counts))
             return result.read(whole)
         query_id = lease.reads.query_id
         if query_id not in self._results:
-            result = self._snowflake.open_result(query_id, self._stop_in_time)
+            result = self._snowflake.open_result(query_id)
             planned = manifest_store.load_row_counts(self._run.store, self._run.run_id, query_id)
             if result.row_counts != planned:
                 raise SourceChangedError(

@@ -227,6 +227,7 @@ class _Planner:
             parallel_threads=table.parallel_threads or self._config.parallel_threads,
             max_retry_attempts=table.max_retry_attempts or self._config.max_retry_attempts,
             max_rejected_rows=table.max_rejected_rows or 0,
+            verification=table.verification or self._config.verification,
             warnings=warnings,
         )
 

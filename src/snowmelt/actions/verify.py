@@ -8,9 +8,9 @@ from snowmelt import sql
 from snowmelt.actions.verify_source import Asked, Load
 from snowmelt.actions.verify_table import not_comparable, verify_table
 from snowmelt.config import Config, SourceConfig, TableConfig
-from snowmelt.errors import DataError
+from snowmelt.errors import DataError, NotEqualError
 from snowmelt.models import TableName
-from snowmelt.postgres import status_store
+from snowmelt.postgres import status_store, verification_store
 from snowmelt.postgres.session import Row
 from snowmelt.verification.verdicts import TableVerdict, Verification
 from snowmelt.wiring import Wiring
@@ -50,23 +50,31 @@ def verify(
                     if snowflake is None:
                         snowflake = stack.enter_context(run.source())
                     plan = run.table(load["table_id"])
-                    verdicts.append(verify_table(session, snowflake, plan, _as_load(load), asked))
+                    verdict = verify_table(session, snowflake, plan, _as_load(load), asked)
+                    if verdict.sampled is None:
+                        verification_store.save_verdict(session, of_run, plan.table_id, verdict)
+                    verdicts.append(verdict)
     return Verification(tables=tuple(verdicts))
 
 
 def _load_of(loads: Sequence[Row], source: SourceConfig, table: TableConfig) -> Row | None:
-    """The newest load of the table that is complete; one that is not where there is no other."""
+    """The newest load of the table that is all in; one that is not where there is no other."""
     mine = [
         load
         for load in loads
         if load["source_table"] == table.source
         and (load["target_schema"], load["target_table"]) == (source.postgres_schema, table.postgres_name)
     ]
-    return next((load for load in mine if load["status"] == "completed"), mine[0] if mine else None)
+    return next((load for load in mine if _is_in(load)), mine[0] if mine else None)
+
+
+def _is_in(load: Row) -> bool:
+    """Whether all of its rows are in; verification may have found since that the target no longer holds them."""
+    return bool(load["status"] == "completed" or load["error_code"] == NotEqualError.__name__)
 
 
 def _standing_in_the_way(load: Row) -> str | None:
-    if load["status"] != "completed":
+    if not _is_in(load):
         return f"run {load['run_id']} has not loaded it: it is {load['status']} there"
     if load["loaded_since_by"] is not None:
         return f"run {load['loaded_since_by']} has loaded it since, or is about to; verify that one when it is complete"

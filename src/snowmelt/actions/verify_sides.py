@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -28,8 +29,16 @@ class SnowflakeSide:
 
     def total(self) -> Tally:
         """Rows, and the sum of their hashes, in one query."""
-        ((rows, hashes),) = self.snowflake.aggregate(self.source.total())
-        return Tally.of(rows, hashes)
+        return _tally(self.snowflake.aggregate(self.source.total()))
+
+    def submit_total(self) -> str:
+        """Have Snowflake begin with it; the id of the statement."""
+        return self.snowflake.submit(self.source.total())
+
+    def submitted_total(self, query_id: str) -> Tally:
+        """What that statement gives when it ends."""
+        self.snowflake.wait(query_id)
+        return _tally(self.snowflake.rows(query_id))
 
     def buckets(self, count: int) -> dict[int, Tally]:
         """The rows by the key's hash."""
@@ -40,6 +49,11 @@ class SnowflakeSide:
         """The hashes of every row in those buckets."""
         rows = self.snowflake.aggregate(self.source.pairs(count, buckets))
         return [(int(key), int(row)) for key, row in rows]
+
+
+def _tally(answer: Sequence[Sequence[Any]]) -> Tally:
+    ((rows, hashes),) = answer
+    return Tally.of(rows, hashes)
 
 
 class StagedSide:

@@ -94,11 +94,7 @@ class Opener:
 
     def __call__(self) -> ScanResult:
         if self._query_id is None:
-            result = self._snowflake.run(self._source.rows(), never)
+            result = self._snowflake.run(self._source.rows())
             self._query_id = result.query_id
             return result
         return self._snowflake.open_result(self._query_id)
-
-
-def never() -> None:
-    """Check nothing."""

@@ -2,14 +2,14 @@
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
 from snowmelt.actions import verify_source
 from snowmelt.actions.verify_sides import SnowflakeSide, StagedSide, staged
-from snowmelt.actions.verify_source import Asked, Load, NotComparableError, Opener, never
+from snowmelt.actions.verify_source import Asked, Load, NotComparableError, Opener
 from snowmelt.errors import DataError, RejectedRowsError
 from snowmelt.models import ColumnPlan, TablePlan, WatermarkPlan
 from snowmelt.postgres import fingerprints, staging
@@ -27,17 +27,29 @@ KEYS_AT_ONCE = 2_000
 MOST_CONFIRMED = 50_000
 """Beyond so many suspects of inexact hashes it is cheaper to read all values."""
 MOST_REPAIRED = 200_000
+Summed = Callable[[SnowflakeSide, TargetSide], tuple[Tally, Tally]]
 _NOT_SHOWN = "among the missing rows are those that the load refused; they cannot be staged, so no row is shown"
 
 
+def both(source: SnowflakeSide, target: TargetSide) -> tuple[Tally, Tally]:
+    """The sums of both servers, which are asked at the same time."""
+    with ThreadPoolExecutor(1, thread_name_prefix="verify") as pool:
+        there = pool.submit(source.total)
+        here = target.total()
+        return there.result(), here
+
+
 def verify_table(
-    session: Session, snowflake: SnowflakeSource, plan: TablePlan, load: Load, asked: Asked
+    session: Session, snowflake: SnowflakeSource, plan: TablePlan, load: Load, asked: Asked, summed: Summed = both
 ) -> TableVerdict:
-    """The verdict on a table of a completed load; it never calls different what it could not compare."""
+    """The verdict on a table of a completed load; it never calls different what it could not compare.
+
+    ``summed`` asks both sides for the sums of their hashes.
+    """
     began = time.monotonic()
     fingerprints.forget_staging(session, plan)
     try:
-        verdict = _Check(session, snowflake, plan, load, asked).verdict()
+        verdict = _Check(session, snowflake, plan, load, asked, summed).verdict()
     except NotComparableError as error:
         verdict = not_comparable(plan.source, str(plan.target), load.run_id, asked.mode, str(error))
     except RejectedRowsError as error:
@@ -52,7 +64,16 @@ def not_comparable(table: str, target: str, run_id: str | None, mode: Mode, reas
 
 
 class _Check:
-    def __init__(self, session: Session, snowflake: SnowflakeSource, plan: TablePlan, load: Load, asked: Asked) -> None:
+    def __init__(
+        self,
+        session: Session,
+        snowflake: SnowflakeSource,
+        plan: TablePlan,
+        load: Load,
+        asked: Asked,
+        summed: Summed,
+    ) -> None:
+        self._summed = summed
         self._session = session
         self._snowflake = snowflake
         self._plan = plan
@@ -113,7 +134,7 @@ class _Check:
                 "the target database's encoding is not UTF8, in which Snowflake's texts are hashed; use --mode rows"
             )
         try:
-            there, here = _both(SnowflakeSide(self._snowflake, source), target)
+            there, here = self._summed(SnowflakeSide(self._snowflake, source), target)
         except DataError as error:
             if forms.TOO_LONG_FOR_FORMS not in error.message:
                 raise
@@ -252,7 +273,7 @@ class _Check:
 
     @contextmanager
     def _rows_staged(self, cursor: Cursor, source: SourceRows, keys: Collection[int]) -> Iterator[None]:
-        result = self._snowflake.run(source.rows(keys), never)
+        result = self._snowflake.run(source.rows(keys))
         with staged(cursor, self._plan, result):
             yield
 
@@ -315,14 +336,6 @@ class _Check:
     def _bounds(self) -> WatermarkPlan | None:
         """The bounds of the target's rows that were moved; None where all of them count."""
         return None if self._asked.all_rows or self._plan.load_mode == "copy" else self._plan.watermark
-
-
-def _both(source: SnowflakeSide, target: TargetSide) -> tuple[Tally, Tally]:
-    """Ask both servers at the same time."""
-    with ThreadPoolExecutor(1, thread_name_prefix="verify") as pool:
-        there = pool.submit(source.total)
-        here = target.total()
-        return there.result(), here
 
 
 def _with_rows(verdict: TableVerdict, there: Tally, here: Tally, every: int) -> TableVerdict:

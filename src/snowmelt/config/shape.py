@@ -32,6 +32,7 @@ from snowmelt.config.values import (
     default_sslmode,
 )
 from snowmelt.errors import ConfigError
+from snowmelt.models import VerificationAtEnd
 
 SignIn = Literal["private_key", "private_key_path", "token", "password"]
 
@@ -191,6 +192,8 @@ class TableConfig(_Part):
     """Rows of this table that may be refused; the global setting by default."""
     max_retry_attempts: Count | None = None
     """How often a chunk is tried; the global setting by default."""
+    verification: VerificationAtEnd | None = None
+    """How the table is held against its source at the end of a run; the global setting by default."""
 
     @property
     def snowflake_name(self) -> str:
@@ -284,6 +287,8 @@ class Config(_Part):
     """Rows of a table that may be refused, and kept aside, before the table counts as failed."""
     max_retry_attempts: Count = 3
     """How often a chunk is tried before its table counts as failed."""
+    verification: VerificationAtEnd = "checksums"
+    """How each table is held against its source at the end of a run: checksums, counts, or off."""
     insert_only_mode: Flag = False
     """true skips rows that exist in the target."""
     value_policies: ValuePolicies = ValuePolicies()
@@ -318,7 +323,14 @@ class Config(_Part):
 
     def with_defaults(self, table: TableConfig) -> TableConfig:
         """The table with the global settings in place of those it leaves out."""
-        inherited = ("insert_only_mode", "parallel_threads", "batch_size", "max_retry_attempts", "max_rejected_rows")
+        inherited = (
+            "insert_only_mode",
+            "parallel_threads",
+            "batch_size",
+            "max_retry_attempts",
+            "max_rejected_rows",
+            "verification",
+        )
         absent = {key: getattr(self, key) for key in inherited if getattr(table, key) is None}
         return table.model_copy(update={**absent, "value_policies": table.value_policies.over(self.value_policies)})
 

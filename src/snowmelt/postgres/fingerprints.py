@@ -8,7 +8,7 @@ from psycopg2 import sql as compose
 
 from snowmelt import sql
 from snowmelt.errors import DataError
-from snowmelt.models import ColumnPlan, TablePlan, WatermarkPlan
+from snowmelt.models import ColumnPlan, TableName, TablePlan, WatermarkPlan
 from snowmelt.postgres import staging
 from snowmelt.postgres.session import Cursor, Row, Session, fetch
 from snowmelt.postgres.tables import identifier
@@ -114,6 +114,15 @@ class TargetSide:
         (row,) = self.session.rows(query)
         return Tally.of(row["rows"], row["hashes"])
 
+    def total_of_blocks(self, start: int, stop: int | None) -> Tally:
+        """The same for the rows in those blocks of a table, or of each of its partitions; None for all that follow."""
+        last = compose.SQL("") if stop is None else compose.SQL(" AND ctid < {}::tid").format(_tid(stop))
+        query = compose.SQL("SELECT count(*) AS rows, sum({}) AS hashes FROM {} WHERE ctid >= {}::tid{}").format(
+            self.hashing.row_hash, self.relation, _tid(start), last
+        )
+        (row,) = self.session.rows(query)
+        return Tally.of(row["rows"], row["hashes"])
+
     def buckets(self, count: int) -> dict[int, Tally]:
         """The rows by the key's hash."""
         return bucket_tallies(self.session.rows(buckets_query(self.relation, self.hashing, count)))
@@ -121,6 +130,16 @@ class TargetSide:
     def pairs(self, count: int, buckets: Collection[int]) -> list[Pair]:
         """The hashes of every row in those buckets."""
         return as_pairs(self.session.rows(pairs_query(self.relation, self.hashing, count, buckets)))
+
+
+def _tid(block: int) -> compose.Composable:
+    return compose.Literal(f"({block},0)")
+
+
+def blocks(session: Session, table: TableName) -> int | None:
+    """How many blocks the table has, or the largest of its partitions; None where ranges of them cannot be read."""
+    row = session.row(sql.query("blocks_of_table"), schema_name=table.schema_name, table_name=table.name)
+    return None if row is None or row["blocks"] is None else int(row["blocks"])
 
 
 def buckets_query(relation: compose.Composable, hashing: Hashing, count: int) -> Statement:

@@ -14,7 +14,7 @@ from snowmelt.planning.resume import KnownRun
 from snowmelt.postgres import leases
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 ExecutionState = Callable[[str], Literal["running", "ended", "unknown"]]
 
 

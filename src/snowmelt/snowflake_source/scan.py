@@ -88,10 +88,10 @@ class ScanResult:
     """An opened result; it belongs to the thread of its connection.
 
     Neither its order nor its cut into result batches ever changes, whoever opens it, so disjoint slices
-    give disjoint rows. Before a download is tried again ``check`` is called, and may raise to end the reading.
+    give disjoint rows. Before a download is tried again ``check`` is asked, and may raise to end the reading.
     """
 
-    def __init__(self, connection: SnowflakeConnection, query_id: str, check: Callable[[], None]) -> None:
+    def __init__(self, connection: SnowflakeConnection, query_id: str, check: Callable[[], None] | None = None) -> None:
         self.query_id = query_id
         self._check = check
         self._connection = connection
@@ -143,8 +143,7 @@ class ScanResult:
             retry=retry_if_exception_type((Error, OSError, _WrongCountError)),
             wait=_pause_seconds,
             stop=stop_after_attempt(_TRIES),
-            after=lambda _: self._check(),
-            before_sleep=lambda _: self._reopen(),
+            before_sleep=lambda _: self._before_next_try(),
             reraise=True,
         )
         try:
@@ -159,6 +158,11 @@ class ScanResult:
         if table.num_rows != batch.rowcount:
             raise _WrongCountError(f"delivers {table.num_rows} rows where {batch.rowcount} were announced")
         return table
+
+    def _before_next_try(self) -> None:
+        if self._check is not None:
+            self._check()
+        self._reopen()
 
     def _reopen(self) -> None:
         batches = _opened(self._connection, self.query_id)

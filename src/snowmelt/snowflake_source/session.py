@@ -59,15 +59,16 @@ class Identity:
     now: datetime
 
 
-def _never() -> None:
-    """Check nothing."""
-
-
 class SnowflakeSource:
     """One Snowflake session. One thread at a time: shared ones have been seen to mix up their results."""
 
-    def __init__(self, connection: SnowflakeConnection) -> None:
+    def __init__(self, connection: SnowflakeConnection, check: Callable[[], None] | None = None) -> None:
         self._connection = connection
+        self._check = check
+
+    def within(self, check: Callable[[], None]) -> Self:
+        """The same session, in which whatever takes long asks ``check`` on the way, and ends with what it raises."""
+        return type(self)(self._connection, check)
 
     @classmethod
     def connect(cls, config: SnowflakeConfig, *, database: str, schema: str, run_id: str | None = None) -> Self:
@@ -167,13 +168,12 @@ class SnowflakeSource:
         """How a scan stands that this user submitted in any session; that it failed is no error here."""
         return scan.scan_state(self._connection, query_id)
 
-    def open_result(self, query_id: str, check: Callable[[], None] = _never) -> scan.ScanResult:
+    def open_result(self, query_id: str) -> scan.ScanResult:
         """The result of a finished scan that this user submitted in any session.
 
-        ``check`` is asked before a download is tried again, and what it raises ends the reading.
         Raises ResultGoneError where Snowflake does not have it, TransientError where it is not there yet.
         """
-        return scan.ScanResult(self._connection, query_id, check)
+        return scan.ScanResult(self._connection, query_id, self._check)
 
     def cancel(self, query_id: str) -> None:
         """Have a scan ended, whichever session submitted it; one that is not at work stays as it is."""
@@ -186,32 +186,40 @@ class SnowflakeSource:
             cursor.query_result(query_id)
             return [tuple(row) for row in cursor.fetchall()]
 
-    def run(self, statement: str, check: Callable[[], None]) -> scan.ScanResult:
-        """Run a statement to its end and open its result; DataError when it fails.
+    def run(self, statement: str) -> scan.ScanResult:
+        """Run a statement to its end and open its result; DataError when it fails."""
+        return self.open_result(self._finished(statement))
 
-        ``check`` is asked while the statement is at work, and what it raises ends the statement too; and then
-        as ``open_result`` does.
-        """
+    def _finished(self, statement: str) -> str:
+        """The id of a statement that was run to its end; one that may not end by itself is ended on the server too."""
         query_id = self.submit(statement)
-        pause = _FIRST_PAUSE_SECONDS
         try:
-            while True:
-                match self.scan_state(query_id):
-                    case scan.ScanDone():
-                        return self.open_result(query_id, check)
-                    case scan.ScanRunning():
-                        check()
-                        time.sleep(pause)
-                        pause = min(_LONGEST_PAUSE_SECONDS, 1.5 * pause)
-                    case scan.ScanFailed(message=message) | scan.ScanGone(message=message):
-                        raise StatementError(message)
+            self.wait(query_id)
         except SnowmeltError:
             with suppress(SnowmeltError):
                 self.cancel(query_id)
             raise
+        return query_id
+
+    def wait(self, query_id: str) -> None:
+        """Come back when a statement that this user submitted has a result; DataError when it failed."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            match self.scan_state(query_id):
+                case scan.ScanDone():
+                    return
+                case scan.ScanRunning():
+                    if self._check is not None:
+                        self._check()
+                    time.sleep(pause)
+                    pause = min(_LONGEST_PAUSE_SECONDS, 1.5 * pause)
+                case scan.ScanFailed(message=message) | scan.ScanGone(message=message):
+                    raise StatementError(message)
 
     def aggregate(self, statement: str) -> list[tuple[Any, ...]]:
         """The rows of a statement that gives few: bounds, counts, histograms."""
+        if self._check is not None:
+            return self.rows(self._finished(statement))
         with translated(statement=statement), self._connection.cursor() as cursor:
             cursor.execute(statement)
             return [tuple(row) for row in cursor.fetchall()]

@@ -230,7 +230,10 @@ WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'loading'
 RETURNING table_id
 
 -- name: start_finalizing
--- No load of the table can commit from here on; no row unless every chunk is in.
+-- No load of the table can commit from here on; no row unless every chunk is in. An earlier verdict is forgotten.
+WITH forgotten AS (
+    DELETE FROM migration_status.verification_results WHERE run_id = %(run_id)s AND table_id = %(table_id)s
+)
 UPDATE migration_status.migration_table_status t
 SET status = 'finalizing', load_epoch = load_epoch + 1
 WHERE t.run_id = %(run_id)s AND t.table_id = %(table_id)s AND t.status = 'loading'

@@ -106,6 +106,30 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_chunk_status (
     FOREIGN KEY (run_id, table_id) REFERENCES migration_status.migration_table_status ON DELETE CASCADE
 );
 
+-- What was found when a table's target was held against the rows that were read for it. Sums of a big table take several
+-- invocations: until there is a verdict, what was summed so far.
+CREATE TABLE IF NOT EXISTS migration_status.verification_results (
+    run_id          text        NOT NULL,
+    table_id        integer     NOT NULL,
+    mode            text        NOT NULL CHECK (mode IN ('counts', 'checksums', 'rows')),
+    verdict         text        CHECK (verdict IN ('equal', 'different', 'not comparable')),
+    reason          text        NOT NULL DEFAULT '',
+    source_rows     bigint,
+    target_rows     bigint,
+    missing         bigint,                             -- rows that the target lacks
+    extra           bigint,                             -- rows that the source does not have
+    changed         bigint,                             -- rows with other values
+    seconds         double precision,                   -- of the invocation that came to the verdict
+    checked_at      timestamptz,
+    source_query_id text,                               -- Snowflake's sums
+    next_block      bigint      NOT NULL DEFAULT 0,     -- of the target, -1 when all are summed
+    summed_rows     bigint      NOT NULL DEFAULT 0,
+    summed_hashes   numeric     NOT NULL DEFAULT 0,
+    tries           integer     NOT NULL DEFAULT 0,     -- of what one invocation must finish, such as finding the rows
+    PRIMARY KEY (run_id, table_id),
+    FOREIGN KEY (run_id, table_id) REFERENCES migration_status.migration_table_status ON DELETE CASCADE
+);
+
 -- What earlier versions lack.
 ALTER TABLE migration_status.migration_runs ADD COLUMN IF NOT EXISTS accept_rejected boolean NOT NULL DEFAULT false;
 ALTER TABLE migration_status.migration_chunk_status ADD COLUMN IF NOT EXISTS changed_values jsonb;
@@ -339,4 +363,4 @@ LEFT JOIN migration_status.v_table_progress p ON p.run_id = r.run_id
 WHERE r.status = 'running'
 GROUP BY r.run_id, e.execution_id, e.renewed_at, e.expires_at;
 
-INSERT INTO migration_status.schema_version (version) VALUES (1), (2), (3) ON CONFLICT DO NOTHING;
+INSERT INTO migration_status.schema_version (version) VALUES (1), (2), (3), (4) ON CONFLICT DO NOTHING;

@@ -105,7 +105,7 @@ def _batches(sandbox: Sandbox, session: Session, count: int) -> tuple[Sequence[C
         if compared.problems:
             raise DataError("; ".join(compared.problems))
         selected = ", ".join([*(column.select for column in compared.columns), *cut_masks(compared.columns)])
-        result = source.run(f"SELECT {selected} FROM MIXED", lambda: None)  # noqa: S608 - names from the catalog
+        result = source.run(f"SELECT {selected} FROM MIXED")  # noqa: S608 - names from the catalog
         whole = ScanSlice(query_id=result.query_id, first_batch=0, offset=0, rows=count)
         return compared.columns, list(result.read(whole))
 

@@ -1,0 +1,69 @@
+"""What verifications have found, and how far one is that takes several invocations."""
+
+from dataclasses import dataclass
+
+from snowmelt import sql
+from snowmelt.postgres.session import Row, Session
+from snowmelt.verification.comparing import Tally
+from snowmelt.verification.verdicts import Mode, TableVerdict
+
+ALL_SUMMED = -1
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A verification that is under way."""
+
+    source_query_id: str | None
+    """The statement by which Snowflake sums its rows."""
+    next_block: int
+    """Of the target; the blocks before it are in ``summed``."""
+    summed: Tally
+    tries: int
+    """Invocations that have begun what one must finish."""
+
+
+def begin(session: Session, run_id: str, table_id: int, mode: Mode) -> Begun:
+    """Begin the verification of a table, or go on with the one that was begun."""
+    (row,) = session.rows(sql.query("begin_verification"), run_id=run_id, table_id=table_id, mode=mode)
+    return Begun(
+        source_query_id=row["source_query_id"],
+        next_block=row["next_block"],
+        summed=Tally.of(row["summed_rows"], int(row["summed_hashes"])),
+        tries=row["tries"],
+    )
+
+
+def save_sums(session: Session, run_id: str, table_id: int, next_block: int, summed: Tally) -> None:
+    """Remember the sums of the target's first blocks."""
+    session.run(
+        sql.query("save_sums"),
+        run_id=run_id,
+        table_id=table_id,
+        next_block=next_block,
+        rows=summed.rows,
+        hashes=summed.hashes,
+    )
+
+
+def save_source_query(session: Session, run_id: str, table_id: int, query_id: str) -> None:
+    """Remember the statement by which Snowflake sums its rows."""
+    session.run(sql.query("save_source_query"), run_id=run_id, table_id=table_id, query_id=query_id)
+
+
+def count_try(session: Session, run_id: str, table_id: int) -> int:
+    """Note that an invocation begins what it must finish; how many have."""
+    (row,) = session.rows(sql.query("count_try"), run_id=run_id, table_id=table_id)
+    return int(row["tries"])
+
+
+def save_verdict(session: Session, run_id: str, table_id: int, verdict: TableVerdict) -> None:
+    """Keep what was found in place of what was found before."""
+    kept = ("mode", "verdict", "reason", "source_rows", "target_rows", "missing", "extra", "changed", "seconds")
+    values = {name: getattr(verdict, name) for name in kept}
+    session.run(sql.query("save_verdict"), run_id=run_id, table_id=table_id, **values)
+
+
+def verdicts(session: Session, run_id: str) -> list[Row]:
+    """What was found of each table of a run that was verified."""
+    return session.rows(sql.query("verdicts_of_run"), run_id=run_id)
