@@ -2,84 +2,26 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
 from acceptance.world import World
+from snowmelt.local.bench import refused_kinds
+from snowmelt.local.bench.refused_kinds import KINDS
 
-
-@dataclass(frozen=True)
-class Kind:
-    """A column, a value that goes in, one that does not, and what is said of it."""
-
-    source: str
-    arrow: pa.DataType
-    target: str
-    good: Any
-    bad: Any
-    reason: str
-    policies: tuple[tuple[str, str], ...] = ()
-
-
-KINDS = {
-    "LONG": Kind("VARCHAR", pa.string(), "varchar(5)", "fives", "longer", "longer than varchar(5) holds"),
-    "PADDED": Kind("VARCHAR", pa.string(), "char(2)", "ab", "abc", "longer than char(2) holds"),
-    "NUL": Kind("VARCHAR", pa.string(), "text", "a", "a\0b", "NUL character"),
-    "NUL_JSON": Kind("VARIANT", pa.string(), "jsonb", '"a"', r'"a\u0000b"', "NUL character"),
-    "SMALL": Kind("NUMBER(9,0)", pa.int32(), "smallint", 1, 32768, "does not fit into int2"),
-    "WHOLE": Kind("NUMBER(18,0)", pa.int64(), "integer", 1, 2**31, "does not fit into int4"),
-    "MONEY": Kind("NUMBER(12,2)", pa.decimal128(12, 2), "numeric(5,2)", 1, 1000, "does not fit into numeric(5,2)"),
-    "RATIO": Kind("FLOAT", pa.float64(), "real", 0.5, 1e300, "does not fit into float4"),
-    "FINITE": Kind("FLOAT", pa.float64(), "float8", 0.5, float("nan"), "NaN", (("nan", "reject"),)),
-    "ANCIENT": Kind("DATE", pa.date32(), "date", 1, -800_000, "before the year 1", (("before_year_1", "reject"),)),
-    "IDENTITY": Kind("VARCHAR", pa.string(), "uuid", "0" * 32, "no uuid", "not a UUID"),
-    "NEEDED": Kind("VARCHAR", pa.string(), "text NOT NULL", "a", None, "null value in column"),
-    "CHECKED": Kind("NUMBER(9,0)", pa.int32(), "integer CHECK (checked < 10)", 1, 10, "check constraint"),
-    "PARENT": Kind("NUMBER(9,0)", pa.int32(), "integer REFERENCES parents", 1, 2, "foreign key constraint"),
-    "POSITIVE": Kind("NUMBER(9,0)", pa.int32(), "positive", 1, -1, "value for domain positive"),
-    "COLOUR": Kind("VARCHAR", pa.string(), "colour", "red", "mauve", "invalid input value for enum"),
-    "ADDRESS": Kind("VARCHAR", pa.string(), "inet", "10.0.0.1", "10.0.0", "invalid input syntax for type inet"),
-    "SPAN": Kind("VARCHAR", pa.string(), "int4range", "[1,2)", "[2,1)", "range lower bound must be less"),
-    "LENGTH": Kind("VARCHAR", pa.string(), "interval", "1 day", "a while", "invalid input syntax for type interval"),
-    "NO_TRIGGER": Kind("VARCHAR", pa.string(), "text", "a", "shout", "no shouting"),
-}
 ROWS = 3000
 CHUNK_ROWS = 1000
 BAD = {7 + 147 * place: name for place, name in enumerate(KINDS)}
 """One bad row of each kind, spread over all chunks; the kind of each by its id."""
-DDL = """
-    CREATE TABLE parents (id integer PRIMARY KEY);
-    INSERT INTO parents VALUES (1);
-    CREATE DOMAIN positive AS integer CHECK (VALUE > 0);
-    CREATE TYPE colour AS ENUM ('red', 'green');
-    CREATE FUNCTION no_shouting() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        IF NEW.no_trigger = 'shout' THEN RAISE EXCEPTION 'no shouting'; END IF;
-        RETURN NEW;
-    END $$;
-"""
 
 
 def add_kinds(world: World, names: Sequence[str] = tuple(KINDS), **settings: Any) -> None:
-    kinds = {name: KINDS[name] for name in names}
-    columns: dict[str, Any] = {"ID": pa.array(range(ROWS), pa.int64())}
-    for name, kind in kinds.items():
-        values = [kind.bad if BAD.get(row) == name else kind.good for row in range(ROWS)]
-        if pa.types.is_decimal(kind.arrow):
-            values = [Decimal(value) for value in values]
-        columns[name] = pa.array(values, kind.arrow)
-    types = {"ID": "NUMBER(18,0)", **{name: kind.source for name, kind in kinds.items()}}
-    world.snowflake.load_table(world.source_database, "PUBLIC", "KINDS", pa.table(columns), types=types)
-    targets = ", ".join(f"{name.lower()} {kind.target}" for name, kind in kinds.items())
-    world.target.execute(f"{DDL} CREATE TABLE kinds (id bigint PRIMARY KEY, {targets})")
-    if "NO_TRIGGER" in kinds:
-        world.target.execute("CREATE TRIGGER quiet BEFORE INSERT ON kinds FOR EACH ROW EXECUTE FUNCTION no_shouting()")
-    policies = {name: dict(kind.policies) for name, kind in kinds.items() if kind.policies}
-    world.tables.append({"source": "KINDS", "column_policies": policies, **settings})
+    given, types = refused_kinds.rows(ROWS, BAD, names), refused_kinds.source_types(names)
+    world.snowflake.load_table(world.source_database, "PUBLIC", "KINDS", given, types=types)
+    world.target.execute(refused_kinds.target_ddl(names))
+    world.tables.append({"source": "KINDS", "column_policies": refused_kinds.column_policies(names), **settings})
 
 
 def migrate(world: World, *arguments: str) -> tuple[int, dict[str, Any]]:
