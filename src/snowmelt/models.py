@@ -206,10 +206,12 @@ class TablePlan(Value):
     """Bounds of an incremental run, and the target column that tells the newer of two rows with the same key."""
     truncate_onstart: bool
     disable_index: bool = False
-    truncated_with: tuple[int, ...] = ()
-    """Tables of the run that foreign keys tie to this one, itself among them: emptied together or not at all."""
+    starts_with: tuple[int, ...] = ()
+    """Tables of the run that foreign keys tie to this one, itself among them: made ready in one transaction."""
     loads_after: tuple[int, ...] = ()
     """Tables of the run that this one refers to."""
+    dropped_keys: tuple[str, ...] = ()
+    """Foreign keys of the target that are dropped for the load, and put back after it."""
     refers_to_itself: bool = False
     """All rows come in one transaction, at the end of which PostgreSQL checks that each finds the one it refers to."""
     allow_shrink_to: float = 0.5
@@ -221,8 +223,6 @@ class TablePlan(Value):
     max_retry_attempts: int
     max_rejected_rows: int = 0
     """Rows that may stay out, in all chunks together, for the table to count as complete."""
-    verification: VerificationAtEnd = "off"
-    """How the table is held against its source when all of it is in."""
     warnings: tuple[str, ...] = ()
 
     @property
@@ -270,6 +270,7 @@ class DryRunTable(Value):
     """Columns that PostgreSQL converts on their way through a staging table, each with its expression."""
     truncates: bool
     drops_indexes: tuple[str, ...]
+    drops_foreign_keys: tuple[str, ...] = ()
     loads_after: tuple[str, ...]
     when_result_is_gone: WhenResultIsGone
     statements: tuple[str, ...]

@@ -85,7 +85,12 @@ class World:
             "target_pg_schema": "public",
             "tables": self.tables,
         }
-        config = {"snowflake": {}, "postgres": {}, "lambda_timeout_buffer_seconds": 2, **settings, "sources": [source]}
+        usual = {"snowflake": {}, "postgres": {}, "lambda_timeout_buffer_seconds": 2, "verification": "off"}
+        config = {
+            **usual,
+            **settings,
+            "sources": [source],
+        }
         self.config.write_text(json.dumps(config), encoding="utf-8")
         return self.config
 

@@ -41,6 +41,7 @@ def dry_run(
                 staged_columns=tuple(f"{c.target.name}: {c.cast}" for c in plan.columns if c.cast),
                 truncates=plan.truncate_onstart,
                 drops_indexes=dropped,
+                drops_foreign_keys=plan.dropped_keys,
                 loads_after=tuple(plans[i].source for i in plan.loads_after),
                 when_result_is_gone=plan.when_result_is_gone,
                 statements=statements,

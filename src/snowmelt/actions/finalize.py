@@ -193,7 +193,7 @@ def _complete(run: RunResources, session: Session, table: TableRow, deadline: De
         logger.info(
             "sequence moved", extra={"table": table.source_table, "sequence": str(moved.sequence), "to": moved.value}
         )
-    mode = run.table(table.table_id).verification
+    mode = run.config.verification_of(run.plan.source_name, table.source_table)
     if mode != "off":
         verdict = verify_at_end(run, table.table_id, mode, deadline)
         if verdict.differs:
@@ -213,7 +213,7 @@ def _difference(verdict: TableVerdict) -> str:
     return (
         f"table {verdict.table}: {verdict.target} does not hold the {verdict.source_rows} rows of {verdict.snapshot}: "
         f"of its {verdict.target_rows} rows {found}; `snowmelt verify --table {verdict.table}` shows them, --repair "
-        "mends them, and a start resumes; look for triggers and other writers"
+        "mends them, and a start resumes; if something else is meant to write there, set verification to counts or off"
     )
 
 
@@ -261,7 +261,7 @@ def _result(run: RunResources, session: Session) -> FinalizeResult:
 def _verified(verdicts: Sequence[Mapping[str, object]]) -> str:
     """How many tables were found equal, and of which nothing could be found."""
     if not verdicts:
-        return ", not verified"
+        return ""
     unknown = [f"{v['source_table']} ({v['reason']})" for v in verdicts if v["verdict"] == "not comparable"]
     equal = f", {len(verdicts) - len(unknown)} tables verified"
     return f"{equal}; not comparable: {', '.join(unknown[:MOST_REASONS])}" if unknown else equal

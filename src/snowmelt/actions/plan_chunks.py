@@ -205,7 +205,7 @@ class _Plan:
                 self._give_up_if_one_failed(group, scans)
 
     def _together(self, table_id: int) -> tuple[int, ...]:
-        return self._run.table(table_id).truncated_with or (table_id,)
+        return self._run.table(table_id).starts_with or (table_id,)
 
     def _cut(self, table: TableRow, row_counts: tuple[int, ...], snowflake: SnowflakeSource) -> Ready | None:
         """The table's chunks, or None when another query is needed to know them."""

@@ -112,7 +112,12 @@ class _Planner:
         found = tables.read(self._session, self._names)
         readable = [n for n, t in found.items() if t.is_table and t.may_use_schema and t.may_select]
         truncated = [i for i, t in enumerate(self._selected) if t.truncate_onstart]
-        tied = ties.plan(dict(enumerate(self._names)), truncated, tables.foreign_keys(self._session, self._names))
+        tied = ties.plan(
+            dict(enumerate(self._names)),
+            truncated,
+            tables.foreign_keys(self._session, self._names),
+            [i for i, t in enumerate(self._selected) if t.drop_foreign_keys],
+        )
         self._problems += tied.problems
         return _Targets(
             found=found,
@@ -218,8 +223,9 @@ class _Planner:
             watermark=watermark,
             disable_index=table.disable_index,
             truncate_onstart=table.truncate_onstart,
-            truncated_with=tied.truncated_with if table.truncate_onstart else (),
+            starts_with=tied.starts_with,
             loads_after=tied.loads_after,
+            dropped_keys=tied.dropped_keys,
             refers_to_itself=tied.refers_to_itself,
             allow_shrink_to=table.allow_shrink_to,
             append=table.append,
@@ -227,7 +233,6 @@ class _Planner:
             parallel_threads=table.parallel_threads or self._config.parallel_threads,
             max_retry_attempts=table.max_retry_attempts or self._config.max_retry_attempts,
             max_rejected_rows=table.max_rejected_rows or 0,
-            verification=table.verification or self._config.verification,
             warnings=warnings,
         )
 

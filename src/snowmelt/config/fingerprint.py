@@ -12,7 +12,7 @@ def frozen(config: Config, source: SourceConfig, tables: Sequence[TableConfig]) 
     """What the run of those tables depends on, as JSON, with every default filled in and without any secret.
 
     Global settings that tables inherit appear in the tables; names appear as the databases know them. How a
-    server is signed in to, and how long a run stays resumable, shape no run.
+    server is signed in to, how long a run stays resumable, and how it is verified, shape no run.
     """
     return {
         "snowflake": config.snowflake.model_dump(include={"account", "user", "role", "warehouse"}),
@@ -32,7 +32,10 @@ def frozen(config: Config, source: SourceConfig, tables: Sequence[TableConfig]) 
 
 
 def _table(table: TableConfig) -> dict[str, Any]:
-    return {**table.model_dump(mode="json", exclude={"enabled", "source"}), "target": table.postgres_name}
+    return {
+        **table.model_dump(mode="json", exclude={"enabled", "source", "verification"}),
+        "target": table.postgres_name,
+    }
 
 
 def config_hash(part: Mapping[str, Any]) -> str:

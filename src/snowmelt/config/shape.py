@@ -178,6 +178,8 @@ class TableConfig(_Part):
     """true adds the rows to a target that is not empty."""
     disable_index: Flag = False
     """true drops the target's indexes for the load and builds them again."""
+    drop_foreign_keys: Flag = False
+    """true drops the target's foreign keys to other tables of the run for the load and puts them back, checked."""
     value_policies: ValuePolicies = ValuePolicies()
     """What becomes of values of this table that do not fit."""
     column_policies: dict[Text, ValuePolicies] = {}
@@ -300,6 +302,12 @@ class Config(_Part):
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     """What can be moved."""
 
+    def verification_of(self, source_name: str, table: str) -> VerificationAtEnd:
+        """How a table is held against its source at the end of a run; the global setting for one that is not here."""
+        named = (t for s in self.sources if s.source_name == source_name for t in s.tables if t.source == table)
+        chosen = next(named, None)
+        return (chosen.verification if chosen else None) or self.verification
+
     def source(self, name: str | None = None) -> SourceConfig:
         """The enabled source of that name, or without a name the only enabled one."""
         if name is None:
@@ -329,7 +337,6 @@ class Config(_Part):
             "batch_size",
             "max_retry_attempts",
             "max_rejected_rows",
-            "verification",
         )
         absent = {key: getattr(self, key) for key in inherited if getattr(table, key) is None}
         return table.model_copy(update={**absent, "value_policies": table.value_policies.over(self.value_policies)})

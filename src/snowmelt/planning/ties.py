@@ -1,6 +1,6 @@
-"""What foreign keys among the target tables ask for: which are truncated together, and which are loaded first."""
+"""What foreign keys among the target tables ask for: which begin together, and which are loaded first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
@@ -20,12 +20,14 @@ class ForeignKey:
 class Tied:
     """What the keys ask of one table of the run; numbers are ``table_id``s.
 
-    ``truncated_with`` are the tables of its TRUNCATE, itself among them; ``loads_after`` are its parents.
+    ``starts_with`` are the tables, itself among them, that are made ready in the same transaction; ``loads_after`` are
+    its parents; ``dropped_keys`` are its constraints that are dropped for the load.
     """
 
-    truncated_with: tuple[int, ...]
+    starts_with: tuple[int, ...]
     loads_after: tuple[int, ...]
     refers_to_itself: bool
+    dropped_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -36,26 +38,37 @@ class Ties:
     problems: tuple[str, ...]
 
 
-def plan(targets: Mapping[int, TableName], truncated: Sequence[int], keys: Sequence[ForeignKey]) -> Ties:
+def plan(
+    targets: Mapping[int, TableName],
+    truncated: Sequence[int],
+    keys: Sequence[ForeignKey],
+    drops_keys: Collection[int] = (),
+) -> Ties:
     """Tie the tables of a run by the foreign keys that touch them.
 
     A table that is truncated needs every table that refers to it in the same TRUNCATE: one outside the run, or one
-    that keeps its rows, is a problem, and so is a circle, in which no table can be loaded first.
+    that keeps its rows, is a problem, and so is a circle, in which no table can be loaded first. Those of
+    ``drops_keys`` wait for no other table of the run, as their keys to these are dropped for the load.
     """
     ids = {name: table_id for table_id, name in reversed(list(targets.items()))}  # of two on one target, the first
     inside = [k for k in keys if k.child in ids and k.parent in ids]
+    dropped = [k for k in inside if ids[k.child] in drops_keys]
+    kept = [k for k in inside if k not in dropped]
     parents: dict[int, set[int]] = {table_id: set() for table_id in targets}
-    for key in inside:
+    for key in kept:
         if key.child != key.parent:
             parents[ids[key.child]].add(ids[key.parent])
     problems = [_blocked(k, ids) for k in keys if _blocks(k, ids, truncated)]
     problems += _circles(parents, targets)
-    groups = _groups(truncated, [(ids[k.child], ids[k.parent]) for k in inside])
+    # A key can be dropped only while neither of its tables is being loaded.
+    together = [k for k in inside if {ids[k.child], ids[k.parent]} <= set(truncated) or k in dropped]
+    groups = _groups(targets, [(ids[k.child], ids[k.parent]) for k in together])
     tables = {
         table_id: Tied(
-            truncated_with=groups.get(table_id, (table_id,)),
+            starts_with=groups[table_id],
             loads_after=tuple(sorted(parents[table_id])),
-            refers_to_itself=any(k.child == k.parent == name for k in inside),
+            refers_to_itself=any(k.child == k.parent == name for k in kept),
+            dropped_keys=tuple(k.name for k in dropped if k.child == name),
         )
         for table_id, name in targets.items()
     }
@@ -83,15 +96,19 @@ def _circles(parents: Mapping[int, set[int]], targets: Mapping[int, TableName]) 
         TopologicalSorter(parents).prepare()
     except CycleError as error:
         circle = " -> ".join(str(targets[table_id]) for table_id in reversed(error.args[1]))
-        return [f"foreign keys go round in a circle, {circle}: no table can be loaded first; drop one for the load"]
+        text = (
+            f"foreign keys go round in a circle, {circle}: no table can be loaded first; set drop_foreign_keys for one "
+            "of them, which drops its keys for the load and puts them back after it"
+        )
+        return [text]
     return []
 
 
-def _groups(truncated: Sequence[int], edges: Sequence[tuple[int, int]]) -> dict[int, tuple[int, ...]]:
-    """The truncated tables, each with all that keys connect it to."""
-    group = {table_id: {table_id} for table_id in truncated}
+def _groups(tables: Collection[int], edges: Sequence[tuple[int, int]]) -> dict[int, tuple[int, ...]]:
+    """The tables, each with all that keys connect it to."""
+    group = {table_id: {table_id} for table_id in tables}
     for child, parent in edges:
-        if child in group and parent in group and group[child] is not group[parent]:
+        if group[child] is not group[parent]:
             merged = group[child] | group[parent]
             for member in merged:
                 group[member] = merged

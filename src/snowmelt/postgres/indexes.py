@@ -1,4 +1,4 @@
-"""Indexes of the targets: saved and dropped for a load, and built again after it by the server itself.
+"""Indexes and foreign keys of the targets: saved and dropped for a load, and put back after it by the server itself.
 
 A definition is saved in the transaction that drops its index, and marked as restored in the transaction that builds it:
 whatever dies, and whenever, each index is either there or owed. What is owed belongs to its table: the next run that
@@ -10,7 +10,8 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from psycopg2 import sql as compose
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 MOST_ATTEMPTS = 5
 """Builds of one index that may end without a result - cancelled, or with their server - before it is given up."""
 LOCK_TIMEOUT_SECONDS = 60
+FOREIGN_KEY = "foreign key"
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 2.0
 _REFUSED_SECONDS = 60.0
@@ -51,9 +53,10 @@ class TargetIndex:
 
 @dataclass(frozen=True)
 class MissingIndex:
-    """An index that was dropped for a load and is not there again yet."""
+    """An index, or a foreign key, that was dropped for a load and is not there again yet."""
 
     saved_id: int
+    kind: str
     run_id: str
     table_id: int
     table: TableName
@@ -74,6 +77,8 @@ class MissingIndex:
     error_text: str | None
 
     def __str__(self) -> str:
+        if self.kind == FOREIGN_KEY:
+            return f"foreign key {self.name} of table {self.table}"
         return f"index {self.table.schema_name}.{self.name} of table {self.table}"
 
     @property
@@ -88,6 +93,7 @@ class MissingIndex:
 
 _AND_THEN = ", then run `snowmelt indexes restore`"
 _CURES: Mapping[str, str] = {
+    "23503": "remove the rows that refer to nothing, or bring in what they refer to",
     "23505": "remove the duplicate rows there and in the source, or make the index one that is not unique",
     "42501": "let the user of the config's postgres section own the table",
     "42703": "a column was renamed or dropped since: mend the definition in migration_status.saved_indexes",
@@ -167,6 +173,33 @@ def save_and_drop(
     return dropped
 
 
+def save_and_drop_keys(
+    cursor: Cursor, run_id: str, table_id: int, target: TableName, names: Sequence[str]
+) -> tuple[str, ...]:
+    """Drop foreign keys of the table inside the caller's transaction, and owe them to it; those that were there."""
+    if not names:
+        return ()
+    _lock(cursor, target)
+    with _names_qualified(cursor):
+        saved = fetch(cursor, sql.query("save_foreign_keys"), **_owner(run_id, table_id, target), names=list(names))
+    for row in saved:
+        cursor.execute(
+            compose.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
+                identifier(target), compose.Identifier(row["index_name"])
+            )
+        )
+    return tuple(row["index_name"] for row in saved)
+
+
+@contextmanager
+def _names_qualified(cursor: Cursor) -> Iterator[None]:
+    """While the block lasts, definitions name whatever they mention with its schema."""
+    before = fetch_one(cursor, sql.query("search_path"))
+    fetch(cursor, sql.query("set_search_path"), search_path="")
+    yield
+    fetch(cursor, sql.query("set_search_path"), search_path=before["search_path"] if before else "")
+
+
 def adopt(cursor: Cursor, run_id: str, table_id: int, target: TableName) -> tuple[str, ...]:
     """Owe from now on what an earlier load of the table left unbuilt, failed ones included; their names.
 
@@ -208,16 +241,13 @@ def _droppable(cursor: Cursor, target: TableName, keep: Sequence[Sequence[str]])
 def _read(
     cursor: Cursor, targets: Mapping[TableName, Sequence[Sequence[str]]]
 ) -> dict[TableName, tuple[TargetIndex, ...]]:
-    before = fetch_one(cursor, sql.query("search_path"))
-    # Only so does a definition name its functions and types with their schemas.
-    fetch(cursor, sql.query("set_search_path"), search_path="")
-    rows = fetch(
-        cursor,
-        sql.query("target_indexes"),
-        schemas=[t.schema_name for t in targets],
-        tables=[t.name for t in targets],
-    )
-    fetch(cursor, sql.query("set_search_path"), search_path=before["search_path"] if before else "")
+    with _names_qualified(cursor):
+        rows = fetch(
+            cursor,
+            sql.query("target_indexes"),
+            schemas=[t.schema_name for t in targets],
+            tables=[t.name for t in targets],
+        )
     found: dict[TableName, tuple[TargetIndex, ...]] = dict.fromkeys(targets, ())
     for row in rows:
         table = TableName(schema_name=row["schema_name"], name=row["table_name"])
@@ -260,6 +290,7 @@ def missing(session: Session, run_id: str | None = None, table_id: int | None = 
     return tuple(
         MissingIndex(
             saved_id=row["saved_id"],
+            kind=row["kind"],
             run_id=row["run_id"],
             table_id=row["table_id"],
             table=TableName(schema_name=row["target_schema"], name=row["target_table"]),
@@ -370,10 +401,12 @@ class _Restoration:
 
     def _start(self, open_: Sequence[MissingIndex]) -> None:
         busy = {i.saved_id for i in open_ if i.is_building} | self._waiting
-        ready = [i for i in open_ if i.saved_id not in busy and self._not_before.get(i.saved_id, 0) <= time.monotonic()]
+        # A foreign key may need an index that is not there yet.
+        due = [i for i in open_ if i.kind != FOREIGN_KEY] or open_
+        ready = [i for i in due if i.saved_id not in busy and self._not_before.get(i.saved_id, 0) <= time.monotonic()]
         for index in ready[: max(0, self._workers - len(busy))]:
             self._waiting.add(index.saved_id)
-            logger.info("building an index", extra={"index": index.name, "table": str(index.table)})
+            logger.info("putting back", extra={"kind": index.kind, "name_of_it": index.name, "table": str(index.table)})
             # A daemon: a process that ends does not wait for it.
             threading.Thread(target=self._build, args=(index,), name=f"build {index.name}", daemon=True).start()
 

@@ -34,6 +34,8 @@ def start_loading(session: Session, run_id: str, ready: Sequence[Ready], *, allo
             return False
         for table in ready:
             _set_indexes_aside(cursor, run_id, table.plan)
+        for table in ready:  # last, as an index that a key refers to stays
+            indexes.save_and_drop_keys(cursor, run_id, table.plan.table_id, table.plan.target, table.plan.dropped_keys)
         _truncate(cursor, run_id, [t for t in ready if t.plan.truncate_onstart], epochs, allow_shrink=allow_shrink)
         for table in ready:
             _refuse_filled(cursor, table)

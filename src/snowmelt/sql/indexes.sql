@@ -1,4 +1,4 @@
--- Indexes that are dropped for a load, and built again after it.
+-- Indexes and foreign keys that are dropped for a load, and put back after it.
 
 -- name: target_indexes
 -- The indexes of the named tables, with all that hangs on each. Names are qualified only under an empty search_path.
@@ -46,9 +46,27 @@ INSERT INTO migration_status.saved_indexes
 SELECT %(run_id)s, %(table_id)s, %(target_schema)s, %(target_table)s, x.*
 FROM jsonb_to_recordset(%(indexes)s::jsonb) AS x
     (name text, definition text, tablespace text, afterwards jsonb, is_unique boolean, size_bytes bigint)
-ON CONFLICT (target_schema, target_table, index_name) WHERE restored_at IS NULL DO UPDATE
+ON CONFLICT (target_schema, target_table, kind, index_name) WHERE restored_at IS NULL DO UPDATE
 SET definition = excluded.definition, tablespace = excluded.tablespace, afterwards = excluded.afterwards,
     is_unique = excluded.is_unique, size_bytes = excluded.size_bytes, saved_at = clock_timestamp()
+
+-- name: save_foreign_keys
+-- Owe these foreign keys to the table. Names are qualified only under an empty search_path.
+INSERT INTO migration_status.saved_indexes
+    (run_id, table_id, target_schema, target_table, kind, index_name, definition, afterwards, is_unique, size_bytes)
+SELECT %(run_id)s, %(table_id)s, n.nspname, c.relname, 'foreign key', k.conname,
+       format('ALTER TABLE %%I.%%I ADD CONSTRAINT %%I %%s', n.nspname, c.relname, k.conname, pg_get_constraintdef(k.oid)),
+       to_jsonb(ARRAY(SELECT format('COMMENT ON CONSTRAINT %%I ON %%I.%%I IS %%L', k.conname, n.nspname, c.relname, d.description)
+                      FROM pg_description d WHERE d.objoid = k.oid AND d.classoid = 'pg_constraint'::regclass)),
+       false, 0
+FROM pg_constraint k
+JOIN pg_class c ON c.oid = k.conrelid
+JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %(target_schema)s AND c.relname = %(target_table)s AND k.contype = 'f' AND k.conparentid = 0
+  AND k.conname = ANY (%(names)s)
+ON CONFLICT (target_schema, target_table, kind, index_name) WHERE restored_at IS NULL DO UPDATE
+SET definition = excluded.definition, afterwards = excluded.afterwards, saved_at = clock_timestamp()
+RETURNING index_name
 
 -- name: owes_indexes
 -- Whether any run has left the table without indexes it had.
@@ -74,7 +92,7 @@ WHERE s.target_schema = %(target_schema)s AND s.target_table = %(target_table)s 
 
 -- name: missing_indexes
 -- Indexes that are owed, the biggest first, with who is building them and whether their table is still being loaded.
-SELECT s.saved_id, s.run_id, s.table_id, s.target_schema, s.target_table, s.index_name, s.definition, s.is_unique,
+SELECT s.saved_id, s.kind, s.run_id, s.table_id, s.target_schema, s.target_table, s.index_name, s.definition, s.is_unique,
        s.size_bytes, s.attempts, s.failed_at IS NOT NULL AS is_failed, s.error_code, s.error_text,
        l.pid AS backend_pid,
        extract(epoch FROM clock_timestamp() - a.xact_start)::double precision AS seconds,

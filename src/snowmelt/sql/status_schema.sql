@@ -153,8 +153,9 @@ CREATE TABLE IF NOT EXISTS migration_status.saved_indexes (
     table_id      integer     NOT NULL,
     target_schema text        NOT NULL,                 -- of the table, and so of the index
     target_table  text        NOT NULL,
-    index_name    text        NOT NULL,
-    definition    text        NOT NULL,                 -- CREATE INDEX, every name of it qualified
+    kind          text        NOT NULL DEFAULT 'index' CHECK (kind IN ('index', 'foreign key')),
+    index_name    text        NOT NULL,                 -- or that of the constraint
+    definition    text        NOT NULL,                 -- CREATE INDEX or ADD CONSTRAINT, every name of it qualified
     tablespace    text        NOT NULL DEFAULT '',      -- '' is the database's own
     afterwards    jsonb       NOT NULL DEFAULT '[]',    -- statements for what no definition holds: comment, statistics, CLUSTER
     is_unique     boolean     NOT NULL,
@@ -169,11 +170,14 @@ CREATE TABLE IF NOT EXISTS migration_status.saved_indexes (
     error_code    text,                                 -- SQLSTATE
     error_text    text
 );
-CREATE UNIQUE INDEX IF NOT EXISTS owed_once
-    ON migration_status.saved_indexes (target_schema, target_table, index_name) WHERE restored_at IS NULL;
+ALTER TABLE migration_status.saved_indexes ADD COLUMN IF NOT EXISTS
+    kind text NOT NULL DEFAULT 'index' CHECK (kind IN ('index', 'foreign key'));
+DROP INDEX IF EXISTS migration_status.owed_once;       -- of earlier versions
+CREATE UNIQUE INDEX IF NOT EXISTS owed_once_of_its_kind
+    ON migration_status.saved_indexes (target_schema, target_table, kind, index_name) WHERE restored_at IS NULL;
 CREATE INDEX IF NOT EXISTS saved_indexes_of_run ON migration_status.saved_indexes (run_id, table_id);
 
--- Build one saved index. Index, comment and mark commit together or not at all, and the server does it all by itself:
+-- Put back one saved index, or foreign key. Index, comment and mark commit together or not at all, and the server does it all by itself:
 -- a build whose client has died goes on, and what came of it is recorded. The answer is a word:
 --   restored  it is there, valid, and as it was          failed   error_text says why it cannot be built
 --   blocked   a lock was not to be had: try again        held     another session is building it
@@ -203,7 +207,8 @@ BEGIN
         RETURN 'held';
     END IF;
     BEGIN
-        EXECUTE format('LOCK TABLE %I.%I IN SHARE MODE', saved.target_schema, saved.target_table);
+        EXECUTE format('LOCK TABLE %I.%I IN %s MODE', saved.target_schema, saved.target_table,
+                       CASE saved.kind WHEN 'index' THEN 'SHARE' ELSE 'SHARE ROW EXCLUSIVE' END);
         -- Whoever takes an index over locks the table first: only now is it certain that it is still ours to build.
         PERFORM FROM migration_status.saved_indexes s
         WHERE s.saved_id = this AND s.run_id = of_run AND s.restored_at IS NULL AND s.failed_at IS NULL;
@@ -213,13 +218,22 @@ BEGIN
         target := format('%I.%I', saved.target_schema, saved.target_table)::regclass;
 
         PERFORM set_config('search_path', '', true);    -- so that the definition is written as it was when saved
-        SELECT c.oid, i.indrelid, i.indisvalid AND i.indisready AND i.indislive AS valid,
-               CASE WHEN i.indexrelid IS NOT NULL THEN pg_get_indexdef(c.oid) END AS definition
-        INTO there
-        FROM pg_catalog.pg_class c
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
-        WHERE n.nspname = saved.target_schema AND c.relname = saved.index_name;
+        IF saved.kind = 'index' THEN
+            SELECT c.oid, i.indrelid, i.indisvalid AND i.indisready AND i.indislive AS valid,
+                   CASE WHEN i.indexrelid IS NOT NULL THEN pg_get_indexdef(c.oid) END AS definition
+            INTO there
+            FROM pg_catalog.pg_class c
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid
+            WHERE n.nspname = saved.target_schema AND c.relname = saved.index_name;
+        ELSE
+            SELECT k.oid, k.conrelid AS indrelid, true AS valid,
+                   format('ALTER TABLE %I.%I ADD CONSTRAINT %I %s', saved.target_schema, saved.target_table, k.conname,
+                          pg_get_constraintdef(k.oid)) AS definition
+            INTO there
+            FROM pg_catalog.pg_constraint k
+            WHERE k.conrelid = target AND k.conname = saved.index_name;
+        END IF;
         -- Functions inside an index expression may rely on the path they were written under.
         PERFORM set_config('search_path', path, true);
 
