@@ -57,6 +57,11 @@ class AccessError(SnowmeltError):
 
     cure = "mend the sign-in or grant what is missing, then start again; `sql/grants_*.sql` has all that is needed"
 
+    def __init__(self, message: str, mend: Iterable[str] = ()) -> None:
+        self.mend = tuple(mend)
+        """Statements that grant what is missing, where they are known."""
+        super().__init__(message)
+
 
 class UnreachableError(AccessError):
     """PostgreSQL did not answer at the start of a run; in the middle of one that may pass, and is a TransientError."""

@@ -6,36 +6,57 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from snowmelt import types
+from snowmelt.config.names import POSTGRES_NAME_BYTES
+from snowmelt.findings import Finding, Place, of_severity
 from snowmelt.models import ColumnPlan, SourceColumn, TargetColumn
+from snowmelt.types import quoted
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The columns that travel, in the target's order; what is worth knowing; what must be mended first.
+    """The columns that travel, in the target's order, and what was found on the way.
 
-    With a problem, nothing of the table may move.
+    With an error, nothing of the table may move.
     """
 
     columns: tuple[ColumnPlan, ...]
-    warnings: tuple[str, ...]
-    problems: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is worth knowing, each on a line."""
+        return tuple(map(str, of_severity(self.findings, "warning")))
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What must be mended first, each on a line."""
+        return tuple(map(str, of_severity(self.findings, "error")))
 
 
-def compare(table: str, source: Sequence[SourceColumn], target: Sequence[TargetColumn]) -> Comparison:
+def compare(place: Place, source: Sequence[SourceColumn], target: Sequence[TargetColumn]) -> Comparison:
     """Pair the columns by name and say how each travels, or why the table cannot.
 
     Names that are equal to the letter go together; of what is left, those that differ in case only, if there
-    is one on each side. ``table`` is how every warning and problem calls the table.
+    is one on each side. ``place`` is the table that all findings are about.
     """
     pairing = _pair(source, target)
     loaded = [pair for pair in pairing.pairs if _is_loaded(pair[1])]
     verdicts = [types.match(*pair) for pair in loaded]
-    warnings = (*_left_out(pairing), *_never_loaded(pairing), *_losses(verdicts), *_possible_nulls(loaded))
-    problems = (*_ambiguities(pairing), *_refusals(loaded, verdicts), *_unfed(pairing), *_no_common(pairing))
+    checks = (
+        _ambiguities(place, pairing),
+        _cut_names(place, pairing),
+        _refusals(place, loaded, verdicts),
+        _unfed(place, pairing),
+        _no_common(place, pairing),
+        _left_out(place, pairing),
+        _never_loaded(place, pairing),
+        _losses(place, verdicts),
+        _possible_nulls(place, loaded),
+        _left_empty(place, pairing),
+    )
     return Comparison(
         columns=tuple(verdict.plan for verdict in verdicts if isinstance(verdict, types.Match)),
-        warnings=tuple(f"{table}: {warning}" for warning in warnings),
-        problems=tuple(f"{table}: {problem}" for problem in problems),
+        findings=tuple(finding for check in checks for finding in check),
     )
 
 
@@ -85,72 +106,164 @@ def _is_loaded(column: TargetColumn) -> bool:
 # --- problems -----------------------------------------------------------------------------------------------
 
 
-def _ambiguities(pairing: _Pairing) -> Iterator[str]:
+def _ambiguities(place: Place, pairing: _Pairing) -> Iterator[Finding]:
     for of, to in pairing.ambiguous:
-        yield (
-            f"source {_listed(of)} and target {_listed(to)} differ in case only, so it is not clear which "
-            "goes where; rename them so that each pair has the same name to the letter"
+        yield place.error(
+            "column_ambiguous",
+            f"source {_listed(of)} and target {_listed(to)} differ in case only, so it is not clear which goes where",
+            "rename them so that each pair has the same name to the letter",
+            column=to[0].name,
+            mend=tuple(
+                place.alter(f"RENAME COLUMN {quoted(target.name)} TO {quoted(source.name)}")
+                for source, target in zip(of, to, strict=False)
+            ),
         )
 
 
-def _refusals(loaded: Iterable[_Pair], verdicts: Iterable[types.Match | types.Refusal]) -> Iterator[str]:
-    for (_, target), verdict in zip(loaded, verdicts, strict=True):
+def _cut_names(place: Place, pairing: _Pairing) -> Iterator[Finding]:
+    """Names that PostgreSQL has cut, silently, so that they find no partner; or would make one of several."""
+    for columns, meant in _mistaken(pairing):
+        names = _listed(columns)
+        what = (
+            f"source columns {names} are the same in their first {POSTGRES_NAME_BYTES} bytes, which is all that "
+            "PostgreSQL keeps of a name"
+            if meant is None
+            else f'source column {names} is longer than {POSTGRES_NAME_BYTES} bytes, and target column "{meant.name}" '
+            "has what PostgreSQL left of it"
+        )
+        yield place.error(
+            "column_name_long",
+            what,
+            "read the table through a Snowflake view with shorter names",
+            column=columns[0].name if meant is None else meant.name,
+            mend=tuple(f"{quoted(c.name)} AS {quoted(f'{_cut(c.name)[:50]}_{i}')}" for i, c in enumerate(columns, 1)),
+        )
+
+
+def _mistaken(pairing: _Pairing) -> Iterator[tuple[list[SourceColumn], TargetColumn | None]]:
+    """Long names with the column that has one's first bytes, or several that have the same first bytes."""
+    alike = defaultdict(list)
+    for column in pairing.source_alone:
+        if len(column.name.encode()) > POSTGRES_NAME_BYTES:
+            alike[_cut(column.name).casefold()].append(column)
+    meant = {column.name.casefold(): column for column in pairing.target_alone}
+    for cut, columns in alike.items():
+        if len(columns) > 1:
+            yield columns, None
+        elif cut in meant:
+            yield columns, meant[cut]
+
+
+def _cut(name: str) -> str:
+    return name.encode()[:POSTGRES_NAME_BYTES].decode(errors="ignore")
+
+
+def _refusals(
+    place: Place, loaded: Iterable[_Pair], verdicts: Iterable[types.Match | types.Refusal]
+) -> Iterator[Finding]:
+    for (source, target), verdict in zip(loaded, verdicts, strict=True):
         if isinstance(verdict, types.Refusal):
-            yield f'column "{target.name}": {verdict.reason}'
+            reason, _, advice = verdict.reason.rpartition("; ")
+            fitting = types.fitting_type(source)
+            mend = (place.alter(f"ALTER COLUMN {quoted(target.name)} TYPE {fitting}"),) if fitting else ()
+            message = f'column "{target.name}": {reason}'
+            yield place.error("column_type", message, advice, column=target.name, mend=mend)
 
 
-def _unfed(pairing: _Pairing) -> Iterator[str]:
+def _unfed(place: Place, pairing: _Pairing) -> Iterator[Finding]:
+    told = [meant for _, meant in _mistaken(pairing)]
     for column in pairing.target_alone:
         given_elsewhere = column.nullable or column.has_default or column.generated or column.identity
-        if not given_elsewhere:
-            yield (
-                f'target column "{column.name}" is NOT NULL without a default and has no source column; '
-                "give it a default, drop NOT NULL, or add it to the source by a Snowflake view"
+        if not given_elsewhere and column not in told:
+            yield place.error(
+                "column_unfed",
+                f'target column "{column.name}" is NOT NULL without a default and has no source column',
+                "give it a default, drop NOT NULL, or add it to the source by a Snowflake view",
+                column=column.name,
+                mend=(place.alter(f"ALTER COLUMN {quoted(column.name)} DROP NOT NULL"),),
             )
 
 
-def _no_common(pairing: _Pairing) -> Iterator[str]:
+def _no_common(place: Place, pairing: _Pairing) -> Iterator[Finding]:
     if not any(_is_loaded(target) for _, target in pairing.pairs) and not pairing.ambiguous:
-        yield "source and target have no column in common that can be loaded; check `source` and `target`"
+        yield place.error(
+            "column_none",
+            "source and target have no column in common that can be loaded",
+            "check `source` and `target`",
+        )
 
 
 # --- warnings -----------------------------------------------------------------------------------------------
 
 
-def _left_out(pairing: _Pairing) -> Iterator[str]:
+def _left_out(place: Place, pairing: _Pairing) -> Iterator[Finding]:
+    told = [column for columns, _ in _mistaken(pairing) for column in columns]
     for column in pairing.source_alone:
-        yield (
-            f'source column "{column.name}" is left out, the target has no such column; '
-            f"add it there ({types.snowflake_type(column)} in Snowflake) if it is wanted"
+        if column in told:
+            continue
+        kind, fitting = types.snowflake_type(column), types.fitting_type(column)
+        is_long = len(column.name.encode()) > POSTGRES_NAME_BYTES
+        add = place.alter(f"ADD COLUMN {quoted(column.name)} {fitting}")
+        yield place.warning(
+            "column_name_long" if is_long else "column_missing",
+            f'source column "{column.name}" is left out, the target has no such column',
+            f"add it there ({kind} in Snowflake) if it is wanted"
+            + (", under a shorter name that a Snowflake view gives it" if is_long else ""),
+            column=column.name,
+            mend=(add,) if fitting and not is_long else (),
         )
 
 
-def _never_loaded(pairing: _Pairing) -> Iterator[str]:
+def _never_loaded(place: Place, pairing: _Pairing) -> Iterator[Finding]:
     for source, target in pairing.pairs:
         if not _is_loaded(target):
             kind = "generated" if target.generated else "an identity that is always generated"
-            yield (
-                f'source column "{source.name}" is left out, target column "{target.name}" is {kind}; '
-                "make it a plain column if the source's values are wanted"
+            action = "DROP EXPRESSION" if target.generated else "SET GENERATED BY DEFAULT"
+            yield place.warning(
+                "column_generated",
+                f'source column "{source.name}" is left out, target column "{target.name}" is {kind}',
+                "make it a plain column if the source's values are wanted",
+                column=target.name,
+                mend=(place.alter(f"ALTER COLUMN {quoted(target.name)} {action}"),),
             )
 
 
-def _losses(verdicts: Iterable[types.Match | types.Refusal]) -> Iterator[str]:
+def _losses(place: Place, verdicts: Iterable[types.Match | types.Refusal]) -> Iterator[Finding]:
     for verdict in verdicts:
         if isinstance(verdict, types.Match) and verdict.lossy:
             source, target = verdict.plan.source, verdict.plan.target
-            yield (
+            yield place.warning(
+                "column_lossy",
                 f'column "{target.name}", {types.snowflake_type(source)} into {types.postgres_type(target)}: '
-                f"{verdict.lossy}; nothing to do if that is fine"
+                f"{verdict.lossy}",
+                "nothing to do if that is fine",
+                column=target.name,
             )
 
 
-def _possible_nulls(loaded: Iterable[_Pair]) -> Iterator[str]:
+def _possible_nulls(place: Place, loaded: Iterable[_Pair]) -> Iterator[Finding]:
     for source, target in loaded:
         if source.nullable and not target.nullable:
-            yield (
+            yield place.warning(
+                "nulls",
                 f'source column "{source.name}" may hold NULL, target column "{target.name}" is NOT NULL '
-                "and a NULL would fail the load; check the source, or drop NOT NULL"
+                "and a NULL would fail the load",
+                "check the source, or drop NOT NULL",
+                column=target.name,
+                mend=(place.alter(f"ALTER COLUMN {quoted(target.name)} DROP NOT NULL"),),
+            )
+
+
+def _left_empty(place: Place, pairing: _Pairing) -> Iterator[Finding]:
+    told = [meant for _, meant in _mistaken(pairing)]
+    for column in pairing.target_alone:
+        given_elsewhere = column.has_default or column.generated or column.identity
+        if column.nullable and not given_elsewhere and column not in told:
+            yield place.note(
+                "column_extra",
+                f'target column "{column.name}" has no source column and will be NULL in every row',
+                "add it to the source by a Snowflake view, if it is to be filled",
+                column=column.name,
             )
 
 

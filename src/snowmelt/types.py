@@ -132,7 +132,7 @@ def longest_text(plan: ColumnPlan) -> int | None:
 def cure(source: SourceColumn) -> str:
     """What to do about a column that does not fit: another type in PostgreSQL, or a view in Snowflake."""
     view = "read the table through a Snowflake view that converts it"
-    fitting = _fitting_type(source)
+    fitting = fitting_type(source)
     return f"make the target column {fitting}, or {view}" if fitting else view
 
 
@@ -152,7 +152,7 @@ def _no_way(source: SourceColumn, target: TargetColumn) -> str:
     return f"{snowflake_type(source)} does not go into {postgres_type(target)}"
 
 
-def _fitting_type(source: SourceColumn) -> str | None:
+def fitting_type(source: SourceColumn) -> str | None:
     """The PostgreSQL type that takes every value of the column."""
     if source.type == "FIXED":
         return f"numeric({_precision(source)},{_scale(source)})"

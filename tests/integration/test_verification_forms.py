@@ -31,6 +31,7 @@ from snowmelt.actions.verify_sides import whole
 from snowmelt.actions.verify_source import Asked, Load
 from snowmelt.actions.verify_table import verify_table
 from snowmelt.config import PostgresConfig
+from snowmelt.findings import Place
 from snowmelt.local.postgres import Database
 from snowmelt.local.snowflake import LocalSnowflake
 from snowmelt.models import TableName, TablePlan
@@ -121,7 +122,9 @@ class Servers:
         columns = ", ".join(f"c{i} {kind.postgres}" for i, kind in enumerate(picked))
         self.database.execute(f"DROP TABLE IF EXISTS t; CREATE TABLE t (id bigint PRIMARY KEY, {columns})")
         compared = schema_compare.compare(
-            "T", self.source.describe_table(name, "PUBLIC", "T"), tables.read(self.session, [TARGET])[TARGET].columns
+            Place("T"),
+            self.source.describe_table(name, "PUBLIC", "T"),
+            tables.read(self.session, [TARGET])[TARGET].columns,
         )
         assert not compared.problems
         plan = TablePlan(

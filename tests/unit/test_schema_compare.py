@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snowmelt.findings import Place
 from snowmelt.models import SourceColumn, TargetColumn
 from snowmelt.schema_compare import Comparison, compare
 
@@ -19,7 +20,7 @@ def target(*names: str, **options: Any) -> list[TargetColumn]:
 
 
 def compared(of: Sequence[SourceColumn], to: Sequence[TargetColumn]) -> Comparison:
-    return compare("FLIGHTS", of, to)
+    return compare(Place("FLIGHTS"), of, to)
 
 
 def pairs(comparison: Comparison) -> list[tuple[str, str]]:
@@ -65,7 +66,7 @@ def test_two_source_columns_for_one_target_are_a_problem_that_names_both() -> No
 
     assert pairs(comparison) == [("X", "x")]
     (problem,) = comparison.problems
-    assert problem.startswith('FLIGHTS: source "ID", "Id" and target "id" differ in case only')
+    assert problem.startswith('table FLIGHTS: source "ID", "Id" and target "id" differ in case only')
     assert "rename" in problem
 
 
@@ -81,14 +82,14 @@ def test_source_columns_the_target_lacks_are_left_out_with_a_warning() -> None:
 
     assert pairs(comparison) == [("A", "a")]
     (warning,) = comparison.warnings
-    assert warning.startswith('FLIGHTS: source column "EXTRA" is left out')
+    assert warning.startswith('table FLIGHTS: source column "EXTRA" is left out')
     assert "VARCHAR" in warning
 
 
 def test_a_target_column_that_must_be_given_a_value_and_has_no_source_is_a_problem() -> None:
     (problem,) = compared(source("A"), target("a") + target("b", nullable=False)).problems
 
-    assert problem.startswith('FLIGHTS: target column "b" is NOT NULL without a default and has no source column')
+    assert problem.startswith('table FLIGHTS: target column "b" is NOT NULL without a default and has no source column')
 
 
 def test_target_columns_that_get_their_value_elsewhere_need_no_source() -> None:
@@ -137,13 +138,13 @@ def test_a_pair_of_types_that_is_refused_is_a_problem_that_names_the_column() ->
 
     assert pairs(comparison) == [("A", "a")]
     (problem,) = comparison.problems
-    assert problem.startswith('FLIGHTS: column "n": VARCHAR does not go into int4; make the target column text')
+    assert problem.startswith('table FLIGHTS: column "n": VARCHAR does not go into int4; make the target column text')
 
 
 def test_a_pair_of_types_that_loses_something_is_a_warning_that_says_what() -> None:
     (warning,) = compared(source("T", type="TIMESTAMP_NTZ", scale=9), target("t", type="timestamp")).warnings
 
-    assert warning.startswith('FLIGHTS: column "t", TIMESTAMP_NTZ(9) into timestamp: digits of a second below')
+    assert warning.startswith('table FLIGHTS: column "t", TIMESTAMP_NTZ(9) into timestamp: digits of a second below')
 
 
 names = st.lists(st.sampled_from(["a", "A", "b", "B", "ab", "Ab", "aB", "AB", "ß", "SS"]), unique=True)

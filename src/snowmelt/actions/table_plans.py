@@ -1,12 +1,15 @@
 """Decide everything about the tables of a run before anything moves, or say all that stands against it."""
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from snowmelt import schema_compare
+from snowmelt.actions import target_checks
 from snowmelt.config import Config, SourceConfig, TableConfig, ValuePolicies
 from snowmelt.errors import AccessError, ConfigError, DataError
+from snowmelt.findings import Finding, Place, of_severity, place_of
 from snowmelt.models import (
     ColumnPlan,
     KeyColumn,
@@ -20,7 +23,7 @@ from snowmelt.models import (
 from snowmelt.planning import load_mode, statement, ties, watermarks
 from snowmelt.planning.keys import KINDS, key_column
 from snowmelt.planning.load_mode import Loading, NoLoading
-from snowmelt.planning.ties import Tied
+from snowmelt.planning.ties import ForeignKey, Tied
 from snowmelt.postgres import facts, status_store, tables
 from snowmelt.postgres.facts import TableFacts
 from snowmelt.postgres.session import Row, Session
@@ -43,18 +46,73 @@ def table_plans(
 
     ``selected`` have the global settings filled in. ``moment`` is when the run's tables are frozen, where they can be.
     """
-    return _Planner(config, source, selected, snowflake, session, moment).plans()
+    found = survey(config, source, selected, snowflake, session, moment=moment)
+    errors = of_severity(found.findings, "error")
+    if errors:
+        raise ConfigError(f"source {source.source_name} cannot be migrated as it is", map(str, errors))
+    return tuple(table.plan for table in found.tables if table.plan is not None)
 
 
-def target_problems(source: SourceConfig, selected: Sequence[TableConfig], session: Session) -> tuple[str, ...]:
+def target_problems(
+    config: Config, source: SourceConfig, selected: Sequence[TableConfig], session: Session
+) -> tuple[str, ...]:
     """Targets that are not there or may not be loaded, each with what to do."""
-    names = [TableName(schema_name=source.postgres_schema, name=t.postgres_name) for t in selected]
-    found = tables.read(session, names)
+    places = [place_of(config, source, table) for table in selected]
+    found = tables.read(session, [_target_of(place) for place in places])
     return tuple(
-        problem
-        for table, name in zip(selected, names, strict=True)
-        for problem in _target_problems(table, name, found.get(name), session.where)
+        str(finding)
+        for table, place in zip(selected, places, strict=True)
+        for finding in target_checks.unusable(place, table, found.get(_target_of(place)), session.where)
     )
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """A table as both sides have it, as far as they could be seen; a plan only where one could be made."""
+
+    place: Place
+    config: TableConfig
+    described: tuple[SourceColumn, ...] | None = None
+    target: TargetTable | None = None
+    facts: TableFacts | None = None
+    filled: bool = False
+    columns: tuple[ColumnPlan, ...] = ()
+    loading: Loading | None = None
+    plan: TablePlan | None = None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """All tables of a run, the foreign keys that touch them, and whatever was found on the way."""
+
+    tables: tuple[Surveyed, ...]
+    foreign_keys: tuple[ForeignKey, ...]
+    findings: tuple[Finding, ...]
+
+
+def survey(
+    config: Config,
+    source: SourceConfig,
+    selected: Sequence[TableConfig],
+    snowflake: SnowflakeSource,
+    session: Session,
+    *,
+    moment: datetime,
+    looks_for_duplicates: bool = True,
+) -> Survey:
+    """Every table and every finding; nothing is written anywhere.
+
+    A table that cannot be migrated does not keep others from being looked at. Whoever counts the rows anyway has no
+    need to have duplicates looked for.
+    """
+    return _Planner(
+        config, source, selected, snowflake, session, moment, looks_for_duplicates=looks_for_duplicates
+    ).survey()
+
+
+def _target_of(place: Place) -> TableName:
+    assert place.target is not None, "tables of a config have targets"  # noqa: S101
+    return place.target
 
 
 @dataclass(frozen=True)
@@ -65,7 +123,7 @@ class _Cutting:
     at: str = ""
     is_frozen: bool = True
     order_by: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +133,7 @@ class _Targets:
     found: Mapping[TableName, TargetTable]
     filled: frozenset[TableName]
     facts: Mapping[TableName, TableFacts]
+    foreign_keys: tuple[ForeignKey, ...]
     tied: Mapping[int, Tied]
     watermarks: Sequence[Row]
 
@@ -88,6 +147,8 @@ class _Planner:
         snowflake: SnowflakeSource,
         session: Session,
         moment: datetime,
+        *,
+        looks_for_duplicates: bool,
     ) -> None:
         self._config = config
         self._source = source
@@ -95,66 +156,83 @@ class _Planner:
         self._snowflake = snowflake
         self._session = session
         self._moment = moment
-        self._names = [TableName(schema_name=source.postgres_schema, name=t.postgres_name) for t in selected]
-        self._problems: list[str] = []
+        self._looks_for_duplicates = looks_for_duplicates
+        self._places = [place_of(config, source, table) for table in selected]
+        self._findings: list[Finding] = []
 
-    def plans(self) -> tuple[TablePlan, ...]:
+    def survey(self) -> Survey:
         targets = self._targets()
-        plans = [
-            self._plan(table_id, table, name, targets)
-            for table_id, (table, name) in enumerate(zip(self._selected, self._names, strict=True))
-        ]
-        if self._problems:
-            raise ConfigError(f"source {self._source.source_name} cannot be migrated as it is", self._problems)
-        return tuple(plan for plan in plans if plan is not None)
+        surveyed = tuple(
+            self._survey(table_id, table, place, targets)
+            for table_id, (table, place) in enumerate(zip(self._selected, self._places, strict=True))
+        )
+        return Survey(surveyed, targets.foreign_keys, tuple(self._findings))
 
     def _targets(self) -> _Targets:
-        found = tables.read(self._session, self._names)
+        names = [_target_of(place) for place in self._places]
+        found = tables.read(self._session, names)
         readable = [n for n, t in found.items() if t.is_table and t.may_use_schema and t.may_select]
         truncated = [i for i, t in enumerate(self._selected) if t.truncate_onstart]
-        tied = ties.plan(
-            dict(enumerate(self._names)),
-            truncated,
-            tables.foreign_keys(self._session, self._names),
-            [i for i, t in enumerate(self._selected) if t.drop_foreign_keys],
-        )
-        self._problems += tied.problems
+        keys = tables.foreign_keys(self._session, names)
+        drops_keys = [i for i, t in enumerate(self._selected) if t.drop_foreign_keys]
+        tied = ties.plan(dict(enumerate(self._places)), truncated, keys, drops_keys)
+        self._findings += tied.problems
         return _Targets(
             found=found,
             filled=frozenset(tables.filled(self._session, readable)),
-            facts=facts.read(self._session, self._names),
+            facts=facts.read(self._session, names),
+            foreign_keys=keys,
             tied=tied.tables,
             watermarks=status_store.read_watermarks(self._session, self._source.source_name),
         )
 
-    def _plan(self, table_id: int, table: TableConfig, name: TableName, targets: _Targets) -> TablePlan | None:
-        described = self._described(table)
-        target = targets.found.get(name)
-        unusable = list(_target_problems(table, name, target, self._session.where))
-        self._problems += unusable
+    def _survey(self, table_id: int, table: TableConfig, place: Place, targets: _Targets) -> Surveyed:
+        name = _target_of(place)
+        described = self._described(table, place)
+        target, filled = targets.found.get(name), name in targets.filled
+        unusable = tuple(target_checks.unusable(place, table, target, self._session.where))
+        self._findings += unusable
+        seen = Surveyed(place, table, described, target, targets.facts.get(name), filled)
         if described is None or target is None or unusable:
-            return None
-        filled = name in targets.filled
-        compared = schema_compare.compare(table.source, described, target.columns)
-        columns = self._with_policies(table, compared.columns)
-        loading = load_mode.choose(table, name, columns, filled=filled, unique_keys=target.unique_keys)
-        self._problems += compared.problems
+            return seen
+        compared = schema_compare.compare(place, described, target.columns)
+        columns = self._with_policies(place, table, compared.columns)
+        loading = load_mode.choose(place, table, columns, filled=filled, unique_keys=target.unique_keys)
+        self._findings += compared.findings
         if isinstance(loading, NoLoading):
-            self._problems += loading.problems
-            return None
-        is_staged = loading.load_mode != "copy" or any(column.cast for column in columns)
-        problems, warnings = _consequences(table, name, loading, targets.facts[name], is_staged=is_staged)
-        self._problems += problems
-        self._refuse_duplicates(table, columns, loading)
+            self._findings += loading.problems
+            return replace(seen, columns=columns)
+        seen = replace(seen, columns=columns, loading=loading)
+        return replace(seen, plan=self._plan(table_id, seen, loading, targets, compared.findings))
+
+    def _plan(
+        self,
+        table_id: int,
+        seen: Surveyed,
+        loading: Loading,
+        targets: _Targets,
+        compared: tuple[Finding, ...],
+    ) -> TablePlan:
+        table, place, columns = seen.config, seen.place, seen.columns
+        name, described, tied = _target_of(place), seen.described or (), targets.tied[table_id]
+        own = list(loading.warnings)
+        if seen.target and seen.facts:
+            is_staged = loading.load_mode != "copy" or any(column.cast for column in columns)
+            own += target_checks.consequences(place, table, loading, seen.target, seen.facts, is_staged=is_staged)
+        self._refuse_duplicates(place, table, columns, loading)
         stored = status_store.watermark_of(targets.watermarks, name)
-        cutting = self._cutting(table, described, targets.tied[table_id])
-        watermark, said = self._watermark(table, name, described, columns, at=cutting.at, stored=stored, filled=filled)
-        said = (*compared.warnings, *loading.warnings, *warnings, *said, *cutting.warnings)
+        cutting = self._cutting(place, table, described, tied)
+        watermark, said = self._watermark(
+            place, table, described, columns, at=cutting.at, stored=stored, filled=seen.filled
+        )
+        own += (*said, *cutting.warnings)
+        self._findings += own
+        warnings = of_severity((*compared, *own), "warning")
         return self._put_together(
-            table_id, table, name, columns, loading, targets.tied[table_id], watermark, cutting, said
+            table_id, table, name, columns, loading, tied, watermark, cutting, tuple(map(str, warnings))
         )
 
-    def _with_policies(self, table: TableConfig, columns: Sequence[ColumnPlan]) -> tuple[ColumnPlan, ...]:
+    def _with_policies(self, place: Place, table: TableConfig, columns: Sequence[ColumnPlan]) -> tuple[ColumnPlan, ...]:
         """The columns with what the config says about values that do not fit; a problem for a name that is none."""
         named = {}
         for name, policies in table.column_policies.items():
@@ -164,10 +242,9 @@ class _Planner:
                 if name.casefold() in (c.target.name.casefold(), c.source.name.casefold())
             ]
             if len(alike) != 1:
-                self._problems.append(
-                    f"table {table.source}: column_policies names {name}, which is not among the columns that "
-                    "are loaded"
-                )
+                text = f"column_policies names {name}, which is not among the columns that are loaded"
+                setting = place.key(f"column_policies[{json.dumps(name, ensure_ascii=False)}]")
+                self._findings.append(place.error("setting_unknown", text, setting=setting))
             named.update(dict.fromkeys(alike[:1], policies))
         return tuple(
             column.model_copy(
@@ -240,47 +317,59 @@ class _Planner:
 
     def _cutting(
         self,
+        place: Place,
         table: TableConfig,
         described: Sequence[SourceColumn],
         tied: Tied,
     ) -> _Cutting:
         """By ranges of the key where the config names one and the table can be frozen; else by the one scan."""
-        sort = self._columns_named(table, "sort_columns", described)
-        key = self._columns_named(table, "chunking_columns", described)
+        sort = self._columns_named(place, table, "sort_columns", described)
+        key = self._columns_named(place, table, "chunking_columns", described)
         if table.chunking == "one_scan" or not key or tied.refers_to_itself:
             return _Cutting(order_by=tuple(c.name for c in sort))
         at, refusal = self._frozen_at(table)
         if refusal and table.chunking == "auto":
-            text = f"table {table.source}: it cannot be frozen at a moment ({refusal}), so one scan reads it"
-            return _Cutting(order_by=tuple(c.name for c in sort), warnings=(text,))
+            text = f"it cannot be frozen at a moment ({refusal}), so one scan reads it"
+            one_scan = place.line("chunking", "one_scan")
+            warning = place.warning("time_travel", text, setting=place.key("chunking_columns"), mend=(one_scan,))
+            return _Cutting(order_by=tuple(c.name for c in sort), warnings=(warning,))
         if refusal and not table.allow_moving_source:
-            self._problems.append(
-                f"table {table.source}: it cannot be frozen at a moment ({refusal}), and key ranges of a table that "
-                "moves can miss rows; set chunking to auto or one_scan, or allow_moving_source if nothing writes to it"
+            error = place.error(
+                "time_travel",
+                f"it cannot be frozen at a moment ({refusal}), and key ranges of a table that moves can miss rows",
+                "set chunking to auto or one_scan, or allow_moving_source if nothing writes to it",
+                setting=place.key("chunking"),
+                mend=(place.line("chunking", "auto"),),
             )
+            self._findings.append(error)
         columns = tuple(key_column(column) for column in key)
         return _Cutting(
             columns=columns,
             at=at,
             is_frozen=not refusal,
             order_by=tuple(c.name for c in sort or key),
-            warnings=_declared_otherwise(table, columns),
+            warnings=_declared_otherwise(place, table, columns),
         )
 
     def _columns_named(
-        self, table: TableConfig, setting: str, described: Sequence[SourceColumn]
+        self, place: Place, table: TableConfig, setting: str, described: Sequence[SourceColumn]
     ) -> tuple[SourceColumn, ...]:
         """The source columns that a setting names; a problem for each name that is none."""
         found = []
         for name in getattr(table, setting):
             column = _column_named(name, described)
             if column is None:
-                self._problems.append(f"table {table.source}: {setting} names {name}, which the source does not have")
+                text = f"{setting} names {name}, which the source does not have"
+                self._findings.append(place.error("setting_unknown", text, setting=place.key(setting)))
             elif setting == "chunking_columns" and column.type not in KINDS:
-                self._problems.append(
-                    f"table {table.source}: chunking column {name} is {column.type}, which no range can cut; name a "
-                    "number, text, date or timestamp column, or set chunking to one_scan"
+                error = place.error(
+                    "chunking_type",
+                    f"chunking column {name} is {column.type}, which no range can cut",
+                    "name a number, text, date or timestamp column, or set chunking to one_scan",
+                    setting=place.key(setting),
+                    mend=(place.line(setting, []), place.line("chunking", "one_scan")),
                 )
+                self._findings.append(error)
             else:
                 found.append(column)
         return tuple(found) if len(found) == len(getattr(table, setting)) else ()
@@ -294,14 +383,15 @@ class _Planner:
             return "", error.message
         return at, None
 
-    def _described(self, table: TableConfig) -> tuple[SourceColumn, ...] | None:
+    def _described(self, table: TableConfig, place: Place) -> tuple[SourceColumn, ...] | None:
         source = self._source
         try:
             return self._snowflake.describe_table(
                 source.snowflake_database, source.snowflake_schema, table.snowflake_name
             )
         except (AccessError, ConfigError, DataError) as error:
-            self._problems.append(f"table {table.source}: {error.message}")
+            mend = error.mend if isinstance(error, AccessError) else ()
+            self._findings.append(place.error("source_table", error.message, mend=mend))
             return None
 
     def _source_table(self, table: TableConfig) -> str:
@@ -309,35 +399,33 @@ class _Planner:
             self._source.snowflake_database, self._source.snowflake_schema, table.snowflake_name
         )
 
-    def _refuse_duplicates(self, table: TableConfig, columns: Sequence[ColumnPlan], loading: Loading) -> None:
+    def _refuse_duplicates(
+        self, place: Place, table: TableConfig, columns: Sequence[ColumnPlan], loading: Loading
+    ) -> None:
         """Rows of one key in two chunks would overwrite each other in any order, unless a watermark orders them."""
-        if loading.load_mode != "upsert" or table.source_watermark is not None:
+        if not self._looks_for_duplicates or not load_mode.needs_unique_rows(table, loading):
             return
-        key = [c.source.name for k in loading.key for c in columns if c.target.name == k]
+        key = load_mode.source_key(loading.key, columns)
         conditions = _conditions(table, None)
         found = self._snowflake.aggregate(
             statement.duplicates(key, source=self._source_table(table), conditions=conditions)
         )
         if found:
-            named = "; ".join(", ".join(f"{k}={v}" for k, v in zip(key, row, strict=False)) for row in found)
-            self._problems.append(
-                f"table {table.source}: the source holds the key ({', '.join(key)}) more than once, as in {named}, and "
-                "no watermark says which row is newer; mend uniqueness_columns or the source, or name source_watermark"
-            )
+            self._findings.append(load_mode.repeated_key(place, key, found))
 
     # --- watermarks -------------------------------------------------------------------------------------------------
 
     def _watermark(
         self,
+        place: Place,
         table: TableConfig,
-        name: TableName,
         described: Sequence[SourceColumn],
         columns: Sequence[ColumnPlan],
         *,
         at: str,
         stored: str | None,
         filled: bool,
-    ) -> tuple[WatermarkPlan | None, tuple[str, ...]]:
+    ) -> tuple[WatermarkPlan | None, tuple[Finding, ...]]:
         """The bounds of an incremental run, and what the reader should know of them.
 
         They are asked of the very rows that will be read: what is newer than a frozen table is for the next run.
@@ -348,9 +436,9 @@ class _Planner:
         source = table.source_watermark if column is None else column.name
         target = watermarks.target_column(columns, source, table.target_watermark)
         if column is None or target is None or watermarks.kind_of(column) is None:
-            self._problems.append(_no_watermark(table, column))
+            self._findings.append(_no_watermark(place, table, column))
             return None, ()
-        low, said = self._low(table, name, target, stored=stored, filled=filled)
+        low, said = self._low(place, table, target, stored=stored, filled=filled)
         query = watermarks.bounds_query(
             column, source_table=f"{self._source_table(table)} {at}".rstrip(), source_filter=table.source_filter
         )
@@ -359,24 +447,22 @@ class _Planner:
             column, target, stored=low, high=high, null_rows=null_rows, overlap=table.watermark_overlap
         )
         if null_rows:
-            text = (
-                f"table {table.source}: {null_rows} rows have no {column.name}; they are read by every run, "
-                "as nothing tells whether they changed"
-            )
-            said = (*said, text)
+            text = f"{null_rows} rows have no {column.name}"
+            advice = "they are read by every run, as nothing tells whether they changed"
+            said = (*said, place.warning("watermark", text, advice, setting=place.key("source_watermark")))
         return bounds, said
 
     def _low(
-        self, table: TableConfig, name: TableName, target: str, *, stored: str | None, filled: bool
-    ) -> tuple[str | None, tuple[str, ...]]:
+        self, place: Place, table: TableConfig, target: str, *, stored: str | None, filled: bool
+    ) -> tuple[str | None, tuple[Finding, ...]]:
         """The watermark to go on from, or None to read all rows."""
         if table.truncate_onstart:
             return None, ()
         if not filled:
-            text = f"table {table.source}: the target {name} is empty, so all rows are loaded, and not only newer ones"
-            return None, (text,) if stored else ()
+            text = f"the target {place.target} is empty, so all rows are loaded, and not only newer ones"
+            return None, (place.warning("watermark", text),) if stored else ()
         if stored is None and table.watermark_from_target:
-            return tables.highest(self._session, name, target), ()
+            return tables.highest(self._session, _target_of(place), target), ()
         return stored, ()
 
 
@@ -402,76 +488,29 @@ def _batch_size(table: TableConfig, tied: Tied) -> int:
 _FAMILIES = {"int": "number", "bigint": "number", "uuid": "text", "varchar": "text", "date": "date"}
 
 
-def _declared_otherwise(table: TableConfig, columns: Sequence[KeyColumn]) -> tuple[str, ...]:
+def _declared_otherwise(place: Place, table: TableConfig, columns: Sequence[KeyColumn]) -> tuple[Finding, ...]:
     return tuple(
-        f"table {table.source}: chunking column {column.name} is declared {declared}, but Snowflake has {column.kind}, "
-        "which is what counts"
+        place.warning(
+            "chunking_type",
+            f"chunking column {column.name} is declared {declared}, but Snowflake has {column.kind}, "
+            "which is what counts",
+            setting=place.key("chunking_column_types"),
+        )
         for column, declared in zip(columns, table.chunking_column_types, strict=False)
         if not column.kind.startswith(_FAMILIES.get(declared, "timestamp"))
     )
 
 
-def _consequences(
-    table: TableConfig, name: TableName, loading: Loading, facts: TableFacts, *, is_staged: bool
-) -> tuple[list[str], list[str]]:
-    """What about the target forbids the load, and what the load would set off."""
-    here = f"table {table.source}: the target {name}"
-    problems = {
-        f"{here} has row-level security, under which COPY is refused; load as its owner, or as a user with BYPASSRLS": (
-            facts.has_row_security
-        ),
-        f"{here} is unlogged: a crash of the server would empty it, and rows marked as loaded would be gone; "
-        f"ALTER TABLE {name} SET LOGGED": facts.is_unlogged,
-        f"{here} belongs to another user, so disable_index cannot drop its indexes; load as its owner, or set "
-        "disable_index to false": table.disable_index and not facts.is_owned,
-        f"{here} is in a schema where this user may not create, so indexes that disable_index drops could not be built "
-        f'again; GRANT CREATE ON SCHEMA "{name.schema_name}", or set disable_index to false': (
-            table.disable_index and not facts.may_create_beside_it
-        ),
-        f"{here} has rules ({', '.join(facts.rules)}), which rows from a staging table would set off; drop them for "
-        "the load": is_staged and bool(facts.rules),
-    }
-    triggers = facts.insert_triggers + (facts.update_triggers if loading.load_mode == "upsert" else ())
-    warnings = {
-        f"{here} has triggers that fire for every row: {', '.join(dict.fromkeys(triggers))}; disable them if they "
-        "are not meant for a load": bool(triggers),
-        f"{here} has triggers on TRUNCATE: {', '.join(facts.truncate_triggers)}": (
-            table.truncate_onstart and bool(facts.truncate_triggers)
-        ),
-        f"{here} is truncated with what belongs to it: {', '.join(facts.children)}": (
-            table.truncate_onstart and bool(facts.children)
-        ),
-        f"{here} is partitioned, whose indexes are kept: disable_index has no effect": (
-            table.disable_index and facts.is_partitioned
-        ),
-    }
-    return [text for text, holds in problems.items() if holds], [text for text, holds in warnings.items() if holds]
-
-
-def _no_watermark(table: TableConfig, column: SourceColumn | None) -> str:
-    where = f"table {table.source}: source_watermark {table.source_watermark}"
+def _no_watermark(place: Place, table: TableConfig, column: SourceColumn | None) -> Finding:
+    where, setting = f"source_watermark {table.source_watermark}", "source_watermark"
     if column is None:
-        return f"{where} is no column of the source; mend the name"
-    if watermarks.kind_of(column) is None:
-        return f"{where} has the type {column.type}; name a column of numbers, dates or times"
-    if table.target_watermark:
-        return f"{where}: target_watermark {table.target_watermark} is not among the columns that are loaded"
-    return f"{where} is not among the columns that are loaded; add it to the target, or name target_watermark"
-
-
-def _target_problems(table: TableConfig, name: TableName, target: TargetTable | None, where: str) -> Sequence[str]:
-    here = f"table {table.source}: the target {name}"
-    if target is None:
-        return (f"{here} is not there in {where}; create it, or mend target and target_pg_schema",)
-    if not target.is_table:
-        return (f"{here} is not a table; name a table as the target",)
-    wanted = {
-        "USAGE on its schema": target.may_use_schema,
-        "INSERT": target.may_insert,
-        "SELECT": target.may_select,
-        "TRUNCATE": target.may_truncate or not table.truncate_onstart,
-    }
-    lacking = [privilege for privilege, there in wanted.items() if not there]
-    if lacking:
-        return (f"{here} may not be loaded by this user; GRANT {', '.join(lacking)}",)
-    return ()
+        what, advice = f"{where} is no column of the source", "mend the name"
+    elif watermarks.kind_of(column) is None:
+        what, advice = f"{where} has the type {column.type}", "name a column of numbers, dates or times"
+    elif table.target_watermark:
+        what = f"{where}: target_watermark {table.target_watermark} is not among the columns that are loaded"
+        advice, setting = "", "target_watermark"
+    else:
+        what = f"{where} is not among the columns that are loaded"
+        advice = "add it to the target, or name target_watermark"
+    return place.error("watermark", what, advice, setting=place.key(setting))

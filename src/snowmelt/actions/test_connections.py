@@ -39,7 +39,7 @@ def _postgres(wiring: Wiring, config: Config, source: SourceConfig) -> Connectio
     try:
         with wiring.target(config, source.postgres_database, "snowmelt test") as session:
             server = status_store.check_access(session)
-            problems = target_problems(source, source.select(None), session)
+            problems = target_problems(config, source, source.select(None), session)
     except SnowmeltError as error:
         return ConnectionVerdict(server="postgres", ok=False, message=error.message)
     if problems:

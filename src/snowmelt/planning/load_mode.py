@@ -4,7 +4,9 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from snowmelt.config import TableConfig
-from snowmelt.models import ColumnPlan, LoadMode, TableName
+from snowmelt.findings import Finding, Place, sql_name
+from snowmelt.models import ColumnPlan, LoadMode
+from snowmelt.types import quoted
 
 
 @dataclass(frozen=True)
@@ -13,19 +15,19 @@ class Loading:
 
     load_mode: LoadMode
     key: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
 class NoLoading:
     """Why the table cannot be loaded as the config asks; each text says what to do."""
 
-    problems: tuple[str, ...]
+    problems: tuple[Finding, ...]
 
 
 def choose(
+    place: Place,
     table: TableConfig,
-    target: TableName,
     columns: Sequence[ColumnPlan],
     *,
     filled: bool,
@@ -36,40 +38,92 @@ def choose(
     ``unique_keys`` are the column sets that the target itself keeps unique: without one, two workers could each insert
     the same new row. With COPY a key that the target does not keep unique is only a warning.
     """
-    where = f"table {table.source}"
-    key, unknown = _target_key(table, columns)
+    key, unknown = target_key(table, columns)
     if unknown:
-        return NoLoading(tuple(f"{where}: uniqueness_columns names {n}, which is no column of both" for n in unknown))
+        return NoLoading(tuple(_unknown(place, name) for name in unknown))
     declared = bool(key) and set(key) in unique_keys
     if table.append:
         return Loading("copy")
     if table.truncate_onstart or not filled:
-        if declared or not key:
-            return Loading("copy", key)
-        text = (
-            f"{where}: the target {target} does not keep {', '.join(key)} unique, so duplicates in the source would "
-            "be loaded as they are; declare a unique index to have them found"
-        )
-        return Loading("copy", (), (text,))
+        return Loading("copy", key) if declared or not key else Loading("copy", (), (_undeclared(place, key),))
     if not key:
-        text = (
-            f"{where}: the target {target} holds rows already, and loading it again would double them; set "
-            "truncate_onstart to replace them, uniqueness_columns to merge, or append to add to them"
-        )
-        return NoLoading((text,))
+        return NoLoading((_filled(place),))
     if not declared:
-        text = (
-            f"{where}: the target {target} has no unique index on {', '.join(key)}, without which rows cannot be "
-            "merged safely; create one, or mend uniqueness_columns"
-        )
-        return NoLoading((text,))
+        return NoLoading((_undeclared_for_merge(place, key),))
     return Loading("insert_only" if table.insert_only_mode else "upsert", key)
 
 
-def _target_key(table: TableConfig, columns: Sequence[ColumnPlan]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _unknown(place: Place, name: str) -> Finding:
+    return place.error(
+        "key_unknown",
+        f"uniqueness_columns names {name}, which is no column of both",
+        setting=place.key("uniqueness_columns"),
+    )
+
+
+def _undeclared(place: Place, key: Sequence[str]) -> Finding:
+    return place.warning(
+        "key_undeclared",
+        f"the target {place.target} does not keep {', '.join(key)} unique, so duplicates in the source would "
+        "be loaded as they are",
+        "declare a unique index to have them found",
+        mend=(unique_index(place, key),),
+    )
+
+
+def _filled(place: Place) -> Finding:
+    return place.error(
+        "target_filled",
+        f"the target {place.target} holds rows already, and loading it again would double them",
+        "set truncate_onstart to replace them, uniqueness_columns to merge, or append to add to them",
+        mend=(place.line("truncate_onstart", True), place.line("append", True)),
+    )
+
+
+def _undeclared_for_merge(place: Place, key: Sequence[str]) -> Finding:
+    return place.error(
+        "key_undeclared",
+        f"the target {place.target} has no unique index on {', '.join(key)}, without which rows cannot be "
+        "merged safely",
+        "create one, or mend uniqueness_columns",
+        mend=(unique_index(place, key),),
+    )
+
+
+def unique_index(place: Place, key: Sequence[str]) -> str:
+    """DDL that has the target keep a key unique."""
+    return f"CREATE UNIQUE INDEX ON {sql_name(place.target)} ({', '.join(map(quoted, key))});" if place.target else ""
+
+
+def target_key(table: TableConfig, columns: Sequence[ColumnPlan]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The key's columns as the target names them, and the names that are not among the columns."""
     by_name = {c.target.name: c.target.name for c in columns} | {c.source.name: c.target.name for c in columns}
     folded = {name.casefold(): target for name, target in by_name.items()}
     found = [by_name.get(name) or folded.get(name.casefold()) for name in table.uniqueness_columns]
     unknown = [name for name, target in zip(table.uniqueness_columns, found, strict=True) if target is None]
     return tuple(name for name in found if name is not None), tuple(unknown)
+
+
+# --- keys that no two rows may share ----------------------------------------------------------------------------------
+
+
+def needs_unique_rows(table: TableConfig, loading: Loading) -> bool:
+    """Whether two rows of the source with one key would overwrite each other in no order that anything tells."""
+    return loading.load_mode == "upsert" and table.source_watermark is None
+
+
+def source_key(key: Sequence[str], columns: Sequence[ColumnPlan]) -> tuple[str, ...]:
+    """The source's columns of a key that the target's columns name, as far as they are loaded."""
+    return tuple(column.source.name for name in key for column in columns if column.target.name == name)
+
+
+def repeated_key(place: Place, key: Sequence[str], found: Sequence[Sequence[object]]) -> Finding:
+    """What there is to say of keys that more than one row has, a few of which were found."""
+    named = "; ".join(", ".join(f"{k}={v}" for k, v in zip(key, row, strict=False)) for row in found)
+    return place.error(
+        "key_duplicates",
+        f"the source holds the key ({', '.join(key)}) more than once, as in {named}, and no watermark says which row "
+        "is newer",
+        "mend uniqueness_columns or the source, or name source_watermark",
+        setting=place.key("uniqueness_columns"),
+    )

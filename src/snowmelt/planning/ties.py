@@ -4,7 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
+from snowmelt.findings import Finding, Place, sql_name
 from snowmelt.models import TableName
+from snowmelt.types import quoted
 
 
 @dataclass(frozen=True)
@@ -14,6 +16,9 @@ class ForeignKey:
     name: str
     child: TableName
     parent: TableName
+    child_columns: tuple[str, ...] = ()
+    parent_columns: tuple[str, ...] = ()
+    """In the order of the child's."""
 
 
 @dataclass(frozen=True)
@@ -35,21 +40,22 @@ class Ties:
     """Every table of the run by number, and what makes the run impossible."""
 
     tables: Mapping[int, Tied]
-    problems: tuple[str, ...]
+    problems: tuple[Finding, ...]
 
 
 def plan(
-    targets: Mapping[int, TableName],
+    places: Mapping[int, Place],
     truncated: Sequence[int],
     keys: Sequence[ForeignKey],
     drops_keys: Collection[int] = (),
 ) -> Ties:
-    """Tie the tables of a run by the foreign keys that touch them.
+    """Tie the tables of a run, whose places have targets, by the foreign keys that touch them.
 
     A table that is truncated needs every table that refers to it in the same TRUNCATE: one outside the run, or one
     that keeps its rows, is a problem, and so is a circle, in which no table can be loaded first. Those of
     ``drops_keys`` wait for no other table of the run, as their keys to these are dropped for the load.
     """
+    targets = {table_id: place.target for table_id, place in places.items() if place.target}
     ids = {name: table_id for table_id, name in reversed(list(targets.items()))}  # of two on one target, the first
     inside = [k for k in keys if k.child in ids and k.parent in ids]
     dropped = [k for k in inside if ids[k.child] in drops_keys]
@@ -58,8 +64,8 @@ def plan(
     for key in kept:
         if key.child != key.parent:
             parents[ids[key.child]].add(ids[key.parent])
-    problems = [_blocked(k, ids) for k in keys if _blocks(k, ids, truncated)]
-    problems += _circles(parents, targets)
+    problems = [_blocked(k, ids, places) for k in keys if _blocks(k, ids, truncated)]
+    problems += _circles(parents, places)
     # A key can be dropped only while neither of its tables is being loaded.
     together = [k for k in inside if {ids[k.child], ids[k.parent]} <= set(truncated) or k in dropped]
     groups = _groups(targets, [(ids[k.child], ids[k.parent]) for k in together])
@@ -79,28 +85,29 @@ def _blocks(key: ForeignKey, ids: Mapping[TableName, int], truncated: Sequence[i
     return ids.get(key.parent) in truncated and ids.get(key.child) not in truncated
 
 
-def _blocked(key: ForeignKey, ids: Mapping[TableName, int]) -> str:
+def _blocked(key: ForeignKey, ids: Mapping[TableName, int], places: Mapping[int, Place]) -> Finding:
     cure = (
         f"set truncate_onstart for {key.child} too"
         if key.child in ids
         else f"add {key.child} to the run with truncate_onstart"
     )
-    return (
-        f"{key.parent} cannot be truncated, because {key.child} refers to it by {key.name}; {cure}, "
-        "or drop the constraint for the load"
+    config = (places[ids[key.child]].line("truncate_onstart", True),) if key.child in ids else ()
+    return places[ids[key.parent]].error(
+        "foreign_key_blocks",
+        f"{key.parent} cannot be truncated, because {key.child} refers to it by {key.name}",
+        f"{cure}, or drop the constraint for the load",
+        mend=(*config, f"ALTER TABLE {sql_name(key.child)} DROP CONSTRAINT {quoted(key.name)};"),
     )
 
 
-def _circles(parents: Mapping[int, set[int]], targets: Mapping[int, TableName]) -> list[str]:
+def _circles(parents: Mapping[int, set[int]], places: Mapping[int, Place]) -> list[Finding]:
     try:
         TopologicalSorter(parents).prepare()
     except CycleError as error:
-        circle = " -> ".join(str(targets[table_id]) for table_id in reversed(error.args[1]))
-        text = (
-            f"foreign keys go round in a circle, {circle}: no table can be loaded first; set drop_foreign_keys for one "
-            "of them, which drops its keys for the load and puts them back after it"
-        )
-        return [text]
+        circle = " -> ".join(str(places[table_id].target) for table_id in reversed(error.args[1]))
+        text = f"foreign keys go round in a circle, {circle}: no table can be loaded first"
+        mend = "set drop_foreign_keys for one of them, which drops its keys for the load and puts them back after it, checked"
+        return [places[error.args[1][0]].error("foreign_key_circle", text, mend)]
     return []
 
 

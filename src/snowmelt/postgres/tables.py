@@ -24,8 +24,11 @@ class TargetTable:
     may_use_schema: bool
     may_insert: bool
     may_select: bool
+    may_update: bool
     may_truncate: bool
     columns: tuple[TargetColumn, ...]
+    role: str = ""
+    """The user, who may do all this."""
     unique_keys: tuple[frozenset[str], ...] = ()
     """Column sets of which no two rows may have the same values."""
 
@@ -50,8 +53,10 @@ def read(session: Session, names: Sequence[TableName]) -> dict[TableName, Target
             may_use_schema=row["may_use_schema"],
             may_insert=row["may_insert"],
             may_select=row["may_select"],
+            may_update=row["may_update"],
             may_truncate=row["may_truncate"],
             columns=tuple(columns.get(name, ())),
+            role=row["role"],
             unique_keys=tuple(keys.get(name, ())),
         )
     return found
@@ -120,6 +125,8 @@ def foreign_keys(session: Session, names: Sequence[TableName]) -> tuple[ForeignK
             name=row["name"],
             child=TableName(schema_name=row["child_schema"], name=row["child_table"]),
             parent=TableName(schema_name=row["parent_schema"], name=row["parent_table"]),
+            child_columns=tuple(row["child_columns"]),
+            parent_columns=tuple(row["parent_columns"]),
         )
         for row in session.rows(sql.query("foreign_keys"), **_by_name(names))
     )

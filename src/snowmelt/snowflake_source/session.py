@@ -147,11 +147,15 @@ class SnowflakeSource:
             if not is_not_authorised(error):
                 raise translate(error, statement=statement) from error
             role = self._connection.role or self._row("select current_role()")[0]
+            grants = (
+                f"GRANT USAGE ON DATABASE {quoted(database)} TO ROLE {role}",
+                f"GRANT USAGE ON SCHEMA {quoted(database)}.{quoted(schema)} TO ROLE {role}",
+                f"GRANT SELECT ON TABLE {table} TO ROLE {role}",
+            )
             raise AccessError(
                 f"cannot read {database}.{schema}.{name} in role {role}: {text_of(error)}; check the name "
-                f"(case counts), or run: GRANT USAGE ON DATABASE {quoted(database)} TO ROLE {role}; "
-                f"GRANT USAGE ON SCHEMA {quoted(database)}.{quoted(schema)} TO ROLE {role}; "
-                f"GRANT SELECT ON TABLE {table} TO ROLE {role}"
+                f"(case counts), or run: {'; '.join(grants)}",
+                mend=[f"{grant};" for grant in grants],
             ) from error
         return tuple(_column(each) for each in described or ())
 

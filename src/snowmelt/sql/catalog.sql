@@ -18,10 +18,11 @@ SELECT current_setting('max_connections')::integer - current_setting('superuser_
 
 -- name: target_tables
 -- The named tables, with what this user may do to them; no row for a table that is not there.
-SELECT n.nspname AS schema_name, c.relname AS name, c.relkind::text AS kind,
+SELECT n.nspname AS schema_name, c.relname AS name, c.relkind::text AS kind, current_user::text AS role,
        has_schema_privilege(n.oid, 'USAGE') AS may_use_schema,
        has_table_privilege(c.oid, 'INSERT') AS may_insert,
        has_table_privilege(c.oid, 'SELECT') AS may_select,
+       has_table_privilege(c.oid, 'UPDATE') AS may_update,
        has_table_privilege(c.oid, 'TRUNCATE') AS may_truncate
 FROM unnest(%(schemas)s::text[], %(tables)s::text[]) AS wanted (schema_name, name)
 JOIN pg_namespace n ON n.nspname = wanted.schema_name
@@ -42,7 +43,11 @@ ORDER BY n.nspname, c.relname, i.indexrelid
 -- name: foreign_keys
 -- The foreign keys from or to the named tables.
 SELECT k.conname AS name, cn.nspname AS child_schema, c.relname AS child_table,
-       pn.nspname AS parent_schema, p.relname AS parent_table
+       pn.nspname AS parent_schema, p.relname AS parent_table,
+       ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY AS u (attnum, place)
+             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.attnum ORDER BY u.place) AS child_columns,
+       ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY AS u (attnum, place)
+             JOIN pg_attribute a ON a.attrelid = p.oid AND a.attnum = u.attnum ORDER BY u.place) AS parent_columns
 FROM pg_constraint k
 JOIN pg_class c ON c.oid = k.conrelid
 JOIN pg_namespace cn ON cn.oid = c.relnamespace

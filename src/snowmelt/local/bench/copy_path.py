@@ -14,6 +14,7 @@ from psycopg2.extras import Json, execute_values
 
 from snowmelt import console, schema_compare
 from snowmelt.errors import DataError
+from snowmelt.findings import Place
 from snowmelt.local.bench import mixed_table, psql
 from snowmelt.local.bench.figures import Figure
 from snowmelt.local.postgres import LocalPostgres
@@ -101,7 +102,7 @@ def _batches(sandbox: Sandbox, session: Session, count: int) -> tuple[Sequence[C
     target = tables.read(session, [TARGET])[TARGET]
     with SnowflakeSource(sandbox.snowflake.connect(database="BENCH", schema="PUBLIC")) as source:
         described = source.describe_table("BENCH", "PUBLIC", "MIXED")
-        compared = schema_compare.compare("MIXED", described, target.columns)
+        compared = schema_compare.compare(Place("MIXED"), described, target.columns)
         if compared.problems:
             raise DataError("; ".join(compared.problems))
         selected = ", ".join([*(column.select for column in compared.columns), *cut_masks(compared.columns)])
