@@ -11,7 +11,20 @@ from typing import Annotated, Literal
 
 import typer
 
-from snowmelt import __version__, actions, aws_cli, config, console, monitor, rejects, runner, settings, sql
+from snowmelt import (
+    __version__,
+    actions,
+    aws_cli,
+    config,
+    console,
+    monitor,
+    preflight_cli,
+    rejects,
+    runner,
+    schema_cli,
+    settings,
+    sql,
+)
 from snowmelt.actions import verify as verify_action
 from snowmelt.actions.verify_source import Asked
 from snowmelt.config import Config, SourceConfig
@@ -22,10 +35,12 @@ from snowmelt.options import (
     AcceptRejected,
     AllowShrink,
     AsJson,
+    ConfigPath,
     DryRun,
     NoResume,
     ResumeRunId,
     RunId,
+    SourceName,
     SourceTable,
     Tables,
     listed,
@@ -47,13 +62,9 @@ app.add_typer(status_app, name="status")
 app.add_typer(indexes_app, name="indexes")
 app.add_typer(rejects_app, name="rejects")
 app.add_typer(aws_cli.app, name="aws")
+app.add_typer(schema_cli.app, name="schema")
+app.command("preflight")(preflight_cli.preflight)
 
-ConfigPath = Annotated[
-    str, typer.Option("--config", "-c", help="Config file, or s3://bucket/key.", envvar="SNOWMELT_CONFIG")
-]
-SourceName = Annotated[
-    str | None, typer.Option("--source", "-s", help="Source of the config; not needed when it has one.")
-]
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None,
     typer.Option("--log-level", help="What is logged; by default what a terminal or a pipe needs."),

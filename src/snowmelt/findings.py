@@ -100,6 +100,8 @@ class Finding(Value):
     column: str | None = None
     setting: str | None = None
     """The path of the config's key, if that is what is to be looked at."""
+    server: Literal["PostgreSQL", "Snowflake"] | None = None
+    """The server that it is about, if it is about no table."""
 
     @field_validator("check")
     @classmethod
@@ -114,7 +116,7 @@ class Finding(Value):
         if self.setting:
             return self.setting
         if self.table is None:
-            return "servers"
+            return self.server or "config"
         into = f" -> {self.target}" if self.target else ""
         return f"table {self.table}{into}" + (f', column "{self.column}"' if self.column is not None else "")
 

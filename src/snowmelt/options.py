@@ -4,6 +4,12 @@ from typing import Annotated
 
 import typer
 
+ConfigPath = Annotated[
+    str, typer.Option("--config", "-c", help="Config file, or s3://bucket/key.", envvar="SNOWMELT_CONFIG")
+]
+SourceName = Annotated[
+    str | None, typer.Option("--source", "-s", help="Source of the config; not needed when it has one.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 
 # --- what a start may say, here and on AWS ----------------------------------------------------------------------------

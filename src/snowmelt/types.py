@@ -244,7 +244,7 @@ def _clock(wire: str, *, select: Callable[[str], str] = str, lossy: str | None =
         kept = MICROSECOND_DIGITS if target.typmod < 0 else target.typmod
         if digits > kept and kept < MICROSECOND_DIGITS:
             return f"{digits} digits of a second would be rounded to {kept}"
-        losses = (lossy, _NO_NANOSECONDS if digits > kept else None)
+        losses = (lossy, NO_NANOSECONDS if digits > kept else None)
         return Way(wire, select, " and ".join(loss for loss in losses if loss) or None, is_cut=digits > kept)
 
     return rule
@@ -336,7 +336,7 @@ def _ewkb_digits(name: str) -> str:
 # --- the table ----------------------------------------------------------------------------------------------
 
 _TIMESTAMP, _TIMESTAMP_UTC = "timestamp[us]", "timestamp[us, tz=UTC]"
-_NO_NANOSECONDS = "digits of a second below the microsecond are cut off"
+NO_NANOSECONDS = "digits of a second below the microsecond are cut off"
 _NO_OFFSET = "the moment is kept, the UTC offset it was written with is not"
 _NO_ZONE = "it names no time zone and is taken as UTC"
 _IN_UTC = "the moment is written in UTC"

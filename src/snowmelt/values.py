@@ -7,7 +7,7 @@ as it is gets what the column's policy says: its row is refused and named, or it
 import binascii
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias, cast
@@ -153,6 +153,11 @@ class _Misfit:
     what: str
     where: str
 
+    def in_sql(self, column: ColumnPlan) -> str:
+        """The condition over a column of the source table."""
+        parts = {"{value}": column.select, "{name}": quoted(column.source.name)}
+        return re.sub(r"\{value\}|\{name\}", lambda part: parts[part[0]], self.where)
+
 
 _NUL = _Misfit("the text holds a NUL character, which PostgreSQL cannot store", "CONTAINS({value}, CHR(0))")
 _NUL_IN_JSON = _Misfit(
@@ -161,6 +166,9 @@ _NUL_IN_JSON = _Misfit(
 _NOT_UTF8 = _Misfit("the text is not valid UTF-8", "TRY_HEX_DECODE_STRING(HEX_ENCODE({value})) IS NULL")
 _NOT_FINITE = _Misfit("the value is NaN or infinite", "{name} IN ('NaN'::FLOAT, 'inf'::FLOAT, '-inf'::FLOAT)")
 _BEFORE_YEAR_1 = _Misfit("the date is before the year 1", "YEAR({name}) < 1")
+
+
+_TOO_BIG_FOR_FLOAT4 = _Misfit("the value does not fit into float4", "ABS({name}) > 3.4028235e38")
 
 
 def _digits_below(column: ColumnPlan) -> _Misfit:
@@ -210,9 +218,7 @@ class _Column:
         try:
             return _converted(values, wanted)
         except pa.ArrowInvalid:
-            misfit = _Misfit(
-                f"the value does not fit into {postgres_type(self.plan.target)}", _out_of_range_in_sql(wanted)
-            )
+            misfit = _out_of_range(self.plan)
             bad = _too_big(values, wanted)
             fitting = self._settled("out_of_range", bad, misfit, values, lambda kept: _nulled(kept, bad))
             return _converted(fitting, wanted)
@@ -227,8 +233,9 @@ class _Column:
         if not pa.types.is_float32(wanted):
             return narrow
         overflows = pc.and_(pc.is_finite(values), pc.invert(pc.is_finite(narrow)))
-        misfit = _Misfit("the value does not fit into float4", "ABS({name}) > 3.4028235e38")
-        values = self._settled("out_of_range", overflows, misfit, values, lambda kept: _nulled(kept, overflows))
+        values = self._settled(
+            "out_of_range", overflows, _TOO_BIG_FOR_FLOAT4, values, lambda kept: _nulled(kept, overflows)
+        )
         narrow = values.cast(wanted, safe=False)
         self._count("rounded", pc.not_equal(narrow.cast(values.type), pc.if_else(pc.is_nan(values), None, values)))
         return narrow
@@ -264,10 +271,12 @@ class _Column:
 
     def _short_enough(self, values: pa.StringArray, limit: int) -> Values:
         too_long = pc.greater(pc.utf8_length(values), pa.scalar(limit))
-        what = f"the text is longer than {postgres_type(self.plan.target)} holds"
-        misfit = _Misfit(what, f"LENGTH({{value}}) > {limit}")
         return self._settled(
-            "too_long", too_long, misfit, values, lambda kept: pc.utf8_slice_codeunits(_texts(kept), 0, limit)
+            "too_long",
+            too_long,
+            _longer_than(self.plan, limit),
+            values,
+            lambda kept: pc.utf8_slice_codeunits(_texts(kept), 0, limit),
         )
 
     def _without(
@@ -287,8 +296,7 @@ class _Column:
         packed = _packed(_without_nulls(values))
         if packed is None:
             bad = pc.invert(pc.match_substring_regex(values, _UUID_TEXT))
-            misfit = _Misfit("the text is not a UUID", f"NOT REGEXP_LIKE({{value}}, '{_UUID_TEXT}')")
-            values = _texts(self._settled(None, bad, misfit, values, lambda kept: kept))
+            values = _texts(self._settled(None, bad, _NOT_A_UUID, values, lambda kept: kept))
             packed = binascii.unhexlify(text_bytes(pc.replace_substring(_without_nulls(values), "-", "")))
         uuids: Values = pa.Array.from_buffers(_UUID, len(values), [None, pa.py_buffer(packed)])
         if not values.null_count:
@@ -329,12 +337,11 @@ class _Column:
             return
         rows = [str(self.first_row + position) for position in positions[:_MOST_NAMED]]
         more = f" and {len(positions) - _MOST_NAMED} more" if len(positions) > _MOST_NAMED else ""
-        parts = {"{value}": self.plan.select, "{name}": quoted(self.plan.source.name)}
         if self.refused is not None:
             for position in positions:
                 self.refused.setdefault(position, (self.plan.target.name, misfit.what))
             return
-        where = re.sub(r"\{value\}|\{name\}", lambda part: parts[part[0]], misfit.where)
+        where = misfit.in_sql(self.plan)
         choices = f"choose another way in value_policies.{policy}, " if policy else ""
         raise RejectedRowsError(
             f'Column "{self.plan.target.name}", row{"s" * (len(positions) > 1)} {", ".join(rows)}{more} of the chunk: '
@@ -408,15 +415,22 @@ def _limits(wanted: pa.DataType) -> tuple[int, int]:
     return -(2 ** (wanted.bit_width - 1)) - 1, 2 ** (wanted.bit_width - 1)
 
 
-def _out_of_range_in_sql(wanted: pa.DataType) -> str:
-    below, above = _limits(wanted)
-    return f"{{name}} <= {below} OR {{name}} >= {above}"
+def _out_of_range(column: ColumnPlan) -> _Misfit:
+    below, above = _limits(arrow_type(column.wire))
+    what = f"the value does not fit into {postgres_type(column.target)}"
+    return _Misfit(what, f"{{name}} <= {below} OR {{name}} >= {above}")
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------
 
+
+def _longer_than(column: ColumnPlan, limit: int) -> _Misfit:
+    return _Misfit(f"the text is longer than {postgres_type(column.target)} holds", f"LENGTH({{value}}) > {limit}")
+
+
 _JSON_NUL = r"(^|[^\\])(\\\\)*\\u0000"
 _UUID_TEXT = "^[0-9A-Fa-f]{8}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{4}-?[0-9A-Fa-f]{12}$"
+_NOT_A_UUID = _Misfit("the text is not a UUID", f"NOT REGEXP_LIKE({{value}}, '{_UUID_TEXT}')")
 _NO_UUID = "00000000-0000-0000-0000-000000000000"
 _HYPHENS = (8, 13, 18, 23)
 
@@ -473,3 +487,92 @@ def _decoded(values: pa.StringArray, keeps_place: bool) -> pa.StringArray:
     errors = "replace" if keeps_place else "ignore"
     texts = values.cast(pa.binary(), safe=False).to_pylist()
     return pa.array([None if text is None else text.decode(errors=errors) for text in texts], pa.string())
+
+
+# --- before anything moves --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Something that values of a column may be refused or changed for, to be counted beforehand."""
+
+    check: str
+    """What kind of mistake it is."""
+    what: str
+    where: str
+    """The condition that finds such rows, in Snowflake's SQL over the source table."""
+    action: str = "reject"
+    """What the load does about them."""
+    policy: PolicyName | None = None
+    other_actions: tuple[str, ...] = ()
+    """What the policy could say instead."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether such a row stays out."""
+        return self.action == "reject"
+
+
+_OTHER_ACTIONS: Mapping[PolicyName, tuple[str, ...]] = {
+    "nul_characters": ("strip", "replace"),
+    "too_long": ("truncate",),
+    "out_of_range": ("null",),
+    "nan": ("keep", "null"),
+    "before_year_1": ("keep", "null"),
+    "sub_microsecond": ("truncate",),
+}
+
+
+def doubts(column: ColumnPlan, *, labels: Sequence[str] | None = None) -> Iterator[Doubt]:
+    """What this column's values may be refused or changed for, as far as Snowflake can tell; ``labels`` of an enum.
+
+    Nothing is doubted that the types of both sides rule out.
+    """
+    if column.source.nullable and not column.target.nullable:
+        null = f"{quoted(column.source.name)} IS NULL"
+        yield Doubt("nulls", "NULL, where the target column is NOT NULL", null)
+    for policy, misfit in _judged_by_policy(column):
+        action = getattr(column.policies, policy)
+        if action != "keep":
+            yield Doubt(policy, misfit.what, misfit.in_sql(column), action, policy, _OTHER_ACTIONS[policy])
+    if column.source.type == "TEXT":
+        for misfit in _unreadable(column, labels):
+            yield Doubt("unreadable_text", misfit.what, misfit.in_sql(column))
+
+
+def _judged_by_policy(column: ColumnPlan) -> Iterator[tuple[PolicyName, _Misfit]]:
+    source, wire = column.source, column.wire
+    if source.type == "TEXT":
+        yield "nul_characters", _NUL
+    if column.target.type == "jsonb" and wire == "string":
+        yield "nul_characters", _Misfit(_NUL_IN_JSON.what, _JSON_NUL_IN_SQL)
+    if (limit := longest_text(column)) is not None:
+        yield "too_long", _longer_than(column, limit)
+    if source.type == "FIXED" and (wire.startswith(("int", "decimal"))):
+        digits = (38 if source.precision is None else source.precision) - (source.scale or 0)
+        if 10**digits > _limits(arrow_type(wire))[1]:
+            yield "out_of_range", _out_of_range(column)
+    if source.type == "REAL":
+        yield "nan", _NOT_FINITE
+        if wire == "float":
+            finite = f"{_TOO_BIG_FOR_FLOAT4.where} AND NOT {_NOT_FINITE.where}"
+            yield "out_of_range", _Misfit(_TOO_BIG_FOR_FLOAT4.what, finite)
+    if source.type == "DATE" or source.type.startswith("TIMESTAMP"):
+        yield "before_year_1", _BEFORE_YEAR_1
+    if column.cut:
+        yield "sub_microsecond", _digits_below(column)
+
+
+_JSON_NUL_IN_SQL = "CONTAINS(REPLACE({value}, '\\\\\\\\', ''), '\\\\u0000')"
+"""An escape that is not itself escaped: without the pairs of backslashes, what is left stands for itself."""
+
+
+def _unreadable(column: ColumnPlan, labels: Sequence[str] | None) -> Iterator[_Misfit]:
+    if column.target.type == "uuid":
+        yield _NOT_A_UUID
+    if column.target.type in ("json", "jsonb"):
+        yield _Misfit("the text is not JSON", "{value} IS NOT NULL AND TRY_PARSE_JSON({value}) IS NULL")
+    if column.target.kind == "enum" and labels is not None:
+        listed = ", ".join("'" + label.replace("\\", "\\\\").replace("'", "''") + "'" for label in labels)
+        condition = f"{{value}} NOT IN ({listed})" if listed else "{value} IS NOT NULL"
+        yield _Misfit(f"the text is no label of {column.target.declared}", condition)

@@ -8,10 +8,8 @@ from snowmelt.models import DryRunPlan, DryRunTable, TablePlan
 from snowmelt.planning import composite, statement
 from snowmelt.postgres import indexes, tables
 from snowmelt.postgres.session import Session
+from snowmelt.preflight.servers import SESSIONS_BESIDE_WORKERS
 from snowmelt.snowflake_source import SnowflakeSource
-
-_SESSIONS_BESIDE_WORKERS = 3
-"""The driver's, the planner's, and someone's who looks."""
 
 
 def dry_run(
@@ -48,7 +46,7 @@ def dry_run(
                 warnings=(*plan.warnings, *_unclustered(plan, chunks, clustering)),
             )
         )
-    needed = parallel_threads + _SESSIONS_BESIDE_WORKERS
+    needed = parallel_threads + SESSIONS_BESIDE_WORKERS
     free = tables.free_connections(session)
     short = f"the run needs {needed} connections and the server has {free} left; lower parallel_threads"
     return DryRunPlan(

@@ -51,6 +51,20 @@ def clustering_keys(database: str, schema: str) -> str:
     )
 
 
+def table_facts(database: str, schema: str) -> str:
+    """Rows, bytes and days of time travel of each table of a schema, which Snowflake knows without reading them."""
+    literal = schema.replace("\\", "\\\\").replace("'", "''")
+    return (
+        "SELECT TABLE_NAME, ROW_COUNT, BYTES, RETENTION_TIME\n"
+        f"FROM {quoted(database)}.INFORMATION_SCHEMA.TABLES\nWHERE TABLE_SCHEMA = '{literal}'"
+    )
+
+
+def primary_keys(database: str, schema: str) -> str:
+    """The primary keys of a schema: table, column and place in the key are the fourth to the sixth column."""
+    return f"SHOW PRIMARY KEYS IN SCHEMA {quoted(database)}.{quoted(schema)}"
+
+
 def at(moment: datetime) -> str:
     """The clause that shows a table as it was; the moment has a zone, which the session's own must not replace."""
     text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -145,3 +145,16 @@ def _by_name(names: Sequence[TableName]) -> dict[str, list[str]]:
 def identifier(name: TableName) -> compose.Identifier:
     """The quoted name."""
     return compose.Identifier(name.schema_name, name.name)
+
+
+def has_schema(session: Session, name: str) -> bool:
+    """Whether the database has the schema."""
+    row = session.row(sql.query("schema_is_there"), schema=name)
+    return bool(row and row["is_there"])
+
+
+def create(session: Session, statements: Sequence[str]) -> None:
+    """Execute DDL that was put together from quoted names: all of it, or nothing."""
+    with session.transaction() as cursor:
+        for statement in statements:
+            cursor.execute(compose.SQL(statement))

@@ -20,7 +20,15 @@ def text(file: str) -> Query:
 @cache
 def _blocks() -> dict[str, Query]:
     blocks: dict[str, Query] = {}
-    for file in ("runs.sql", "leases.sql", "catalog.sql", "indexes.sql", "rejected.sql", "verification.sql"):
+    for file in (
+        "runs.sql",
+        "leases.sql",
+        "catalog.sql",
+        "indexes.sql",
+        "rejected.sql",
+        "verification.sql",
+        "preflight.sql",
+    ):
         parts = _BLOCK.split(text(file))[1:]
         for name, body in zip(parts[::2], parts[1::2], strict=True):
             if name in blocks:

@@ -1,0 +1,216 @@
+"""What the rows themselves stand in the way with: one aggregate per table, asked of Snowflake.
+
+Every condition counts rows that a load would refuse or change, by the very rules of the load.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+from snowmelt.config import TableConfig
+from snowmelt.findings import Finding, Place
+from snowmelt.models import ColumnPlan
+from snowmelt.planning import load_mode, statement
+from snowmelt.planning.load_mode import Loading
+from snowmelt.types import NO_NANOSECONDS, cure, fitting_type, quoted
+from snowmelt.values import Doubt, doubts
+
+_CHANGED = {
+    "strip": "lose them",
+    "replace": "have them replaced",
+    "truncate": "are cut",
+    "null": "become NULL",
+}
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A table whose rows can be looked at, and where they are read."""
+
+    place: Place
+    config: TableConfig
+    source: str
+    """The source table's full name as SQL."""
+    conditions: tuple[str, ...]
+    columns: tuple[ColumnPlan, ...]
+    loading: Loading | None
+    unique_keys: tuple[tuple[str, ...], ...] = ()
+    """Target columns that the target keeps unique together."""
+    labels: Mapping[str, Sequence[str]] | None = None
+    """The labels of each enum, by the type's name."""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Target columns of the configured key; none where one of them is not loaded."""
+        found, unknown = load_mode.target_key(self.config, self.columns)
+        return () if unknown else found
+
+    @property
+    def kept_apart(self) -> tuple[tuple[str, ...], ...]:
+        """Sets of loaded columns by which no two rows may be equal: the configured key, then unique indexes."""
+        loaded = {column.target.name for column in self.columns}
+        others = [k for k in self.unique_keys if set(k) <= loaded and set(k) != set(self.key)]
+        return (*((self.key,) if self.key else ()), *dict.fromkeys(others))
+
+    def source_columns(self, key: Sequence[str]) -> tuple[str, ...]:
+        """The source's names of target columns."""
+        return load_mode.source_key(key, self.columns)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The answer: how many rows there are, how many are doubtful, how often keys are NULL or repeated."""
+
+    rows: int
+    doubtful: tuple[tuple[ColumnPlan, Doubt, int], ...]
+    null_keys: int
+    repeated: tuple[tuple[tuple[str, ...], int], ...]
+    """Sets of target columns, and how many rows have one that an earlier row has."""
+
+
+# --- the question -----------------------------------------------------------------------------------------------------
+
+
+def question(looked: Looked) -> str:
+    """One row: COUNT(*), then a count for each doubt, for NULLs in the key, and two for each set of columns."""
+    counts = ["COUNT(*)", *(f"COUNT_IF({doubt.where})" for _, doubt in _doubts(looked))]
+    counts.append(f"COUNT_IF({_is_null(looked)})")
+    for key in looked.kept_apart:
+        names = [quoted(name) for name in looked.source_columns(key)]
+        counts.append(f"COUNT_IF({' AND '.join(f'{name} IS NOT NULL' for name in names)})")
+        counts.append(f"COUNT(DISTINCT {', '.join(names)})")
+    named = ",\n       ".join(f"{expression} AS c{i}" for i, expression in enumerate(counts))
+    where = f"\nWHERE {statement.all_of(looked.conditions)}" if looked.conditions else ""
+    return f"SELECT {named}\nFROM {looked.source}{where}"
+
+
+def answer(looked: Looked, row: Sequence[object]) -> Counted:
+    """What the row of ``question`` says."""
+    numbers = [int(str(value or 0)) for value in row]
+    place = count()
+    rows = numbers[next(place)]
+    doubtful = tuple((column, doubt, numbers[next(place)]) for column, doubt in _doubts(looked))
+    null_keys = numbers[next(place)]
+    repeated = tuple((key, numbers[next(place)] - numbers[next(place)]) for key in looked.kept_apart)
+    return Counted(rows, doubtful, null_keys, repeated)
+
+
+def examples(looked: Looked, key: Sequence[str]) -> str:
+    """The query for a few keys that more than one row has."""
+    names = looked.source_columns(key)
+    conditions = (*looked.conditions, *(f"{quoted(name)} IS NOT NULL" for name in names))
+    return statement.duplicates(names, source=looked.source, conditions=conditions)
+
+
+def _doubts(looked: Looked) -> Iterator[tuple[ColumnPlan, Doubt]]:
+    for column in looked.columns:
+        for doubt in doubts(column, labels=(looked.labels or {}).get(column.target.declared)):
+            yield column, doubt
+
+
+def _is_null(looked: Looked) -> str:
+    """The condition of a key that holds NULL where the target would take it."""
+    nullable = {c.target.name for c in looked.columns if c.target.nullable}
+    names = looked.source_columns([name for name in looked.key if name in nullable])
+    return " OR ".join(f"{quoted(name)} IS NULL" for name in names) or "FALSE"
+
+
+# --- what it means ----------------------------------------------------------------------------------------------------
+
+
+def findings(
+    looked: Looked, counted: Counted, examples_of: Mapping[tuple[str, ...], Sequence[Sequence[object]]]
+) -> Iterator[Finding]:
+    """What the counts come to; ``examples_of`` has a few of the repeated keys."""
+    refused = sum(found for _, doubt, found in counted.doubtful if doubt.is_refused)
+    for column, doubt, found in counted.doubtful:
+        if found:
+            yield _doubtful(
+                looked, column, doubt, found, is_tolerated=refused <= (looked.config.max_rejected_rows or 0)
+            )
+    if counted.null_keys and looked.key:
+        yield looked.place.error(
+            "key_nulls",
+            f"{_rows(counted.null_keys)} NULL in the key ({', '.join(looked.key)}), and could not be found again",
+            "mend the rows, exclude them by source_filter, or name other uniqueness_columns",
+            setting=looked.place.key("uniqueness_columns"),
+            mend=tuple(_filter(looked, f"{quoted(n)} IS NOT NULL") for n in looked.source_columns(looked.key)[:1]),
+        )
+    for key, found in counted.repeated:
+        if found:
+            yield from _repeated(looked, key, found, examples_of.get(key, ()))
+
+
+def supersedes(looked: Looked, finding: Finding) -> bool:
+    """Whether the counts tell more exactly what the finding only feared."""
+    if finding.table != looked.place.table or finding.column not in {c.target.name for c in looked.columns}:
+        return False
+    return finding.check == "nulls" or (
+        finding.check == "column_lossy" and finding.message.endswith(f": {NO_NANOSECONDS}")
+    )
+
+
+def _doubtful(looked: Looked, column: ColumnPlan, doubt: Doubt, found: int, *, is_tolerated: bool) -> Finding:
+    place, name = looked.place, column.target.name
+    what = f'column "{name}": {_rows(found)} a value that is in the way: {doubt.what}'
+    if not doubt.is_refused:
+        said = f"{what}; as value_policies say, they {_CHANGED.get(doubt.action, 'are changed')}"
+        return place.warning(doubt.check, said, "nothing to do if that is meant", column=name)
+    find = f"find them in Snowflake by WHERE {doubt.where}"
+    mend = [_ddl(place, column, doubt)] if _ddl(place, column, doubt) else []
+    if doubt.policy:
+        mend += [place.line(f"column_policies[{quoted(name)}].{doubt.policy}", other) for other in doubt.other_actions]
+    mend.append(_filter(looked, f"NOT ({doubt.where})"))
+    judge = place.warning if is_tolerated else place.error
+    return judge(doubt.check, what, f"{find}, mend them, or {cure(column.source)}", column=name, mend=tuple(mend))
+
+
+def _ddl(place: Place, column: ColumnPlan, doubt: Doubt) -> str | None:
+    name, fitting = quoted(column.target.name), fitting_type(column.source)
+    if doubt.check == "nulls":
+        return place.alter(f"ALTER COLUMN {name} DROP NOT NULL")
+    if doubt.check in ("too_long", "out_of_range", "unreadable_text") and fitting:
+        return place.alter(f"ALTER COLUMN {name} TYPE {fitting}")
+    return None
+
+
+def _repeated(
+    looked: Looked, key: tuple[str, ...], found: int, examples_of: Sequence[Sequence[object]]
+) -> Iterator[Finding]:
+    place, loading = looked.place, looked.loading
+    if set(key) != set(looked.key):
+        names = looked.source_columns(key)
+        yield place.error(
+            "unique_duplicates",
+            f"{_rows(found)} the same ({', '.join(key)}) as another, which a unique index of the target forbids"
+            f"{_as_in(names, examples_of)}",
+            "mend the rows, exclude them by source_filter, or drop the index",
+            column=key[0] if len(key) == 1 else None,
+        )
+        return
+    if looked.config.source_watermark is not None:
+        return  # the newest of them counts
+    if loading and loading.load_mode == "insert_only":
+        yield place.warning(
+            "key_duplicates",
+            f"{_rows(found)} the same key ({', '.join(key)}) as another, of which one goes in"
+            f"{_as_in(looked.source_columns(key), examples_of)}",
+            "mend uniqueness_columns or the source",
+            setting=place.key("uniqueness_columns"),
+        )
+        return
+    yield load_mode.repeated_key(place, looked.source_columns(key), examples_of)
+
+
+def _as_in(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    shown = "; ".join(", ".join(f"{n}={v}" for n, v in zip(names, row, strict=False)) for row in rows)
+    return f", as in {shown}" if shown else ""
+
+
+def _rows(found: int) -> str:
+    return f"{found:,} rows have" if found != 1 else "1 row has"
+
+
+def _filter(looked: Looked, condition: str) -> str:
+    given = looked.config.source_filter
+    return looked.place.line("source_filter", f"({given}) AND {condition}" if given else condition)

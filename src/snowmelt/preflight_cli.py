@@ -1,0 +1,87 @@
+"""``snowmelt preflight``: whatever could stand in the way of a run, before it starts."""
+
+from collections.abc import Iterable
+from itertools import groupby
+
+import typer
+from rich.filesize import decimal
+from rich.table import Table
+from rich.text import Text
+
+from snowmelt import console, settings
+from snowmelt.actions import preflight as actions
+from snowmelt.actions.preflight import Preflight
+from snowmelt.findings import Finding
+from snowmelt.options import AsJson, ConfigPath, SourceName, Tables, listed
+from snowmelt.wiring import Wiring
+
+EXIT_DIFFERENT = 3
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+def preflight(
+    config_path: ConfigPath = "config.json", source: SourceName = None, tables: Tables = None, as_json: AsJson = False
+) -> None:
+    """Look at both sides for whatever could stand in the way of a run; exit code 3 if something does."""
+    console.set_up_logging("WARNING", as_json=as_json)
+    wiring = Wiring(settings.load(config=config_path), settings.environment())
+    config = wiring.config()
+    found = actions.preflight(wiring, config, config.source(source), listed(tables))
+    if as_json:
+        console.show_json(as_plain(found))
+    else:
+        _show(found)
+    if not found.go:
+        raise typer.Exit(EXIT_DIFFERENT)
+
+
+def as_plain(found: Preflight) -> dict[str, object]:
+    """The result as ``--json`` prints it."""
+    return {
+        "go": found.go,
+        "verdict": found.verdict,
+        "source_name": found.source_name,
+        "errors": found.errors,
+        "warnings": found.warnings,
+        "tables": [table.model_dump(mode="json") for table in found.tables],
+        "findings": [_plain(finding) for finding in found.findings],
+    }
+
+
+def _plain(finding: Finding) -> dict[str, object]:
+    fields = finding.model_dump(mode="json", exclude={"target", "server"})
+    return {**fields, "place": finding.place, "target": finding.target and str(finding.target)}
+
+
+def _show(found: Preflight) -> None:
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("table", "target", "read by", "loaded by"):
+        grid.add_column(name)
+    for name in ("rows", "takes about", "errors", "warnings"):
+        grid.add_column(name, justify="right")
+    for t in found.tables:
+        own = [f.severity for f in found.findings if f.table == t.table]
+        grid.add_row(
+            *(Text(cell) for cell in (t.table, t.target, t.strategy or "?", t.load_mode or "?")),
+            "?" if t.rows is None else f"{t.rows:,}",
+            "?" if t.expected_bytes is None else decimal(t.expected_bytes),
+            str(own.count("error")),
+            str(own.count("warning")),
+        )
+    console.out.print(grid)
+    for table, findings in groupby(found.findings, key=lambda f: f.table):
+        console.out.print(Text(f"\n{'servers' if table is None else f'table {table}'}", style="bold"))
+        _show_findings(findings)
+    console.out.print(Text(f"\n{found.verdict}", style="bold"))
+
+
+def _show_findings(findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        console.out.print(
+            Text(finding.severity, style=_STYLES[finding.severity]),
+            Text(f"[{finding.check}] {finding.place}: {finding.message}"),
+        )
+        if finding.advice:
+            console.out.print(Text(f"    {finding.advice}"))
+        for line in finding.mend:
+            console.out.print(Text(f"    > {line}"))
