@@ -120,6 +120,11 @@ class Finding(Value):
         into = f" -> {self.target}" if self.target else ""
         return f"table {self.table}{into}" + (f', column "{self.column}"' if self.column is not None else "")
 
+    @property
+    def brief(self) -> str:
+        """The message beside its place, which need not say the column again."""
+        return self.message.removeprefix(f'column "{self.column}": ')
+
     def __str__(self) -> str:
         said = "; ".join(part for part in (self.message, self.advice) if part)
         return said if self.table is None else f"table {self.table}: {said}"

@@ -79,7 +79,7 @@ def _show_findings(findings: Iterable[Finding]) -> None:
     for finding in findings:
         console.out.print(
             Text(finding.severity, style=_STYLES[finding.severity]),
-            Text(f"[{finding.check}] {finding.place}: {finding.message}"),
+            Text(f"[{finding.check}] {finding.place}: {finding.brief}"),
         )
         if finding.advice:
             console.out.print(Text(f"    {finding.advice}"))

@@ -164,7 +164,7 @@ def _refusals(
     for (source, target), verdict in zip(loaded, verdicts, strict=True):
         if isinstance(verdict, types.Refusal):
             reason, _, advice = verdict.reason.rpartition("; ")
-            fitting = types.fitting_type(source)
+            fitting = types.best_type(source)
             mend = (place.alter(f"ALTER COLUMN {quoted(target.name)} TYPE {fitting}"),) if fitting else ()
             message = f'column "{target.name}": {reason}'
             yield place.error("column_type", message, advice, column=target.name, mend=mend)
@@ -201,9 +201,11 @@ def _left_out(place: Place, pairing: _Pairing) -> Iterator[Finding]:
     for column in pairing.source_alone:
         if column in told:
             continue
-        kind, fitting = types.snowflake_type(column), types.fitting_type(column)
+        kind, fitting = types.snowflake_type(column), types.best_type(column)
         is_long = len(column.name.encode()) > POSTGRES_NAME_BYTES
-        add = place.alter(f"ADD COLUMN {quoted(column.name)} {fitting}")
+        there = {target.name for _, target in pairing.pairs} | {target.name for target in pairing.target_alone}
+        folded = column.name.lower() if column.name.isupper() and column.name.lower() not in there else column.name
+        add = place.alter(f"ADD COLUMN {quoted(folded)} {fitting}")
         yield place.warning(
             "column_name_long" if is_long else "column_missing",
             f'source column "{column.name}" is left out, the target has no such column',

@@ -7,7 +7,7 @@ from snowmelt.config import TableConfig
 from snowmelt.config.names import POSTGRES_NAME_BYTES
 from snowmelt.findings import Place, sql_name
 from snowmelt.models import SourceColumn, TargetColumn
-from snowmelt.types import fitting_type, quoted, snowflake_type
+from snowmelt.types import best_type, quoted, snowflake_type
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ def _creation(wanted: Wanted) -> Ddl:
     remarks += [
         f"column {quoted(column.name)} is left out: {snowflake_type(column)} has no type in PostgreSQL"
         for column in wanted.columns
-        if fitting_type(column) is None
+        if best_type(column) is None
     ]
-    carried = [column for column in wanted.columns if fitting_type(column)]
+    carried = [column for column in wanted.columns if best_type(column)]
     if not carried:
         return Ddl(place, (), (*remarks, "no column is left, so there is no table to create"))
     key, why = _key(wanted, {column.name for column in carried})
     lines = [
-        f"    {quoted(names[column.name])} {postgres_type(column)}"
+        f"    {quoted(names[column.name])} {best_type(column)}"
         + ("" if column.nullable and column.name not in key else " NOT NULL")
         for column in carried
     ]
@@ -93,13 +93,6 @@ def target_names(columns: Sequence[SourceColumn]) -> Mapping[str, str]:
         taken.add(name)
         names[column.name] = name
     return names
-
-
-def postgres_type(column: SourceColumn) -> str:
-    """The type that takes every value of the column; whole numbers that fit go into integers."""
-    if column.type == "FIXED" and not column.scale and column.precision is not None and column.precision <= 18:
-        return "smallint" if column.precision <= 4 else "integer" if column.precision <= 9 else "bigint"
-    return fitting_type(column) or "text"
 
 
 def _key(wanted: Wanted, carried: set[str]) -> tuple[tuple[str, ...], str]:
@@ -136,9 +129,9 @@ def _lacking(wanted: Wanted) -> Ddl:
     there = {column.name.casefold() for column in wanted.target or ()}
     names = target_names(wanted.columns)
     remarks = [
-        wanted.place.alter(f"ADD COLUMN {quoted(names[column.name])} {postgres_type(column)}")
+        wanted.place.alter(f"ADD COLUMN {quoted(names[column.name])} {best_type(column)}")
         for column in wanted.columns
-        if fitting_type(column) and names[column.name].casefold() not in there
+        if best_type(column) and names[column.name].casefold() not in there
     ]
     return Ddl(wanted.place, (), (f"{wanted.place.target} is there", *remarks))
 

@@ -177,6 +177,17 @@ def fitting_type(source: SourceColumn) -> str | None:
     }.get(source.type)
 
 
+def best_type(source: SourceColumn) -> str | None:
+    """The PostgreSQL type for a column that is yet to be made: the fitting one, but integers for whole numbers."""
+    if source.type == "FIXED" and not _scale(source) and _precision(source) <= _BIGINT_DIGITS:
+        return "smallint" if _precision(source) <= 4 else "integer" if _precision(source) <= 9 else "bigint"
+    return fitting_type(source)
+
+
+_BIGINT_DIGITS = 18
+"""All numbers of so many digits are bigints."""
+
+
 # --- ways ---------------------------------------------------------------------------------------------------
 
 

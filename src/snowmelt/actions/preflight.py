@@ -61,9 +61,10 @@ class Preflight(Value):
     @property
     def verdict(self) -> str:
         """The one line that counts."""
+        warnings = f"{self.warnings} warning{'s' * (self.warnings != 1)}"
         if self.go:
-            return "go" if not self.warnings else f"go: {self.warnings} warnings"
-        return f"no-go: {self.errors} errors, {self.warnings} warnings"
+            return f"go: {warnings}" if self.warnings else "go"
+        return f"no-go: {self.errors} error{'s' * (self.errors != 1)}, {warnings}"
 
 
 def preflight(wiring: Wiring, config: Config, source: SourceConfig, names: Sequence[str] | None = None) -> Preflight:

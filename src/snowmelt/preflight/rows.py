@@ -3,6 +3,7 @@
 Every condition counts rows that a load would refuse or change, by the very rules of the load.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -12,7 +13,7 @@ from snowmelt.findings import Finding, Place
 from snowmelt.models import ColumnPlan
 from snowmelt.planning import load_mode, statement
 from snowmelt.planning.load_mode import Loading
-from snowmelt.types import NO_NANOSECONDS, cure, fitting_type, quoted
+from snowmelt.types import NO_NANOSECONDS, best_type, cure, quoted
 from snowmelt.values import Doubt, doubts
 
 _CHANGED = {
@@ -156,20 +157,35 @@ def _doubtful(looked: Looked, column: ColumnPlan, doubt: Doubt, found: int, *, i
     if not doubt.is_refused:
         said = f"{what}; as value_policies say, they {_CHANGED.get(doubt.action, 'are changed')}"
         return place.warning(doubt.check, said, "nothing to do if that is meant", column=name)
-    find = f"find them in Snowflake by WHERE {doubt.where}"
-    mend = [_ddl(place, column, doubt)] if _ddl(place, column, doubt) else []
-    if doubt.policy:
-        mend += [place.line(f"column_policies[{quoted(name)}].{doubt.policy}", other) for other in doubt.other_actions]
-    mend.append(_filter(looked, f"NOT ({doubt.where})"))
+    find = f"find them in Snowflake by WHERE {doubt.where}; mend them, or {_instead(column, doubt)}"
+    ddl, policy = _ddl(place, column, doubt), f"column_policies[{json.dumps(name, ensure_ascii=False)}].{doubt.policy}"
+    mend = (
+        *((ddl,) if ddl else ()),
+        *(place.line(policy, other) for other in doubt.other_actions),
+        _filter(looked, f"NOT COALESCE({doubt.where}, FALSE)"),
+    )
     judge = place.warning if is_tolerated else place.error
-    return judge(doubt.check, what, f"{find}, mend them, or {cure(column.source)}", column=name, mend=tuple(mend))
+    return judge(doubt.check, what, find, column=name, mend=mend)
+
+
+def _instead(column: ColumnPlan, doubt: Doubt) -> str:
+    """What to do about rows that shall not be mended."""
+    if doubt.check == "nulls":
+        return "drop NOT NULL"
+    if doubt.check in _OF_TYPE:
+        return cure(column.source)
+    return f"choose another way in value_policies.{doubt.policy}"
+
+
+_OF_TYPE = ("too_long", "out_of_range", "unreadable_text")
+"""Checks of values that another type of the column would take."""
 
 
 def _ddl(place: Place, column: ColumnPlan, doubt: Doubt) -> str | None:
-    name, fitting = quoted(column.target.name), fitting_type(column.source)
+    name, fitting = quoted(column.target.name), best_type(column.source)
     if doubt.check == "nulls":
         return place.alter(f"ALTER COLUMN {name} DROP NOT NULL")
-    if doubt.check in ("too_long", "out_of_range", "unreadable_text") and fitting:
+    if doubt.check in _OF_TYPE and fitting:
         return place.alter(f"ALTER COLUMN {name} TYPE {fitting}")
     return None
 

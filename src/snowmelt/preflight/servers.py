@@ -169,7 +169,7 @@ def _timeouts(facts: ServerFacts, *, disables_indexes: bool) -> Iterator[Finding
             yield _found(
                 "warning",
                 "timeouts",
-                f"{name} of role {facts.role} {does} after {limit.total_seconds():g} s",
+                f"{name} of role {facts.role} is {limit.total_seconds():g} s: it {does}",
                 "lift it for this role",
                 f"ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET {name} = 0;",
             )

@@ -1,0 +1,183 @@
+"""Pre-flight finds what is wrong with a pair of schemas, all of it, at its place, and nothing else."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+
+import psycopg2
+import pytest
+from psycopg2 import sql
+from typer.testing import CliRunner, Result
+
+from acceptance import planted
+from acceptance.world import World
+from snowmelt import cli
+from snowmelt import sql as statements
+from snowmelt.actions.preflight import Preflight, preflight
+from snowmelt.errors import AccessError
+from snowmelt.findings import Finding
+from snowmelt.settings import Settings
+from snowmelt.wiring import Wiring
+
+CHANGES_POSTGRES = ("ALTER TABLE", "CREATE", "GRANT", "SELECT", "ALTER ROLE")
+
+
+@pytest.fixture
+def role(world: World) -> Iterator[str]:
+    """A role that loads and is nobody special; whatever it owns is gone after the test."""
+    name = f"loader_{world.target.name}"
+    named = sql.Identifier(name)
+    world.target.execute(sql.SQL("CREATE ROLE {} LOGIN").format(named))
+    try:
+        yield name
+    finally:
+        world.snowflake.deny([])
+        world.target.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+        world.target.execute(sql.SQL("DROP OWNED BY {} CASCADE; DROP ROLE {}").format(named, named))
+
+
+def looked_at(world: World) -> Preflight:
+    """What the command finds, without a process of its own."""
+    wiring = Wiring(Settings(config=str(world.config)), world.environment(str(world.folder / "store")))
+    config = wiring.config()
+    return preflight(wiring, config, config.source(None))
+
+
+def places(findings: tuple[Finding, ...]) -> "Counter[tuple[str, str, str]]":
+    return Counter((each.severity, each.check, each.place) for each in findings)
+
+
+def test_all_that_is_planted_is_found_at_its_place_and_nothing_else(world: World, role: str) -> None:
+    world.target.execute(sql.SQL(statements.text("status_schema.sql")))
+    planted.plant(world, role)
+    world.configure(postgres={"user": role}, parallel_threads=8)
+    before = world.target.rows("SELECT oid, relname, relfilenode FROM pg_class ORDER BY oid")
+
+    found = looked_at(world)
+
+    wanted, seen = Counter(planted.expected()), places(found.findings)
+    assert sum(wanted.values()) >= 40
+    assert {"missed": wanted - seen, "invented": seen - wanted} == {"missed": Counter(), "invented": Counter()}
+    assert not found.go
+    assert world.target.rows("SELECT oid, relname, relfilenode FROM pg_class ORDER BY oid") == before
+    assert refused_mends(world, found.findings) == {}
+
+
+def refused_mends(world: World, findings: tuple[Finding, ...]) -> dict[str, str]:
+    """Lines for PostgreSQL that it does not take, each tried by itself and undone."""
+    refused = {}
+    lines = {line for each in findings for line in each.mend if line.startswith(CHANGES_POSTGRES)}
+    with world.target.connect() as connection:
+        for line in sorted(lines):
+            if " TO ROLE " in line:  # Snowflake's
+                continue
+            with connection.cursor() as cursor:
+                try:
+                    cursor.execute(line)
+                except psycopg2.Error as failure:
+                    refused[line] = str(failure)
+            connection.rollback()
+    connection.close()
+    return refused
+
+
+# --- a pair with nothing wrong ----------------------------------------------------------------------------------------
+
+
+SOUND = """
+CREATE TABLE PAYERS (ID NUMBER(9,0) NOT NULL, NAME VARCHAR(3) NOT NULL);
+INSERT INTO PAYERS SELECT 1, 'abc' UNION ALL SELECT 2, 'äöü';
+CREATE TABLE BILLS (
+    ID NUMBER(18,0) NOT NULL, PAYER NUMBER(9,0), AMOUNT NUMBER(12,2), CODE VARCHAR, BOOKED TIMESTAMP_NTZ(9), EXTRA VARIANT
+);
+INSERT INTO BILLS
+SELECT 1, 1, 999999.99, 'a', '2026-01-01 00:00:00.123456'::TIMESTAMP_NTZ, PARSE_JSON('[1]')
+UNION ALL SELECT 2, NULL, -999999.99, NULL, '2026-01-02'::TIMESTAMP_NTZ, NULL
+UNION ALL SELECT 32767, 2, NULL, NULL, '2026-01-03'::TIMESTAMP_NTZ, PARSE_JSON('"\\\\\\\\u0000"')
+"""
+
+
+def command(world: World, *arguments: str) -> Result:
+    """``snowmelt ARGUMENTS`` in this process, for commands that only look."""
+    done = CliRunner().invoke(cli.app, arguments, env=world.environment(str(world.folder / "store")))
+    world.said += (done.stdout, done.stderr)
+    return done
+
+
+def sound(world: World) -> None:
+    """Two tables that refer to each other as they should, with values at the very edges of what their targets take."""
+    connection = world.snowflake.connect(database=world.source_database, schema="PUBLIC")
+    with connection, connection.cursor() as cursor:
+        for statement in SOUND.split(";\n"):
+            cursor.execute(statement)
+    world.target.execute(
+        "CREATE TABLE payers (id integer PRIMARY KEY, name varchar(3) NOT NULL);"
+        "CREATE TABLE bills (id smallint PRIMARY KEY, payer integer REFERENCES payers, amount numeric(8,2),"
+        " code text NOT NULL DEFAULT '', booked timestamp, extra jsonb)"
+    )
+    world.target.execute("ALTER TABLE bills ALTER code DROP NOT NULL; ALTER TABLE bills ADD UNIQUE (code)")
+    world.tables += [
+        {"source": "BILLS", "uniqueness_columns": ["ID"], "source_watermark": "BOOKED", "chunking_columns": ["ID"]},
+        {"source": "PAYERS", "uniqueness_columns": ["id"]},
+    ]
+    world.configure()
+
+
+def test_nothing_is_found_where_nothing_is_wrong_and_then_it_migrates(world: World) -> None:
+    sound(world)
+
+    first = command(world, "preflight", "--json")
+    moved = world.cli("migrate")
+    again = command(world, "preflight")
+
+    found = json.loads(first.stdout)
+    assert (first.exit_code, found["findings"], found["verdict"]) == (0, [], "go")
+    assert [(t["table"], t["rows"], t["strategy"]) for t in found["tables"]] == [
+        ("BILLS", 3, "key_range"),
+        ("PAYERS", 2, "one_scan"),
+    ]
+    assert moved.exit_code == 0, moved.err
+    assert (again.exit_code, again.stdout.splitlines()[-1]) == (0, "go")
+
+
+def test_a_table_that_is_in_the_way_is_no_go_with_what_mends_it(world: World) -> None:
+    sound(world)
+    world.target.execute("ALTER TABLE payers ALTER name TYPE varchar(2)")
+
+    done = command(world, "preflight")
+    others = command(world, "preflight", "--tables", "BILLS", "--json")
+
+    assert done.exit_code == 3
+    assert 'error [too_long] table PAYERS -> public.payers, column "name": 2 rows have a value' in done.stdout
+    assert '> ALTER TABLE "public"."payers" ALTER COLUMN "name" TYPE text;' in done.stdout
+    assert '> sources[0].tables[1].column_policies["name"].too_long: "truncate"' in done.stdout
+    assert done.stdout.splitlines()[-1] == "no-go: 1 error, 0 warnings"
+    (note,) = json.loads(others.stdout)["findings"]
+    assert (note["severity"], note["check"]) == ("note", "orphans")
+    assert others.exit_code == 0
+
+
+def test_the_filter_that_is_proposed_leaves_out_just_what_is_in_the_way(world: World) -> None:
+    sound(world)
+    world.target.execute("ALTER TABLE bills ALTER amount TYPE numeric(6,2), DROP CONSTRAINT bills_payer_fkey")
+    world.tables.pop()
+    del world.tables[0]["chunking_columns"]
+    world.configure()
+    (finding,) = looked_at(world).findings
+    world.tables[0]["source_filter"] = json.loads(finding.mend[-1].partition(": ")[2])
+    world.configure()
+
+    found = looked_at(world)
+
+    assert finding.check == "out_of_range"
+    assert finding.brief.startswith("2 rows have")
+    assert found.findings == ()
+    assert found.tables[0].rows == 1, "the one whose amount is NULL"
+
+
+def test_a_server_that_lets_nobody_in_is_the_usual_error(world: World) -> None:
+    sound(world)
+    world.configure(postgres={"user": "nobody_by_that_name"})
+
+    with pytest.raises(AccessError, match="nobody_by_that_name"):
+        looked_at(world)
