@@ -12,9 +12,13 @@ SELECT current_user AS "user", current_database() AS database, current_setting('
        current_setting('transaction_read_only') = 'on' OR pg_is_in_recovery() AS read_only
 
 -- name: free_connections
--- How many connections the server would still give to an ordinary user.
+-- How many connections the server would still give to an ordinary user, who does not see what others' backends are, but
+-- whose they are and in which database.
 SELECT current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
-       - (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')::integer AS free
+       - coalesce(current_setting('reserved_connections', true), '0')::integer
+       - (SELECT count(*) FROM pg_stat_activity
+          WHERE datid IS NOT NULL AND usesysid IS NOT NULL
+            AND coalesce(backend_type, 'client backend') = 'client backend')::integer AS free
 
 -- name: target_tables
 -- The named tables, with what this user may do to them; no row for a table that is not there.
