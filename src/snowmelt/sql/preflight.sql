@@ -31,7 +31,7 @@ FROM limits l
 CROSS JOIN (SELECT count(*) AS connections, count(*) FILTER (WHERE usename = current_user) AS role_connections,
                    count(*) FILTER (WHERE datname = current_database()) AS database_connections
             FROM pg_stat_activity
-            WHERE usesysid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend') AS s
+            WHERE datid IS NOT NULL AND usesysid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend') AS s
 JOIN pg_database d ON d.datname = current_database()
 JOIN pg_roles r ON r.rolname = current_user
 

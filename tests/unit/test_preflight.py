@@ -1,0 +1,346 @@
+"""From facts to findings, without a server."""
+
+import itertools
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from snowmelt.config import TableConfig, ValuePolicies
+from snowmelt.findings import CHECKS, Finding, Place
+from snowmelt.models import (
+    ColumnPlan,
+    KeyColumn,
+    KeySpec,
+    Policies,
+    SourceColumn,
+    TableName,
+    TablePlan,
+    TargetColumn,
+)
+from snowmelt.planning.load_mode import Loading
+from snowmelt.planning.ties import ForeignKey
+from snowmelt.preflight import orphans, room, rows, servers
+from snowmelt.preflight.room import Expected, SourceFacts
+from snowmelt.preflight.rows import Looked
+from snowmelt.preflight.servers import Moment, ServerFacts, Slot
+from snowmelt.types import Match, match
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+PLACE = Place("ORDERS", TableName(schema_name="public", name="orders"), "sources[0].tables[2]")
+HEALTHY = ServerFacts(
+    role="loader",
+    database="db",
+    encoding="UTF8",
+    now=NOW,
+    max_connections=100,
+    reserved_connections=3,
+    connections=10,
+    role_limit=-1,
+    role_connections=1,
+    database_limit=-1,
+    database_connections=1,
+    statement_timeout=0,
+    transaction_timeout=0,
+    idle_in_transaction_session_timeout=0,
+    idle_session_timeout=0,
+    may_make_temporary=True,
+    max_wal_size_bytes=1 << 30,
+    archive_fails=False,
+    unread_slots=(),
+    without_privilege=(),
+)
+
+
+def of_server(parallel_threads: int = 8, **changes: Any) -> list[Finding]:
+    facts = HEALTHY.model_copy(update=changes)
+    return list(servers.findings(facts, parallel_threads=parallel_threads, is_staged=True, disables_indexes=True))
+
+
+def travelling(source: SourceColumn, target: TargetColumn, **policies: Any) -> ColumnPlan:
+    matched = match(source, target)
+    assert isinstance(matched, Match)
+    return matched.plan.model_copy(update={"policies": Policies(**policies)})
+
+
+def text(name: str, *, to: str = "text", nullable: bool = True, **options: Any) -> ColumnPlan:
+    policies = options.pop("policies", {})
+    target = TargetColumn(name=name.lower(), type=to, nullable=nullable, **options)
+    return travelling(SourceColumn(name=name, type="TEXT", length=100), target, **policies)
+
+
+def looked(
+    *columns: ColumnPlan, place: Place = PLACE, keys: tuple[tuple[str, ...], ...] = (), **settings: Any
+) -> Looked:
+    config = TableConfig(source="ORDERS", **settings)
+    given = (config.source_filter,) if config.source_filter else ()
+    return Looked(place, config, '"DB"."S"."ORDERS"', given, columns, Loading("copy"), keys)
+
+
+# --- findings ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_finding_belongs_to_a_check_that_is_known() -> None:
+    with pytest.raises(ValidationError, match="there is no check"):
+        PLACE.error("gravity", "it falls")
+
+
+def test_places_are_as_people_look_for_them() -> None:
+    assert PLACE.error("triggers", "x").place == "table ORDERS -> public.orders"
+    assert PLACE.error("nulls", "x", column='a "b"').place == 'table ORDERS -> public.orders, column "a "b""'
+    assert PLACE.error("watermark", "x", setting=PLACE.key("source_watermark")).place == (
+        "sources[0].tables[2].source_watermark"
+    )
+    assert str(PLACE.warning("triggers", "it has some", "drop them")) == "table ORDERS: it has some; drop them"
+
+
+# --- servers ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_found_on_a_healthy_server() -> None:
+    assert of_server() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "severity", "check", "mend"),
+    [
+        ({"max_connections": 13}, "error", "connections", "max_connections = 24"),
+        ({"connections": 90}, "warning", "connections", "parallel_threads: 4"),
+        ({"role_limit": 5}, "error", "connections", 'ALTER ROLE "loader" CONNECTION LIMIT 11;'),
+        ({"database_limit": 5}, "error", "connections", 'ALTER DATABASE "db" CONNECTION LIMIT 12;'),
+        ({"may_make_temporary": False}, "error", "temporary", 'GRANT TEMPORARY ON DATABASE "db" TO "loader";'),
+        ({"may_use_status": False}, "error", "status_privileges", "GRANT USAGE ON SCHEMA migration_status"),
+        ({"without_privilege": (("watermarks", "INSERT"),)}, "error", "status_privileges", "ON ALL TABLES IN SCHEMA"),
+        ({"statement_timeout": 60_000}, "warning", "timeouts", "SET statement_timeout = 0;"),
+        ({"transaction_timeout": 60_000}, "warning", "timeouts", "SET transaction_timeout = 0;"),
+        ({"idle_session_timeout": 60_000}, "warning", "timeouts", "SET idle_session_timeout = 0;"),
+        ({"encoding": "LATIN1"}, "warning", "encoding", "ENCODING 'UTF8'"),
+        ({"unread_slots": (Slot(name="o'clock", kept_bytes=5),)}, "warning", "slots", "('o''clock')"),
+        ({"archive_fails": True}, "warning", "archiving", ""),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_each_thing_that_is_wrong_with_a_server_is_found_alone(
+    changes: dict[str, Any], severity: str, check: str, mend: str
+) -> None:
+    (found,) = of_server(**changes)
+
+    assert (found.severity, found.check, found.place) == (severity, check, "PostgreSQL")
+    assert any(mend in line for line in (*found.mend, ""))
+
+
+def test_a_long_limit_on_statements_ends_nothing() -> None:
+    assert of_server(statement_timeout=8 * 3_600_000) == []
+
+
+def test_temporary_tables_are_no_matter_where_nothing_is_staged() -> None:
+    facts = HEALTHY.model_copy(update={"may_make_temporary": False})
+
+    assert list(servers.findings(facts, parallel_threads=1, is_staged=False, disables_indexes=False)) == []
+
+
+@given(
+    skew=st.timedeltas(min_value=timedelta(hours=-2), max_value=timedelta(hours=2)),
+    there=st.floats(0, 30),
+    back=st.floats(0, 30),
+)
+def test_clocks_are_found_to_differ_only_by_what_the_way_does_not_explain(
+    skew: timedelta, there: float, back: float
+) -> None:
+    said = NOW + timedelta(seconds=there) + skew
+    moment = Moment("Snowflake", NOW, said, NOW + timedelta(seconds=there + back))
+    limit = servers.MOST_CLOCK_DIFFERENCE.total_seconds()
+
+    found = list(servers.clocks([moment]))
+
+    if abs(skew.total_seconds()) <= limit:
+        assert found == []
+    if abs(skew.total_seconds()) > limit + there + back:
+        assert [f.check for f in found] == ["clock"]
+        assert ("ahead of" in found[0].message) == (skew > timedelta())
+
+
+# --- room and time ----------------------------------------------------------------------------------------------------
+
+
+def plan(**changes: Any) -> TablePlan:
+    made: dict[str, Any] = {
+        "table_id": 0,
+        "source": "ORDERS",
+        "target": PLACE.target,
+        "columns": (),
+        "reads_from": '"DB"."S"."ORDERS"',
+        "truncate_onstart": False,
+        "append": False,
+        "batch_size": 1000,
+        "max_retry_attempts": 3,
+    }
+    return TablePlan(**{**made, **changes})
+
+
+HUGE = Expected(rows=10**11, size_bytes=10**13)
+KEYS = KeySpec(table='"DB"."S"."ORDERS"', columns=(KeyColumn(name="ID", kind="number"),), batch_size=1000)
+
+
+def test_a_scan_whose_result_is_gone_before_its_load_ends_is_an_error_with_key_ranges_as_its_mend() -> None:
+    (found,) = room.table_findings(PLACE, plan(key=("id",)), HUGE, None, threads=8)
+
+    assert (found.severity, found.check) == ("error", "duration")
+    assert "fails then" in found.message
+    assert found.mend == ('sources[0].tables[2].chunking_columns: ["id"]',)
+    (anew,) = room.table_findings(PLACE, plan(truncate_onstart=True), HUGE, None, threads=8)
+    assert "never end" in anew.message
+
+
+def test_a_table_that_is_forgotten_before_its_load_ends_is_an_error() -> None:
+    ranged = plan(strategy="key_range", keys=KEYS)
+
+    (found,) = room.table_findings(PLACE, ranged, HUGE, SourceFacts(None, None, 1), threads=8)
+
+    assert (found.severity, found.check) == ("error", "time_travel")
+    assert found.mend == ('ALTER TABLE "DB"."S"."ORDERS" SET DATA_RETENTION_TIME_IN_DAYS = 8;',)
+    assert list(room.table_findings(PLACE, ranged, HUGE, SourceFacts(None, None, 90), threads=8)) == []
+    assert list(room.table_findings(PLACE, ranged, HUGE, None, threads=8)) == []
+
+
+def test_small_loads_say_nothing_of_room() -> None:
+    assert list(room.server_findings([Expected(10, 10**6)], max_wal_size_bytes=1 << 30)) == []
+    assert [f.check for f in room.server_findings([Expected(10, 10**12)], max_wal_size_bytes=1 << 30)] == ["room"] * 2
+
+
+def test_what_is_expected_grows_with_rows_and_with_what_snowflake_stores() -> None:
+    columns = (text("A"),)
+    alone = room.expected(1000, columns, None)
+
+    assert alone.size_bytes == 1000 * (28 + 24)
+    assert room.expected(1000, columns, SourceFacts(1000, 10**6, 1)).size_bytes == 3 * 10**6
+    assert room.expected(500, columns, SourceFacts(1000, 10**6, 1)).size_bytes == 3 * 10**6 // 2
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def found_in(table: Looked, *numbers: int, **more: Any) -> list[Finding]:
+    """What an answer with these numbers comes to."""
+    return list(rows.findings(table, rows.answer(table, numbers), more.get("examples", {})))
+
+
+def test_only_what_the_types_do_not_rule_out_is_asked() -> None:
+    sound = travelling(SourceColumn(name="N", type="FIXED", precision=9, scale=0), TargetColumn(name="n", type="int4"))
+    narrow = travelling(
+        SourceColumn(name="N", type="FIXED", precision=10, scale=0), TargetColumn(name="n", type="int4")
+    )
+
+    assert '"N"' not in rows.question(looked(sound))
+    assert '"N" <= -2147483649 OR "N" >= 2147483648' in rows.question(looked(narrow))
+
+
+@pytest.mark.parametrize(("policy", "severity"), [("reject", "error"), ("truncate", "warning")])
+def test_a_policy_decides_whether_what_does_not_fit_stands_in_the_way(policy: str, severity: str) -> None:
+    column = text("A", to="varchar", typmod=7, policies={"too_long": policy})
+    table = looked(column, value_policies=ValuePolicies.model_validate({"too_long": policy}))
+
+    (found,) = found_in(table, 10, 0, 4, 0)
+
+    assert (found.severity, found.check, found.column) == (severity, "too_long", "a")
+    assert "4 rows have" in found.message
+
+
+def test_rows_within_the_allowance_are_a_warning_and_all_of_them_count() -> None:
+    columns = (text("A", nullable=False), text("B", nullable=False))
+
+    within = found_in(looked(*columns, max_rejected_rows=5), 10, 2, 0, 3, 0, 0)
+    beyond = found_in(looked(*columns, max_rejected_rows=4), 10, 2, 0, 3, 0, 0)
+
+    assert [f.severity for f in within] == ["warning", "warning"]
+    assert [f.severity for f in beyond] == ["error", "error"]
+
+
+def test_the_filter_that_is_proposed_keeps_rows_of_which_nothing_is_known() -> None:
+    (found,) = found_in(looked(text("A", to="varchar", typmod=7), source_filter="X = 1 OR Y"), 10, 0, 1, 0)
+
+    assert found.mend[-1] == (
+        'sources[0].tables[2].source_filter: "(X = 1 OR Y) AND NOT COALESCE(LENGTH(\\"A\\") > 3, FALSE)"'
+    )
+
+
+def test_duplicates_of_a_key_are_shown_and_a_watermark_settles_them() -> None:
+    table = looked(text("A"), uniqueness_columns=["A"])
+    answer = (10, 0, 0, 10, 8)
+
+    (found,) = found_in(table, *answer, examples={("a",): [("x",)]})
+
+    assert (found.check, found.severity) == ("key_duplicates", "error")
+    assert "A=x" in found.message
+    settled = looked(text("A"), uniqueness_columns=["A"], source_watermark="A")
+    assert found_in(settled, *answer) == []
+    skipped = replace(table, loading=Loading("insert_only"))
+    assert [f.severity for f in found_in(skipped, *answer)] == ["warning"]
+
+
+def test_a_key_that_is_a_unique_index_too_is_counted_once() -> None:
+    table = looked(text("A"), text("B"), keys=(("a",), ("a", "b"), ("c",)), uniqueness_columns=["a"])
+
+    assert table.kept_apart == (("a",), ("a", "b"))
+    assert rows.question(table).count("COUNT(DISTINCT") == 2
+
+
+@given(st.lists(st.integers(0, 9), min_size=3, max_size=3))
+def test_every_number_of_the_answer_reaches_its_own_finding(numbers: list[int]) -> None:
+    columns = [text(name, nullable=False) for name in ("A", "B", "C")]
+    interleaved = itertools.chain.from_iterable((n, 0) for n in numbers)
+
+    found = found_in(looked(*columns), 100, *interleaved, 0)
+
+    assert {f.column: f.check for f in found} == {
+        name: "nulls" for name, number in zip("abc", numbers, strict=True) if number
+    }
+
+
+def test_every_kind_of_doubt_is_a_check() -> None:
+    wild = [
+        text("A", nullable=False),
+        text("B", to="varchar", typmod=7),
+        text("C", to="uuid"),
+        text("D", to="jsonb"),
+        travelling(SourceColumn(name="F", type="REAL"), TargetColumn(name="f", type="float4"), nan="reject"),
+        travelling(
+            SourceColumn(name="T", type="TIMESTAMP_NTZ", scale=9),
+            TargetColumn(name="t", type="timestamp"),
+            before_year_1="null",
+        ),
+    ]
+    answer = [1] * rows.question(looked(*wild)).count("COUNT")
+
+    found = found_in(looked(*wild), *answer)
+
+    assert {f.check for f in found} <= set(CHECKS)
+    assert len(found) == len(answer) - 2
+
+
+# --- foreign keys -----------------------------------------------------------------------------------------------------
+
+
+def test_orphans_are_asked_by_the_source_names_and_only_where_both_sides_are_loaded() -> None:
+    parent_place = Place("PARENTS", TableName(schema_name="public", name="parents"), "sources[0].tables[0]")
+    child, parent = looked(text("P")), looked(text("K"), place=parent_place)
+    names = {"child": PLACE.target, "parent": parent_place.target}
+    key = ForeignKey("fk", names["child"], names["parent"], ("p",), ("k",))  # type: ignore[arg-type]
+    unloaded = replace(key, name="other", child_columns=("q",))
+    known = {child.place.target: child, parent.place.target: parent}
+
+    asked = orphans.links([key, unloaded], known, frozenset())  # type: ignore[arg-type]
+    notes = list(orphans.unasked([key, unloaded], known, asked))  # type: ignore[arg-type]
+
+    assert [link.key.name for link in asked] == ["fk"]
+    assert [(note.severity, "other" in note.message) for note in notes] == [("note", True)]
+    assert '"P" AS k0' in orphans.question(asked)
+    (found,) = orphans.findings(asked, [(0, 2, "7")])
+    assert (found.severity, found.column) == ("error", "p")
+    assert list(orphans.findings(asked, [(0, 0, None)])) == []
+    kept = orphans.links([key], known, frozenset([parent_place.target]))  # type: ignore[list-item,arg-type]
+    assert [f.severity for f in orphans.findings(kept, [(0, 2, "7")])] == ["warning"]
