@@ -189,3 +189,9 @@ def place_of(config: Config, source: SourceConfig, table: TableConfig) -> Place:
 def of_severity(findings: Sequence[Finding], severity: Severity) -> tuple[Finding, ...]:
     """Those that are so bad."""
     return tuple(f for f in findings if f.severity == severity)
+
+
+def checks_table() -> str:
+    """All checks as a table of the documentation."""
+    lines = (f"| `{check}` | {what} |" for check, what in CHECKS.items())
+    return "\n".join(("| check | what is seen to |", "|---|---|", *lines)) + "\n"

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from snowmelt.config import TableConfig, ValuePolicies
-from snowmelt.findings import CHECKS, Finding, Place
+from snowmelt.findings import CHECKS, Finding, Place, checks_table
 from snowmelt.models import (
     ColumnPlan,
     KeyColumn,
@@ -87,6 +88,12 @@ def looked(
 def test_a_finding_belongs_to_a_check_that_is_known() -> None:
     with pytest.raises(ValidationError, match="there is no check"):
         PLACE.error("gravity", "it falls")
+
+
+def test_the_page_has_every_check() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "preflight.md").read_text(encoding="utf-8")
+
+    assert page.endswith(f"## The checks\n\n{checks_table()}")
 
 
 def test_places_are_as_people_look_for_them() -> None:
