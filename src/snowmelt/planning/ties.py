@@ -106,7 +106,10 @@ def _circles(parents: Mapping[int, set[int]], places: Mapping[int, Place]) -> li
     except CycleError as error:
         circle = " -> ".join(str(places[table_id].target) for table_id in reversed(error.args[1]))
         text = f"foreign keys go round in a circle, {circle}: no table can be loaded first"
-        mend = "set drop_foreign_keys for one of them, which drops its keys for the load and puts them back after it, checked"
+        mend = (
+            "set drop_foreign_keys for one of them, which drops its keys for the load and puts them back after it, "
+            "checked"
+        )
         return [places[error.args[1][0]].error("foreign_key_circle", text, mend)]
     return []
 
