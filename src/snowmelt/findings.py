@@ -135,7 +135,7 @@ class Place:
     """A table of the run, of which something is found."""
 
     table: str
-    target: TableName | None = None
+    target: TableName
     path: str = ""
     """Where the config has it."""
 
@@ -161,7 +161,7 @@ class Place:
 
     def alter(self, action: str) -> str:
         """DDL that changes the target."""
-        return f"ALTER TABLE {sql_name(self.target)} {action};" if self.target else action
+        return f"ALTER TABLE {sql_name(self.target)} {action};"
 
     def _finding(
         self, severity: Severity, check: str, message: str, advice: str, more: Mapping[str, object]

@@ -72,7 +72,7 @@ def _creation(wanted: Wanted) -> Ddl:
     if key:
         remarks.append(why)
         lines.append(f"    PRIMARY KEY ({', '.join(quoted(names[name]) for name in key)})")
-    name = sql_name(place.target) if place.target else ""
+    name = sql_name(place.target)
     create = f"CREATE TABLE {name} (\n" + ",\n".join(lines) + "\n);"
     return Ddl(place, (create,), (*remarks, *_suggested_indexes(wanted, names, key, name)))
 

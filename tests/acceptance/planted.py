@@ -64,7 +64,7 @@ MERGED = {"uniqueness_columns": ["ID"]}
 
 TABLES = [
     # --- the tables themselves ---
-    Planted("NO_SOURCE", "", PLAIN, [error("source_table")]),
+    Planted("NO_SOURCE", "", ("CREATE UNLOGGED TABLE {t} (id integer)",), [error("source_table"), error("unlogged")]),
     Planted("NO_TARGET", ID, (), [error("target_missing")]),
     Planted("INTO_VIEW", ID, ("CREATE VIEW {t} AS SELECT 1 AS id",), [error("target_kind")]),
     Planted(
@@ -83,6 +83,25 @@ TABLES = [
         owned=False,
     ),
     Planted("FILLED", ID, (*PLAIN, "INSERT INTO {t} VALUES (1)"), [error("target_filled")]),
+    Planted(
+        "ALL_AT_ONCE",
+        f"{ID}, A VARCHAR",
+        (
+            "CREATE UNLOGGED TABLE {t} (id integer, a integer)",
+            "INSERT INTO {t} VALUES (1)",
+            "GRANT SELECT ON {t} TO {role}",
+        ),
+        [
+            error("target_privileges"),
+            error("target_filled"),
+            error("unlogged"),
+            error("index_owner"),
+            error("column_type", "a"),
+            error("setting_unknown", setting="sort_columns"),
+        ],
+        settings={"disable_index": True, "sort_columns": ["KEY"]},
+        owned=False,
+    ),
     Planted("UNLOGGED", ID, ("CREATE UNLOGGED TABLE {t} (id integer)",), [error("unlogged")]),
     Planted(
         "ROW_SECURITY",
@@ -185,6 +204,13 @@ TABLES = [
         f"{ID}, {LONG}_A NUMBER(9,0), {LONG}_B NUMBER(9,0)",
         PLAIN,
         [error("column_name_long", f"{LONG}_A")],
+    ),
+    Planted(
+        "NARROWER",
+        f"{ID}, A VARCHAR(50), B NUMBER(10,2), C VARCHAR",
+        ("(id integer, a varchar(20), b numeric(8,2), c text NOT NULL)",),
+        [note("too_long", "a"), note("out_of_range", "b"), note("nulls", "c")],
+        rows="SELECT 1, 'a', 1.5, 'c'",
     ),
     Planted("NOTHING_COMMON", ID, ("(a integer DEFAULT 1)",), [error("column_none"), warning("column_missing", "ID")]),
     # --- keys and settings ---

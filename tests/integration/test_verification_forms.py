@@ -122,7 +122,7 @@ class Servers:
         columns = ", ".join(f"c{i} {kind.postgres}" for i, kind in enumerate(picked))
         self.database.execute(f"DROP TABLE IF EXISTS t; CREATE TABLE t (id bigint PRIMARY KEY, {columns})")
         compared = schema_compare.compare(
-            Place("T"),
+            Place("T", TARGET),
             self.source.describe_table(name, "PUBLIC", "T"),
             tables.read(self.session, [TARGET])[TARGET].columns,
         )

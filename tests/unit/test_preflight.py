@@ -275,6 +275,14 @@ def test_the_filter_that_is_proposed_keeps_rows_of_which_nothing_is_known() -> N
     )
 
 
+def test_a_narrower_column_is_a_note_where_someone_chose_the_wider_one() -> None:
+    chosen, default = text("A", to="varchar", typmod=7), SourceColumn(name="A", type="TEXT", length=16_777_216)
+    free = travelling(default, TargetColumn(name="a", type="varchar", typmod=7))
+
+    assert [(f.severity, f.check) for f in found_in(looked(chosen), 10, 0, 0, 0)] == [("note", "too_long")]
+    assert found_in(looked(free), 10, 0, 0, 0) == []
+
+
 def test_duplicates_of_a_key_are_shown_and_a_watermark_settles_them() -> None:
     table = looked(text("A"), uniqueness_columns=["A"])
     answer = (10, 0, 0, 10, 8)
@@ -303,8 +311,8 @@ def test_every_number_of_the_answer_reaches_its_own_finding(numbers: list[int]) 
 
     found = found_in(looked(*columns), 100, *interleaved, 0)
 
-    assert {f.column: f.check for f in found} == {
-        name: "nulls" for name, number in zip("abc", numbers, strict=True) if number
+    assert {f.column: f.severity for f in found} == {
+        name: "error" if number else "note" for name, number in zip("abc", numbers, strict=True)
     }
 
 
@@ -336,12 +344,12 @@ def test_orphans_are_asked_by_the_source_names_and_only_where_both_sides_are_loa
     parent_place = Place("PARENTS", TableName(schema_name="public", name="parents"), "sources[0].tables[0]")
     child, parent = looked(text("P")), looked(text("K"), place=parent_place)
     names = {"child": PLACE.target, "parent": parent_place.target}
-    key = ForeignKey("fk", names["child"], names["parent"], ("p",), ("k",))  # type: ignore[arg-type]
+    key = ForeignKey("fk", names["child"], names["parent"], ("p",), ("k",))
     unloaded = replace(key, name="other", child_columns=("q",))
     known = {child.place.target: child, parent.place.target: parent}
 
-    asked = orphans.links([key, unloaded], known, frozenset())  # type: ignore[arg-type]
-    notes = list(orphans.unasked([key, unloaded], known, asked))  # type: ignore[arg-type]
+    asked = orphans.links([key, unloaded], known, frozenset())
+    notes = list(orphans.unasked([key, unloaded], known, asked))
 
     assert [link.key.name for link in asked] == ["fk"]
     assert [(note.severity, "other" in note.message) for note in notes] == [("note", True)]
@@ -349,5 +357,5 @@ def test_orphans_are_asked_by_the_source_names_and_only_where_both_sides_are_loa
     (found,) = orphans.findings(asked, [(0, 2, "7")])
     assert (found.severity, found.column) == ("error", "p")
     assert list(orphans.findings(asked, [(0, 0, None)])) == []
-    kept = orphans.links([key], known, frozenset([parent_place.target]))  # type: ignore[list-item,arg-type]
+    kept = orphans.links([key], known, frozenset([parent_place.target]))
     assert [f.severity for f in orphans.findings(kept, [(0, 2, "7")])] == ["warning"]

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snowmelt.findings import Place
-from snowmelt.models import SourceColumn, TargetColumn
+from snowmelt.models import SourceColumn, TableName, TargetColumn
 from snowmelt.schema_compare import Comparison, compare
+
+PLACE = Place("FLIGHTS", TableName(schema_name="public", name="flights"))
 
 
 def source(*names: str, **options: Any) -> list[SourceColumn]:
@@ -20,7 +22,7 @@ def target(*names: str, **options: Any) -> list[TargetColumn]:
 
 
 def compared(of: Sequence[SourceColumn], to: Sequence[TargetColumn]) -> Comparison:
-    return compare(Place("FLIGHTS"), of, to)
+    return compare(PLACE, of, to)
 
 
 def pairs(comparison: Comparison) -> list[tuple[str, str]]:

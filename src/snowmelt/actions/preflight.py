@@ -86,7 +86,16 @@ def preflight(wiring: Wiring, config: Config, source: SourceConfig, names: Seque
         asked = datetime.now(UTC)
         facts = server_facts.read(session)
         clocks.append(Moment("PostgreSQL", asked, facts.now, datetime.now(UTC)))
-        surveyed = survey(config, source, selected, snowflake, session, moment=moment, looks_for_duplicates=False)
+        surveyed = survey(
+            config,
+            source,
+            selected,
+            snowflake,
+            session,
+            moment=moment,
+            looks_for_duplicates=False,
+            reads_status=facts.may_read_status,
+        )
         look = _Look(config, source, surveyed, facts, snowflake, session)
         found += [*servers.clocks(clocks), *look.findings()]
     return Preflight(
@@ -223,7 +232,7 @@ class _Look:
         return looked is not None and looked.place.table in self._expected and rows.supersedes(looked, finding)
 
     def _orphans(self) -> Iterator[Finding]:
-        by_target = {looked.place.target: looked for looked in self._looked.values() if looked.place.target}
+        by_target = {looked.place.target: looked for looked in self._looked.values()}
         keep_rows = frozenset(
             t.place.target
             for t in self._surveyed.tables

@@ -49,7 +49,7 @@ def schema_ddl(
     selected = [config.with_defaults(table) for table in source.select(names)]
     places = {place_of(config, source, table).target: (place_of(config, source, table), table) for table in selected}
     with wiring.target(config, source.postgres_database, "snowmelt schema") as session:
-        there = tables.read(session, [target for target in places if target])
+        there = tables.read(session, list(places))
         has_schema = tables.has_schema(session, source.postgres_schema)
         with wiring.source(config, source, run_id=None) as snowflake:
             keys = _primary_keys(snowflake, source)

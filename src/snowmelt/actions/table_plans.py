@@ -58,11 +58,11 @@ def target_problems(
 ) -> tuple[str, ...]:
     """Targets that are not there or may not be loaded, each with what to do."""
     places = [place_of(config, source, table) for table in selected]
-    found = tables.read(session, [_target_of(place) for place in places])
+    found = tables.read(session, [place.target for place in places])
     return tuple(
         str(finding)
         for table, place in zip(selected, places, strict=True)
-        for finding in target_checks.unusable(place, table, found.get(_target_of(place)), session.where)
+        for finding in target_checks.unusable(place, table, found.get(place.target), session.where)
     )
 
 
@@ -99,20 +99,23 @@ def survey(
     *,
     moment: datetime,
     looks_for_duplicates: bool = True,
+    reads_status: bool = True,
 ) -> Survey:
     """Every table and every finding; nothing is written anywhere.
 
     A table that cannot be migrated does not keep others from being looked at. Whoever counts the rows anyway has no
-    need to have duplicates looked for.
+    need to have duplicates looked for; a role that may not read the status schema learns of no watermark.
     """
     return _Planner(
-        config, source, selected, snowflake, session, moment, looks_for_duplicates=looks_for_duplicates
+        config,
+        source,
+        selected,
+        snowflake,
+        session,
+        moment,
+        looks_for_duplicates=looks_for_duplicates,
+        reads_status=reads_status,
     ).survey()
-
-
-def _target_of(place: Place) -> TableName:
-    assert place.target is not None, "tables of a config have targets"  # noqa: S101
-    return place.target
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ class _Planner:
         moment: datetime,
         *,
         looks_for_duplicates: bool,
+        reads_status: bool,
     ) -> None:
         self._config = config
         self._source = source
@@ -157,6 +161,7 @@ class _Planner:
         self._session = session
         self._moment = moment
         self._looks_for_duplicates = looks_for_duplicates
+        self._reads_status = reads_status
         self._places = [place_of(config, source, table) for table in selected]
         self._findings: list[Finding] = []
 
@@ -169,7 +174,7 @@ class _Planner:
         return Survey(surveyed, targets.foreign_keys, tuple(self._findings))
 
     def _targets(self) -> _Targets:
-        names = [_target_of(place) for place in self._places]
+        names = [place.target for place in self._places]
         found = tables.read(self._session, names)
         readable = [n for n, t in found.items() if t.is_table and t.may_use_schema and t.may_select]
         truncated = [i for i, t in enumerate(self._selected) if t.truncate_onstart]
@@ -183,27 +188,34 @@ class _Planner:
             facts=facts.read(self._session, names),
             foreign_keys=keys,
             tied=tied.tables,
-            watermarks=status_store.read_watermarks(self._session, self._source.source_name),
+            watermarks=(
+                status_store.read_watermarks(self._session, self._source.source_name) if self._reads_status else ()
+            ),
         )
 
     def _survey(self, table_id: int, table: TableConfig, place: Place, targets: _Targets) -> Surveyed:
-        name = _target_of(place)
-        described = self._described(table, place)
-        target, filled = targets.found.get(name), name in targets.filled
+        described, target = self._described(table, place), targets.found.get(place.target)
         unusable = tuple(target_checks.unusable(place, table, target, self._session.where))
         self._findings += unusable
-        seen = Surveyed(place, table, described, target, targets.facts.get(name), filled)
-        if described is None or target is None or unusable:
+        seen = Surveyed(
+            place, table, described, target, targets.facts.get(place.target), place.target in targets.filled
+        )
+        if target is None or not target.is_table:
+            return seen
+        if described is None:
+            self._findings += self._consequences(seen, _meant(seen), is_staged=False)
             return seen
         compared = schema_compare.compare(place, described, target.columns)
         columns = self._with_policies(place, table, compared.columns)
-        loading = load_mode.choose(place, table, columns, filled=filled, unique_keys=target.unique_keys)
+        chosen = load_mode.choose(place, table, columns, filled=seen.filled, unique_keys=target.unique_keys)
         self._findings += compared.findings
-        if isinstance(loading, NoLoading):
-            self._findings += loading.problems
-            return replace(seen, columns=columns)
-        seen = replace(seen, columns=columns, loading=loading)
-        return replace(seen, plan=self._plan(table_id, seen, loading, targets, compared.findings))
+        if isinstance(chosen, NoLoading):
+            self._findings += chosen.problems
+            seen = replace(seen, columns=columns)
+            self._plan(table_id, seen, _meant(seen), targets, compared.findings)
+            return seen
+        seen = replace(seen, columns=columns, loading=chosen)
+        return replace(seen, plan=self._plan(table_id, seen, chosen, targets, compared.findings))
 
     def _plan(
         self,
@@ -213,14 +225,13 @@ class _Planner:
         targets: _Targets,
         compared: tuple[Finding, ...],
     ) -> TablePlan:
+        """The plan of a table whose sides are both there; whatever stands against it is among the findings."""
         table, place, columns = seen.config, seen.place, seen.columns
-        name, described, tied = _target_of(place), seen.described or (), targets.tied[table_id]
-        own = list(loading.warnings)
-        if seen.target and seen.facts:
-            is_staged = loading.load_mode != "copy" or any(column.cast for column in columns)
-            own += target_checks.consequences(place, table, loading, seen.target, seen.facts, is_staged=is_staged)
+        described, tied = seen.described or (), targets.tied[table_id]
+        is_staged = loading.load_mode != "copy" or any(column.cast for column in columns)
+        own = [*loading.warnings, *self._consequences(seen, loading, is_staged=is_staged)]
         self._refuse_duplicates(place, table, columns, loading)
-        stored = status_store.watermark_of(targets.watermarks, name)
+        stored = status_store.watermark_of(targets.watermarks, place.target)
         cutting = self._cutting(place, table, described, tied)
         watermark, said = self._watermark(
             place, table, described, columns, at=cutting.at, stored=stored, filled=seen.filled
@@ -229,7 +240,15 @@ class _Planner:
         self._findings += own
         warnings = of_severity((*compared, *own), "warning")
         return self._put_together(
-            table_id, table, name, columns, loading, tied, watermark, cutting, tuple(map(str, warnings))
+            table_id, table, place.target, columns, loading, tied, watermark, cutting, tuple(map(str, warnings))
+        )
+
+    @staticmethod
+    def _consequences(seen: Surveyed, loading: Loading, *, is_staged: bool) -> tuple[Finding, ...]:
+        if seen.target is None or seen.facts is None:
+            return ()
+        return tuple(
+            target_checks.consequences(seen.place, seen.config, loading, seen.target, seen.facts, is_staged=is_staged)
         )
 
     def _with_policies(self, place: Place, table: TableConfig, columns: Sequence[ColumnPlan]) -> tuple[ColumnPlan, ...]:
@@ -462,8 +481,15 @@ class _Planner:
             text = f"the target {place.target} is empty, so all rows are loaded, and not only newer ones"
             return None, (place.warning("watermark", text),) if stored else ()
         if stored is None and table.watermark_from_target:
-            return tables.highest(self._session, _target_of(place), target), ()
+            return tables.highest(self._session, place.target, target), ()
         return stored, ()
+
+
+def _meant(seen: Surveyed) -> Loading:
+    """How a table that cannot be loaded yet is going to be, once what stands against it is mended."""
+    table = seen.config
+    is_merged = seen.filled and bool(table.uniqueness_columns) and not (table.truncate_onstart or table.append)
+    return Loading(("insert_only" if table.insert_only_mode else "upsert") if is_merged else "copy")
 
 
 def _column_named(name: str, columns: Sequence[SourceColumn]) -> SourceColumn | None:

@@ -102,7 +102,7 @@ def _indexes(place: Place, facts: TableFacts, role: str) -> Iterator[Finding]:
             "load as its owner, or set disable_index to false",
             mend=(place.alter(f"OWNER TO {role}"), keep),
         )
-    schema = quoted(place.target.schema_name) if place.target else ""
+    schema = quoted(place.target.schema_name)
     if not facts.may_create_beside_it:
         yield place.error(
             "index_owner",

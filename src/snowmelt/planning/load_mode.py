@@ -92,7 +92,7 @@ def _undeclared_for_merge(place: Place, key: Sequence[str]) -> Finding:
 
 def unique_index(place: Place, key: Sequence[str]) -> str:
     """DDL that has the target keep a key unique."""
-    return f"CREATE UNIQUE INDEX ON {sql_name(place.target)} ({', '.join(map(quoted, key))});" if place.target else ""
+    return f"CREATE UNIQUE INDEX ON {sql_name(place.target)} ({', '.join(map(quoted, key))});"
 
 
 def target_key(table: TableConfig, columns: Sequence[ColumnPlan]) -> tuple[tuple[str, ...], tuple[str, ...]]:

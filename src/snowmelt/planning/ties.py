@@ -49,13 +49,13 @@ def plan(
     keys: Sequence[ForeignKey],
     drops_keys: Collection[int] = (),
 ) -> Ties:
-    """Tie the tables of a run, whose places have targets, by the foreign keys that touch them.
+    """Tie the tables of a run by the foreign keys that touch them.
 
     A table that is truncated needs every table that refers to it in the same TRUNCATE: one outside the run, or one
     that keeps its rows, is a problem, and so is a circle, in which no table can be loaded first. Those of
     ``drops_keys`` wait for no other table of the run, as their keys to these are dropped for the load.
     """
-    targets = {table_id: place.target for table_id, place in places.items() if place.target}
+    targets = {table_id: place.target for table_id, place in places.items()}
     ids = {name: table_id for table_id, name in reversed(list(targets.items()))}  # of two on one target, the first
     inside = [k for k in keys if k.child in ids and k.parent in ids]
     dropped = [k for k in inside if ids[k.child] in drops_keys]

@@ -13,7 +13,7 @@ from snowmelt.findings import Finding, Place
 from snowmelt.models import ColumnPlan
 from snowmelt.planning import load_mode, statement
 from snowmelt.planning.load_mode import Loading
-from snowmelt.types import NO_NANOSECONDS, best_type, cure, quoted
+from snowmelt.types import NO_NANOSECONDS, best_type, cure, postgres_type, quoted, snowflake_type
 from snowmelt.values import Doubt, doubts
 
 _CHANGED = {
@@ -126,8 +126,14 @@ def findings(
     refused = sum(found for _, doubt, found in counted.doubtful if doubt.is_refused)
     for column, doubt, found in counted.doubtful:
         if found:
-            yield _doubtful(
-                looked, column, doubt, found, is_tolerated=refused <= (looked.config.max_rejected_rows or 0)
+            is_tolerated = refused <= (looked.config.max_rejected_rows or 0)
+            yield _doubtful(looked, column, doubt, found, is_tolerated=is_tolerated)
+        elif _is_narrower(column, doubt):
+            yield looked.place.note(
+                doubt.check,
+                f'column "{column.target.name}", {snowflake_type(column.source)} into {postgres_type(column.target)}: '
+                f"no row is in the way now, but one may come: {doubt.what}",
+                column=column.target.name,
             )
     if counted.null_keys and looked.key:
         yield looked.place.error(
@@ -140,6 +146,26 @@ def findings(
     for key, found in counted.repeated:
         if found:
             yield from _repeated(looked, key, found, examples_of.get(key, ()))
+
+
+def _is_narrower(column: ColumnPlan, doubt: Doubt) -> bool:
+    """Whether the source was declared to take what the target does not; what everything is declared as says nothing."""
+    source = column.source
+    match doubt.check:
+        case "nulls":
+            return True
+        case "too_long":
+            return source.type == "TEXT" and source.length is not None and source.length < _LONGEST_DECLARED
+        case "out_of_range":
+            return source.type == "FIXED" and source.precision is not None and source.precision < _MOST_DIGITS
+        case _:
+            return False
+
+
+_LONGEST_DECLARED = 16_777_216
+"""Characters of a VARCHAR without a length; more in an account that allows larger objects."""
+_MOST_DIGITS = 38
+"""Digits of a NUMBER without a precision."""
 
 
 def supersedes(looked: Looked, finding: Finding) -> bool:

@@ -54,6 +54,11 @@ class ServerFacts(Value):
     may_use_status: bool = True
     """Whether the role may use the status schema, if it is there."""
 
+    @property
+    def may_read_status(self) -> bool:
+        """Whether the role may look at what runs have done, if anything."""
+        return self.may_use_status and not any("SELECT" in privileges for _, privileges in self.without_privilege)
+
 
 @dataclass(frozen=True)
 class Moment:

@@ -102,7 +102,7 @@ def _batches(sandbox: Sandbox, session: Session, count: int) -> tuple[Sequence[C
     target = tables.read(session, [TARGET])[TARGET]
     with SnowflakeSource(sandbox.snowflake.connect(database="BENCH", schema="PUBLIC")) as source:
         described = source.describe_table("BENCH", "PUBLIC", "MIXED")
-        compared = schema_compare.compare(Place("MIXED"), described, target.columns)
+        compared = schema_compare.compare(Place("MIXED", TARGET), described, target.columns)
         if compared.problems:
             raise DataError("; ".join(compared.problems))
         selected = ", ".join([*(column.select for column in compared.columns), *cut_masks(compared.columns)])
