@@ -128,7 +128,7 @@ def findings(
         if found:
             is_tolerated = refused <= (looked.config.max_rejected_rows or 0)
             yield _doubtful(looked, column, doubt, found, is_tolerated=is_tolerated)
-        elif _is_narrower(column, doubt):
+        elif _is_narrower(looked, column, doubt):
             yield looked.place.note(
                 doubt.check,
                 f'column "{column.target.name}", {snowflake_type(column.source)} into {postgres_type(column.target)}: '
@@ -148,12 +148,16 @@ def findings(
             yield from _repeated(looked, key, found, examples_of.get(key, ()))
 
 
-def _is_narrower(column: ColumnPlan, doubt: Doubt) -> bool:
-    """Whether the source was declared to take what the target does not; what everything is declared as says nothing."""
+def _is_narrower(looked: Looked, column: ColumnPlan, doubt: Doubt) -> bool:
+    """Whether the source was declared to take what the target does not.
+
+    What every column is unless someone says otherwise tells nothing: a VARCHAR of any length, a NUMBER of 38 digits, a
+    key that may hold NULL, as all may in Snowflake.
+    """
     source = column.source
     match doubt.check:
         case "nulls":
-            return True
+            return not any(column.target.name in key for key in (looked.key, *looked.unique_keys))
         case "too_long":
             return source.type == "TEXT" and source.length is not None and source.length < _LONGEST_DECLARED
         case "out_of_range":
