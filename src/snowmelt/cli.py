@@ -24,6 +24,7 @@ from snowmelt import (
     schema_cli,
     settings,
     sql,
+    watch_cli,
 )
 from snowmelt.actions import verify as verify_action
 from snowmelt.actions.verify_source import Asked
@@ -64,6 +65,7 @@ app.add_typer(rejects_app, name="rejects")
 app.add_typer(aws_cli.app, name="aws")
 app.add_typer(schema_cli.app, name="schema")
 app.command("preflight")(preflight_cli.preflight)
+app.command("dashboard")(watch_cli.dashboard)
 
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None,
@@ -230,10 +232,15 @@ def status(
     source: SourceName = None,
     run_id: RunId = None,
     all_runs: Annotated[bool, typer.Option("--all", help="A line for each of the latest runs.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and show how it goes on, until it is over.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """See how far a run is: the latest, unless one is named."""
-    if context.invoked_subcommand is None:
+    if context.invoked_subcommand is not None:
+        return
+    if watch:
+        watch_cli.watch_status(config_path, source, run_id=run_id, as_json=as_json)
+    else:
         status_of(config_path, source, run_id=run_id, all_runs=all_runs, as_json=as_json)
 
 

@@ -7,18 +7,22 @@ from typing import Literal
 
 from pydantic import Field
 
-from snowmelt import errors, pulse
+from snowmelt import errors, overview, pulse
 from snowmelt.config import Config, SourceConfig
 from snowmelt.deadline import Deadline
 from snowmelt.errors import MissingError
 from snowmelt.models import Value
+from snowmelt.overview import RunOverview, RunSummary
 from snowmelt.postgres import indexes, status_store
+from snowmelt.postgres import overview as overview_rows
 from snowmelt.postgres.session import Session
 from snowmelt.pulse import Pulse, Vitals
 from snowmelt.wiring import Wiring
 
 INDEX_WORKERS = 2
 _PATIENCE_SECONDS = 12 * 3600.0
+_SHOWN_RUNS = 20
+_SHOWN_WORKERS = 200
 
 
 class TableProgress(Value):
@@ -83,6 +87,28 @@ class ErrorGroup(Value):
     retried: str | None
 
 
+class ChunkProgress(Value):
+    """A chunk in all detail."""
+
+    chunk_id: int
+    status: str
+    attempts: int
+    estimated_rows: int
+    actual_rows: int | None
+    rejected_rows: int
+    size_bytes: int | None
+    load_mode: str | None
+    inserted_rows: int | None
+    updated_rows: int | None
+    unchanged_rows: int | None
+    backend_pid: int | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    seconds: float | None
+    error_code: str | None
+    error_text: str | None
+
+
 class Monitor:
     """One session that looks and never touches."""
 
@@ -116,6 +142,33 @@ class Monitor:
     def errors(self, run_id: str) -> tuple[ErrorGroup, ...]:
         """What went wrong in a run, the most frequent first."""
         return tuple(_group(row) for row in status_store.error_groups(self._session, run_id))
+
+    def latest(self, source_name: str) -> tuple[RunSummary, ...]:
+        """The latest runs of a source, newest first, without a look at their chunks."""
+        rows = overview_rows.runs(self._session, source_name, limit=_SHOWN_RUNS)
+        return tuple(overview.summary(row) for row in rows)
+
+    def overview(self, source_name: str, run_id: str) -> RunOverview:
+        """All of a run at one moment; DataError when the source has none of that name."""
+        run = overview_rows.run(self._session, source_name, run_id)
+        if run is None:
+            raise MissingError(f"source {source_name} has no run {run_id}; `snowmelt runs` lists those it has")
+        begin, step_seconds = overview.span(run)
+        vitals = status_store.vitals(self._session, run_id) if run["status"] == "running" else None
+        return overview.shape(
+            run,
+            tables=overview_rows.tables(self._session, run_id, since=overview.recent_since(run)),
+            flows=overview_rows.flows(self._session, run_id, begin=begin, step_seconds=step_seconds),
+            workers=overview_rows.workers(self._session, run_id, limit=_SHOWN_WORKERS),
+            pulse=pulse.judge(Vitals.model_validate(vitals)) if vitals else None,
+        )
+
+    def chunks(
+        self, source_name: str, run_id: str, table_id: int, *, position: int, limit: int
+    ) -> tuple[ChunkProgress, ...]:
+        """Some chunks of a table in all detail, from a position in their order on."""
+        rows = overview_rows.chunks(self._session, source_name, run_id, table_id, position=position, limit=limit)
+        return tuple(ChunkProgress.model_validate(row) for row in rows)
 
 
 @contextmanager

@@ -8,6 +8,16 @@ from typing import NewType
 Query = NewType("Query", str)
 """SQL text that came from one of these files, and from nowhere else."""
 
+_FILES = (
+    "runs.sql",
+    "leases.sql",
+    "catalog.sql",
+    "indexes.sql",
+    "rejected.sql",
+    "verification.sql",
+    "preflight.sql",
+    "overview.sql",
+)
 _BLOCK = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
@@ -20,15 +30,7 @@ def text(file: str) -> Query:
 @cache
 def _blocks() -> dict[str, Query]:
     blocks: dict[str, Query] = {}
-    for file in (
-        "runs.sql",
-        "leases.sql",
-        "catalog.sql",
-        "indexes.sql",
-        "rejected.sql",
-        "verification.sql",
-        "preflight.sql",
-    ):
+    for file in _FILES:
         parts = _BLOCK.split(text(file))[1:]
         for name, body in zip(parts[::2], parts[1::2], strict=True):
             if name in blocks:

@@ -1,0 +1,1 @@
+"""Those who watch a run: what they are told, on a terminal and on a page."""
