@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from snowmelt import console
-from snowmelt.errors import TransientError, UnreachableError
+from snowmelt.errors import SnowmeltError
 from snowmelt.lookout import Lookout, Scene
 from snowmelt.overview import RunOverview, TableOverview
 
@@ -51,7 +51,7 @@ def _follow(
         time.sleep(each_seconds)
         try:
             scene, trouble = lookout.scene(scene.run.run_id), None
-        except (TransientError, UnreachableError) as error:
+        except SnowmeltError as error:  # whatever it is, the next look may fare better
             trouble = error.message
         show(scene, trouble)
     return scene.run
@@ -102,7 +102,10 @@ def screen(scene: Scene, trouble: str | None, *, height: int = 50) -> Renderable
         parts.append(Text(f"as it was at {run.seen_at:%H:%M:%S}: {trouble}", style="bold red"))
     parts.append(_tables(run.tables, room=max(5, height - 10 - len(scene.errors))))
     open_errors = [group for group in scene.errors if not group.is_over]
-    parts += [Text(f"{g.code}: {g.count:,} {g.what}, such as {g.example}", style="red") for g in open_errors[:5]]
+    parts += [
+        Text(f"{g.code}: {g.count:,} {g.what}{'s' * (g.count > 1)}, such as {g.example}", style="red")
+        for g in open_errors[:5]
+    ]
     return Group(*parts)
 
 

@@ -128,8 +128,9 @@ class RunOverview(Value):
 
 def recent_since(run: Mapping[str, Any]) -> datetime:
     """From when on rows count as recent: some minutes back, but not before the run was last taken up."""
+    back: datetime = run["seen_at"] - timedelta(seconds=RECENT_SECONDS)
     taken_up: datetime = run["driven_since"]
-    return max(taken_up, run["seen_at"] - timedelta(seconds=RECENT_SECONDS))
+    return max(taken_up, back)
 
 
 def span(run: Mapping[str, Any]) -> tuple[datetime, float]:

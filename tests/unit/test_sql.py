@@ -32,6 +32,8 @@ VALUES: dict[str, object] = {
     "contents": [b"{}"],
     "backend_pid": 1,
     "backend_start": NOW,
+    "begin": NOW,
+    "since": NOW,
     "changes": '{"c": {"too_long": 1}}',
     "chunk_id": 1,
     "chunk_ids": [1],

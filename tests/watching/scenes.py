@@ -1,12 +1,20 @@
 """Runs written straight into a status schema, so that those who watch can be shown any state, however large."""
 
 import json
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from snowmelt import sql
+from psycopg2 import sql
+
+from snowmelt.dashboard import server
+from snowmelt.local.plain_install import PYTHONPATH
 from snowmelt.local.postgres import Database
 from snowmelt.lookout import Lookout
 from snowmelt.settings import Settings
@@ -30,14 +38,17 @@ VALUES (%(run_id)s, 'arn:aws:states:eu-central-1:1:execution:snowmelt:nightly', 
 """
 _TABLES = """
 INSERT INTO migration_status.migration_table_status
-    (run_id, table_id, source_table, target_schema, target_table, status, strategy, source_rows, started_at, completed_at)
+    (run_id, table_id, source_table, target_schema, target_table, status, strategy, source_rows, started_at,
+     completed_at)
 SELECT %(run_id)s, n, names[1 + n %% array_length(names, 1)] || CASE WHEN n < array_length(names, 1) THEN ''
            ELSE '_' || n END, 'public', %(run_id)s || '_' || n, s.status, 'one_scan',
        CASE WHEN s.status NOT IN ('pending', 'scanning') THEN %(chunks)s * 50000 END,
        CASE WHEN s.status <> 'pending' THEN now() - %(age)s * interval '0.95 second' END,
-       CASE WHEN s.status = 'completed' THEN now() - %(age)s * (1 - (n + 1.0) / (%(completed)s + 1)) * interval '0.9 second' END
+       CASE WHEN s.status = 'completed'
+            THEN now() - %(age)s * (1 - (n + 1.0) / (%(completed)s + 1)) * interval '0.9 second' END
 FROM (SELECT %(names)s::text[] AS names) given, generate_series(0, %(tables)s - 1) AS n
-CROSS JOIN LATERAL (SELECT CASE WHEN n < %(completed)s THEN 'completed' WHEN n < %(completed)s + %(loading)s THEN 'loading'
+CROSS JOIN LATERAL (SELECT CASE WHEN n < %(completed)s THEN 'completed'
+                                WHEN n < %(completed)s + %(loading)s THEN 'loading'
                                 WHEN n = %(completed)s + %(loading)s THEN 'scanning' ELSE 'pending' END AS status) s
 """
 _CHUNKS = """
@@ -58,7 +69,8 @@ SELECT t.run_id, t.table_id, c, t.source_table, s.status, '{}', 50000,
 FROM migration_status.migration_table_status t
 CROSS JOIN generate_series(0, %(chunks)s - 1) AS c
 CROSS JOIN LATERAL (SELECT t.status = 'completed' OR c < %(chunks)s * 0.6 AS done) d
-CROSS JOIN LATERAL (SELECT CASE WHEN d.done THEN 'completed' WHEN t.table_id %% 5 = 4 AND c = %(chunks)s - 1 THEN 'failed'
+CROSS JOIN LATERAL (SELECT CASE WHEN d.done THEN 'completed'
+                                WHEN t.table_id %% 5 = 4 AND c = %(chunks)s - 1 THEN 'failed'
                                 ELSE 'pending' END AS status,
                            NOT d.done AND c %% 17 = 3 AS retry) s
 CROSS JOIN LATERAL (SELECT 0.4 + 6 * abs(sin(t.table_id + c / 9.0)) + CASE WHEN c %% 53 = 11 THEN 60 ELSE 0 END AS took,
@@ -76,12 +88,25 @@ WHERE a.pid = pg_backend_pid() AND (c.run_id, c.table_id, c.chunk_id) = (
     WHERE run_id = %(run_id)s AND status = 'pending' AND error_code IS NULL ORDER BY chunk_id, table_id LIMIT 1)
 """
 _REJECTS = """
-INSERT INTO migration_status.rejected_rows (run_id, table_id, chunk_id, row_number, column_name, sqlstate, reason, row_content)
+INSERT INTO migration_status.rejected_rows
+    (run_id, table_id, chunk_id, row_number, column_name, sqlstate, reason, row_content)
 SELECT run_id, table_id, chunk_id, n, 'note', '22001', 'value too long for type character varying(8)', ''
-FROM migration_status.migration_chunk_status CROSS JOIN generate_series(1, 3) n WHERE run_id = %(run_id)s AND rejected_rows > 0
+FROM migration_status.migration_chunk_status CROSS JOIN generate_series(1, 3) n
+WHERE run_id = %(run_id)s AND rejected_rows > 0
 """
 
-NAMES = ("ORDERS", "ORDER_LINES", "CUSTOMERS", "INVOICES", "PAYMENTS", "SHIPMENTS", "STOCK", "SUPPLIERS", "EVENTS", "VISITS")
+NAMES = (
+    "ORDERS",
+    "ORDER_LINES",
+    "CUSTOMERS",
+    "INVOICES",
+    "PAYMENTS",
+    "SHIPMENTS",
+    "STOCK",
+    "SUPPLIERS",
+    "EVENTS",
+    "VISITS",
+)
 
 
 @dataclass(frozen=True)
@@ -131,6 +156,26 @@ class Stage:
                     cursor.execute(_CLAIM, values)
             yield
 
+    @contextmanager
+    def unreachable(self) -> Iterator[None]:
+        """Nobody gets into the database while the block lasts, and whoever was in it is out."""
+        switch = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+        name = sql.Identifier(self.database.name)
+        self.database.server.execute(switch.format(name, sql.SQL("false")))
+        self.dismiss()
+        try:
+            yield
+        finally:
+            self.database.server.execute(switch.format(name, sql.SQL("true")))
+
+    def dismiss(self) -> None:
+        """End every session that watches, as a restart of the server does."""
+        self.database.server.rows(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'snowmelt watch'"
+            " AND datname = %s",
+            [self.database.name],
+        )
+
     def complete(self, run_id: str, table_id: int, chunk_id: int) -> None:
         """One chunk more is in."""
         self.database.execute(
@@ -141,8 +186,7 @@ class Stage:
 
 
 def stage(database: Database, folder: Path) -> Stage:
-    """An empty status schema in the database, and a config in the folder."""
-    database.execute(sql.text("status_schema.sql"))
+    """A config in the folder that finds the database, which has a status schema."""
     source = {
         "source_name": SOURCE,
         "source_sf_database": "SHOP",
@@ -155,3 +199,49 @@ def stage(database: Database, folder: Path) -> Stage:
     snowflake = {"account": "a", "user": "u", "password": "p"}
     config.write_text(json.dumps({"snowflake": snowflake, "postgres": {}, "sources": [source]}), encoding="utf-8")
     return Stage(database, config, database.server.environment())
+
+
+# --- the commands that watch -----------------------------------------------------------------------------------------
+
+
+def command(stage: Stage, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
+    """``snowmelt ARGUMENTS`` with the stage's config, as a process of its own; ``options`` are those of Popen."""
+    here = {"PATH": os.defpath, "HOME": str(stage.config.parent), "PYTHONPATH": PYTHONPATH, "TERM": "xterm"}
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(
+        [sys.executable, "-m", "snowmelt.cli", *arguments, "--config", str(stage.config)],
+        env={**here, **stage.environment},
+        text=True,
+        **{**pipes, **options},
+    )
+
+
+@dataclass(frozen=True)
+class Served:
+    """A dashboard at work."""
+
+    url: str
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.split("/")[2].split(":")[1])
+
+    @property
+    def token(self) -> str:
+        """What its URL holds."""
+        return self.url.split("/")[3]
+
+
+@contextmanager
+def dashboard(stage: Stage) -> Iterator[Served]:
+    """The dashboard's own server in a thread, ended with the block."""
+    with stage.lookout() as lookout, server.listen(0) as listening:
+        serving, url = server.prepare(lookout, listening)
+        thread = threading.Thread(target=serving.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield Served(url)
+        finally:
+            serving.should_exit = True
+            thread.join(timeout=20)

@@ -20,36 +20,41 @@ def serve(lookout: Lookout, *, port: int, on_url: Callable[[str], None]) -> None
 
     ConfigError when the port is taken; 0 is any that is free.
     """
-    token = secrets.token_urlsafe(_TOKEN_BYTES)
-    with _listen(port) as listening:
-        taken = listening.getsockname()[1]
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app.build(lookout, token=token, port=taken),
-                access_log=False,  # the token is in every path
-                log_level="error",
-                lifespan="off",
-                http="h11",
-                ws="none",
-                proxy_headers=False,
-                server_header=False,
-                limit_concurrency=_MOST_CONNECTIONS,
-                timeout_graceful_shutdown=1,
-            )
-        )
-        on_url(f"http://{HOST}:{taken}/{token}/")
+    with listen(port) as listening:
+        server, url = prepare(lookout, listening)
+        on_url(url)
         try:
             server.run(sockets=[listening])
         except KeyboardInterrupt:
             return
 
 
-def _listen(port: int) -> socket.socket:
+def prepare(lookout: Lookout, listening: socket.socket) -> tuple[uvicorn.Server, str]:
+    """A server for that socket, and the only URL that it answers."""
+    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    port: int = listening.getsockname()[1]
+    config = uvicorn.Config(
+        app.build(lookout, token=token, port=port),
+        access_log=False,  # the token is in every path
+        log_level="error",
+        lifespan="off",
+        http="h11",
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=_MOST_CONNECTIONS,
+        timeout_graceful_shutdown=1,
+    )
+    return uvicorn.Server(config), f"http://{HOST}:{port}/{token}/"
+
+
+def listen(port: int) -> socket.socket:
+    """A socket on the loopback interface; whoever comes from now on waits to be let in."""
     listening = socket.socket()
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((HOST, port))
-        listening.listen()  # before the URL is told, so that whoever comes at once is let in
+        listening.listen()
     except OSError as error:
         listening.close()
         raise ConfigError(f"--port {port}: {error.strerror}; name another one, or none") from error
