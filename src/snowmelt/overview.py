@@ -252,10 +252,8 @@ def doing(*, is_alive: bool, state: str | None, wait_type: str | None, wait: str
         return "at work; this role may not see on what"
     if wait_type == "Lock":
         return "waits for a lock"
-    if wait_type == "Client":
-        return "waits for rows from Snowflake" if state == "active" or "transaction" in state else "between two steps"
-    if state.startswith("idle"):
-        return "between two steps"
+    if wait_type == "Client" or state.startswith("idle"):
+        return "waits for rows from Snowflake"
     return f"PostgreSQL stores rows ({wait})" if wait_type in ("IO", "LWLock") else "PostgreSQL stores rows"
 
 

@@ -193,7 +193,7 @@ def test_eleven_thousand_chunks_of_one_table_share_cells() -> None:
         ((False, None, None, None), "its session is gone; the next round frees the chunk"),
         ((True, "active", "Client", "ClientRead"), "waits for rows from Snowflake"),
         ((True, "idle in transaction", "Client", "ClientRead"), "waits for rows from Snowflake"),
-        ((True, "idle", "Client", "ClientRead"), "between two steps"),
+        ((True, "idle", "Client", "ClientRead"), "waits for rows from Snowflake"),
         ((True, "active", "Lock", "relation"), "waits for a lock"),
         ((True, "active", "IO", "WALSync"), "PostgreSQL stores rows (WALSync)"),
         ((True, "active", None, None), "PostgreSQL stores rows"),

@@ -31,7 +31,7 @@ WHERE r.run_id = %(run_id)s AND r.source_name = %(source_name)s
 
 -- name: overview_tables
 -- Every table of a run: counts, rows that came in since a moment, and a letter for each chunk in their order:
---   0 … 5  completed in less than 1, 3, 10, 30, 100 seconds, or more      j  completed, rows of it refused
+--   0 … 5  completed in less than 0.3, 1, 3, 10, 30 seconds, or more      j  completed, rows of it refused
 --   r  being loaded    l  its worker is gone    p  waits    e  waits after an error    x  failed.
 SELECT t.table_id, t.source_table, t.target_schema, t.target_table, t.status, t.strategy, t.source_rows,
        t.error_code, t.error_text,
@@ -58,7 +58,7 @@ LEFT JOIN (
                END) FILTER (WHERE k.status = 'completed' AND k.completed_at > %(since)s) AS recent_rows,
            string_agg(CASE k.status
                WHEN 'completed' THEN CASE WHEN k.rejected_rows > 0 THEN 'j' ELSE coalesce(width_bucket(
-                   date_part('epoch', k.completed_at - k.started_at), ARRAY[1, 3, 10, 30, 100]::float8[]), 0)::text
+                   date_part('epoch', k.completed_at - k.started_at), ARRAY[0.3, 1, 3, 10, 30]::float8[]), 0)::text
                    END
                WHEN 'running' THEN CASE WHEN a.pid IS NULL THEN 'l' ELSE 'r' END
                WHEN 'failed' THEN 'x'
