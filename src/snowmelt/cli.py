@@ -20,6 +20,7 @@ from snowmelt import (
     monitor,
     preflight_cli,
     rejects,
+    report_cli,
     runner,
     schema_cli,
     settings,
@@ -66,6 +67,7 @@ app.add_typer(aws_cli.app, name="aws")
 app.add_typer(schema_cli.app, name="schema")
 app.command("preflight")(preflight_cli.preflight)
 app.command("dashboard")(watch_cli.dashboard)
+app.command("report")(report_cli.report)
 
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None,
@@ -155,11 +157,14 @@ def migrate(
                 "message": outcome.message,
                 "warnings": outcome.warnings,
                 "report": outcome.report and outcome.report.model_dump(),
+                "page": outcome.page and outcome.page.model_dump(),
                 "tables": [t.model_dump(mode="json") for t in moved],
             }
         )
     else:
         console.show_tables(moved, outcome.message)
+        if outcome.page:
+            console.out.print(f"report: {outcome.page.uri}", markup=False)
     if outcome.status == "failed":
         raise typer.Exit(EXIT_FAILED)
 

@@ -92,7 +92,7 @@ class S3Store:
         """Put the object; S3 shows it whole or not at all."""
         full = self._prefix + key
         try:
-            self._s3.put_object(Bucket=self._bucket, Key=full, Body=content, ContentType="application/json")
+            self._s3.put_object(Bucket=self._bucket, Key=full, Body=content, ContentType=_content_type(key))
         except (ClientError, BotoCoreError) as error:
             raise _store_error(error, f"s3://{self._bucket}/{full}") from error
         return Location(bucket=self._bucket, key=full)
@@ -104,6 +104,11 @@ class S3Store:
     def at(self, location: Location) -> bytes:
         """Get the object, whose key is whole: the prefix is in it."""
         return read_s3(location.bucket, location.key, client=self._s3)
+
+
+def _content_type(key: str) -> str:
+    """What a browser is told of the object."""
+    return "text/html; charset=utf-8" if key.endswith(".html") else "application/json"
 
 
 def open_store(uri: str) -> Store:
@@ -186,9 +191,14 @@ def load_manifest(location: Location, store: Store) -> tuple[WorkItem, ...]:
     return tuple(WorkItem.model_validate(item) for item in json.loads(store.at(location)))
 
 
-def save_report(store: Store, run_id: str, report: dict[str, Any]) -> Location:
-    """The run's report."""
-    return store.put(f"runs/{run_id}/report.json", json.dumps(report, indent=1, default=str).encode())
+def save_report(store: Store, run_id: str, report: str) -> Location:
+    """The run's report, as JSON."""
+    return store.put(f"runs/{run_id}/report.json", report.encode())
+
+
+def save_report_page(store: Store, run_id: str, page: str) -> Location:
+    """The run's report, as one HTML file."""
+    return store.put(f"runs/{run_id}/report.html", page.encode())
 
 
 def _table_key(run_id: str, table_id: int) -> str:

@@ -355,6 +355,11 @@ class Location(Value):
     bucket: str
     key: str
 
+    @property
+    def uri(self) -> str:
+        """How people name it: a path where the store is a folder, else ``s3://…``."""
+        return f"{self.bucket}/{self.key}" if "/" in self.bucket else f"s3://{self.bucket}/{self.key}"
+
 
 # --- events ---------------------------------------------------------------------------------------------------------
 
@@ -477,6 +482,9 @@ class FinalizeResult(Value):
     status: Literal["running", "completed", "completed_with_rejects", "failed"]
     message: str
     report: Location | None = None
+    """None when it could not be made; `snowmelt report` makes it afresh."""
+    page: Location | None = None
+    """The same for people."""
     wait_seconds: int = 0
 
 

@@ -46,6 +46,7 @@ class Outcome:
     status: str
     rounds: int
     report: Location | None
+    page: Location | None
 
 
 def migrate(
@@ -79,6 +80,7 @@ def migrate(
         status=verdict.status,
         rounds=plan.round,
         report=verdict.report,
+        page=verdict.page,
     )
 
 

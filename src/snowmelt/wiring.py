@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from snowmelt import config as configs
 from snowmelt import executions, manifest_store
-from snowmelt.config import Config, SourceConfig
+from snowmelt.config import Config, SnowflakeConfig, SourceConfig
 from snowmelt.deadline import Deadline
 from snowmelt.errors import AccessError, ConfigError, TransientError, UnreachableError
 from snowmelt.manifest_store import Store
@@ -128,7 +128,17 @@ class RunResources:
         self._wiring = wiring
         self.run_id = run_id
         self.store = wiring.store
-        self.plan = wiring.run_plan(run_id)
+
+    @cached_property
+    def plan(self) -> RunPlan:
+        """The frozen plan of the run."""
+        return self._wiring.run_plan(self.run_id)
+
+    @property
+    def memory_mb(self) -> int | None:
+        """Memory of the function that this is; None when it is none."""
+        given = self._wiring.environment.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "")
+        return int(given) if given.isdigit() else None
 
     @cached_property
     def config(self) -> Config:
@@ -181,19 +191,27 @@ class RunResources:
         """The same for a worker, which this process keeps for the next one as long as the config names the same."""
         return self._wiring.sources.lend((self.run_id, self.config.snowflake), self._connect_source)
 
+    def source_aside(self, statement_seconds: int) -> SnowflakeSource:
+        """A session for short statements that are no part of the run; for the caller to close."""
+        config = self._source_config().model_copy(update={"statement_timeout_seconds": statement_seconds})
+        return self._signed_in(config, run_id=None)
+
     def _connect_source(self) -> SnowflakeSource:
+        return self._signed_in(self._source_config(), run_id=self.run_id)
+
+    def _signed_in(self, config: SnowflakeConfig, *, run_id: str | None) -> SnowflakeSource:
+        return SnowflakeSource.connect(
+            config, database=self.plan.snowflake_database, schema=self.plan.snowflake_schema, run_id=run_id
+        )
+
+    def _source_config(self) -> SnowflakeConfig:
         config = self.config.snowflake
         if config.user.upper() != self.plan.snowflake_user.upper():
             raise ConfigError(
                 f"run {self.run_id} was begun as Snowflake user {self.plan.snowflake_user}, whose results no one "
                 f"else can read; the config now names {config.user}: put it back, or start again with no_resume"
             )
-        return SnowflakeSource.connect(
-            config.model_copy(update={"role": self.plan.snowflake_role}),
-            database=self.plan.snowflake_database,
-            schema=self.plan.snowflake_schema,
-            run_id=self.run_id,
-        )
+        return config.model_copy(update={"role": self.plan.snowflake_role})
 
     def within_buffer(self, deadline: Deadline) -> Deadline:
         """The deadline with the run's buffer kept back; ConfigError when that leaves nothing."""

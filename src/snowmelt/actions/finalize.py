@@ -1,11 +1,10 @@
 """Close the tables that are in, and give the verdict."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from snowmelt import manifest_store
 from snowmelt.actions.verify_at_end import verify_at_end
 from snowmelt.deadline import Deadline
 from snowmelt.errors import (
@@ -31,6 +30,8 @@ BUSY_WAIT_SECONDS = 5
 MOST_REASONS = 5
 _REPLAY_SECONDS = 5.0
 """With less than this left, the refused rows of a chunk are not tried once more."""
+_REPORT_SECONDS = 10.0
+"""With less than this left after the verdict, another invocation makes the report."""
 INDEX_WORKERS = 2
 """Builds at once; each takes ``INDEX_MEMORY`` and so many processes of the server."""
 INDEX_MEMORY = "256MB"
@@ -54,7 +55,9 @@ def finalize(event: FinalizeEvent, wiring: Wiring, deadline: Deadline) -> Finali
                 return _more("indexes or tables are left to finish", 10)
             status_store.finish_run(session, event.run_id, _verdict(run, session))
             leases.end_idle_workers(session, event.run_id)
-        return _result(run, session)
+            if not deadline.allows(_REPORT_SECONDS):
+                return _more("the report is left to make", 1)
+        return _result(run, session, deadline)
 
 
 def _more(message: str, wait_seconds: int) -> FinalizeResult:
@@ -230,11 +233,13 @@ def _verdict(run: RunResources, session: Session) -> SnowmeltError | None:
     return RunFailedError(f"{text}; mend the cause and start again: the run resumes")
 
 
-def _result(run: RunResources, session: Session) -> FinalizeResult:
+def _result(run: RunResources, session: Session, deadline: Deadline) -> FinalizeResult:
+    from snowmelt.actions import report  # here: no other action needs what makes pages, and a cold start would wait
+
     row = status_store.read_run(session, run.run_id)
     progress = status_store.progress(session, run.run_id)
     verdicts = verification_store.verdicts(session, run.run_id)
-    report = manifest_store.save_report(run.store, run.run_id, _report(row.__dict__, progress, verdicts))
+    saved = report.save(run, session, deadline)
     loaded = sum(t["rows_loaded"] for t in progress)
     changed = sum(n for t in progress for changes in (t["changed_values"] or {}).values() for n in changes.values())
     message = row.error_text or f"run {run.run_id} completed: {len(progress)} tables, {loaded} rows"
@@ -254,7 +259,8 @@ def _result(run: RunResources, session: Session) -> FinalizeResult:
         status=_STATUSES.get(row.status, "failed"),
         # The cause of a failed execution may be 32 kB; a readable one is shorter.
         message=message[:4000],
-        report=report,
+        report=saved.json if saved else None,
+        page=saved.page if saved else None,
     )
 
 
@@ -271,9 +277,3 @@ _STATUSES: Mapping[str, Literal["completed", "completed_with_rejects"]] = {
     "completed": "completed",
     "completed_with_rejects": "completed_with_rejects",
 }
-
-
-def _report(
-    run: Mapping[str, object], progress: Sequence[Mapping[str, object]], verdicts: Sequence[Mapping[str, object]]
-) -> dict[str, object]:
-    return {**run, "tables": [dict(t) for t in progress], "verification": [dict(v) for v in verdicts]}

@@ -58,6 +58,12 @@ def plan(
             item_id += 1
 
 
+def count(chunks_of_tables: Sequence[int], *, workers: int, threads: int = 1) -> int:
+    """How many work items so many chunks of each table make when all of them are handed out at once."""
+    size = _size(sum(chunks_of_tables), workers=max(1, workers), threads=threads)
+    return sum(-(-chunks // size) for chunks in chunks_of_tables)
+
+
 def _size(chunks: int, *, workers: int, threads: int) -> int:
     """Chunks per item: few enough for all workers, and enough for all threads of one."""
     even = -(-chunks // (workers * ITEMS_PER_WORKER))

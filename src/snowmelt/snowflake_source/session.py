@@ -253,9 +253,13 @@ def _host_of(account: str) -> str:
     return f"{account}.snowflakecomputing.{'cn' if in_china else 'com'}"
 
 
+def query_tag(run_id: str | None) -> str:
+    """The tag of every statement in Snowflake's history, of a run or of none."""
+    return json.dumps({"app": "snowmelt"} | ({"run_id": run_id} if run_id else {}))
+
+
 def _options(config: SnowflakeConfig, *, host: str, run_id: str | None) -> dict[str, Any]:
     """The connector's parameters, but for database, schema and credentials."""
-    tag = {"app": "snowmelt"} | ({"run_id": run_id} if run_id else {})
     named = {"role": config.role, "warehouse": config.warehouse}
     return {key: value for key, value in named.items() if value is not None} | {
         "account": config.account,
@@ -273,7 +277,7 @@ def _options(config: SnowflakeConfig, *, host: str, run_id: str | None) -> dict[
         "platform_detection_timeout_seconds": 0.0,  # asks no metadata service
         "log_imported_packages_in_telemetry": False,
         "session_parameters": {
-            "QUERY_TAG": json.dumps(tag),
+            "QUERY_TAG": query_tag(run_id),
             "TIMEZONE": "UTC",
             "STATEMENT_TIMEOUT_IN_SECONDS": config.statement_timeout_seconds,
             "ABORT_DETACHED_QUERY": False,

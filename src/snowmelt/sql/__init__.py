@@ -14,6 +14,7 @@ _FILES = (
     "catalog.sql",
     "indexes.sql",
     "rejected.sql",
+    "report.sql",
     "verification.sql",
     "preflight.sql",
     "overview.sql",

@@ -5,6 +5,7 @@ from math import ceil
 
 from snowmelt.planning import work_items
 from snowmelt.planning.work_items import PendingChunk
+from snowmelt.reports.cost import Prices
 
 VCPU_MB = 1769
 """Memory with which AWS Lambda gives a whole processor."""
@@ -28,16 +29,6 @@ class Work:
     cpu_seconds_per_million_rows: float
     seconds_per_chunk: float = 0.04
     seconds_per_cold_start: float = 1.5
-
-
-@dataclass(frozen=True)
-class Prices:
-    """List prices in US dollars: us-east-1, x86, the first tier; free allowances are left out."""
-
-    lambda_gb_second: float = 0.0000166667
-    lambda_request: float = 0.20 / 1_000_000
-    state_transition: float = 0.025 / 1_000
-    s3_put: float = 0.005 / 1_000
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from snowmelt.local.snowflake.catalog import TableRef
 from snowmelt.local.snowflake.declared_types import Column
 from snowmelt.local.snowflake.engine import Engine
 from snowmelt.local.snowflake.errors import SqlError, canceled, of_engine, timed_out
+from snowmelt.local.snowflake.query_history import Entry
 from snowmelt.local.snowflake.results import BatchGrowth, ResultStore, StoredResult, capped_at
 from snowmelt.local.snowflake.sessions import Session
 from snowmelt.local.snowflake.statements import Answer, Statement, Surroundings
@@ -40,6 +41,8 @@ class Query:
     ended: datetime | None = None
     rows: int | None = None
     batches: int | None = None
+    size_bytes: int = 0
+    warehouse: str = ""
     error: SqlError | None = None
     reopened: int = 0
     downloads: Counter[int] = field(default_factory=Counter)
@@ -124,6 +127,7 @@ class Queries:
             may_read=self._may_read,
             open_result=self._opened,
             keeps_copies=lambda: self.keep_copies,
+            history=self._history,
         )
 
     def start(self, session: Session, body: dict[str, Any], request_id: str) -> tuple[Query, asyncio.Future[None]]:
@@ -137,6 +141,7 @@ class Queries:
             query_tag=str(parameters.get("QUERY_TAG", session.parameter("QUERY_TAG") or "")),
             user=session.user.name,
             session_token=session.token,
+            warehouse=session.warehouse,
             describe_only=bool(body.get("describeOnly")),
             asynchronous=bool(body.get("asyncExec")),
         )
@@ -195,6 +200,25 @@ class Queries:
         if query is None or query.ended is None:
             return None
         return query.started.replace(tzinfo=None), query.ended.replace(tzinfo=None)
+
+    def _history(self) -> list[Entry]:
+        """Every statement that has ended, for a statement that asks."""
+        return [
+            Entry(
+                query_id=query.query_id,
+                text=query.text,
+                tag=query.query_tag,
+                user=query.user,
+                warehouse=query.warehouse,
+                state=query.state,
+                started=query.started,
+                ended=query.ended,
+                rows=query.rows or 0,
+                size_bytes=query.size_bytes,
+            )
+            for query in list(self._queries.values())
+            if query.ended is not None and not query.describe_only
+        ]
 
     def _opened(self, query_id: str, user: str) -> "tuple[tuple[Column, ...], Iterator[pa.Table]]":
         """The columns and the batches of a result, for a statement that reads it."""
@@ -276,6 +300,7 @@ class Queries:
                 statement_type=answer.statement_type,
             )
         query.rows, query.batches = stored.rows, len(stored.batches)
+        query.size_bytes = sum(batch.size_bytes for batch in stored.batches)
 
     def _growth_for(self, session: Session, parameters: dict[str, Any]) -> BatchGrowth:
         size = parameters.get("CLIENT_RESULT_CHUNK_SIZE", session.number("CLIENT_RESULT_CHUNK_SIZE"))

@@ -1,7 +1,7 @@
 """One statement: checked as Snowflake checks it, translated by fakesnow, run by DuckDB."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +11,7 @@ from fakesnow.dialect import parse_one
 from fakesnow.statement_type import SELECT, statement_type_id
 from sqlglot import exp
 
-from snowmelt.local.snowflake import lineage, result_scan
+from snowmelt.local.snowflake import lineage, query_history, result_scan
 from snowmelt.local.snowflake.catalog import Catalog, TableRef
 from snowmelt.local.snowflake.declared_types import Column, of_arrow, of_duckdb, of_snowflake
 from snowmelt.local.snowflake.errors import SqlError, invalid_identifier, no_such_object
@@ -51,6 +51,8 @@ class Surroundings:
     open_result: Callable[[str, str], result_scan.Opened]
     """Of a query id and the user who asks."""
     keeps_copies: Callable[[], bool]
+    history: Callable[[], Sequence[query_history.Entry]]
+    """Of all statements that have ended."""
 
 
 class Statement:
@@ -100,6 +102,8 @@ class Statement:
             self._parsed,
             duck=self._duck,
             open_result=lambda query_id: self._around.open_result(query_id, self._session.user.name),
+        ) | query_history.register(
+            self._parsed, duck=self._duck, user=self._session.user.name, entries=self._around.history
         )
         go_back(
             self._parsed,
