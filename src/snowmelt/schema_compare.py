@@ -230,6 +230,14 @@ def _never_loaded(place: Place, pairing: _Pairing) -> Iterator[Finding]:
             )
 
 
+_MAY_BE_FINE = "nothing to do if that is fine"
+
+
+def says_loss(warning: str) -> bool:
+    """Whether it is the warning of a column whose type loses something."""
+    return warning.endswith(_MAY_BE_FINE)
+
+
 def _losses(place: Place, verdicts: Iterable[types.Match | types.Refusal]) -> Iterator[Finding]:
     for verdict in verdicts:
         if isinstance(verdict, types.Match) and verdict.lossy:
@@ -238,7 +246,7 @@ def _losses(place: Place, verdicts: Iterable[types.Match | types.Refusal]) -> It
                 "column_lossy",
                 f'column "{target.name}", {types.snowflake_type(source)} into {types.postgres_type(target)}: '
                 f"{verdict.lossy}",
-                "nothing to do if that is fine",
+                _MAY_BE_FINE,
                 column=target.name,
             )
 

@@ -52,14 +52,17 @@ def test_function_and_layer_leave_room_below_the_limit(artifacts: Built) -> None
     assert 100 < artifacts.size_bytes / MEGABYTE < MOST_MEGABYTES < LIMIT_MEGABYTES
 
 
-def test_the_function_holds_the_package_and_its_sql_and_nothing_else(artifacts: Built) -> None:
+def test_the_function_holds_the_package_its_sql_and_its_page_and_nothing_else(artifacts: Built) -> None:
     kept = {str(file.relative_to(artifacts.task)) for file in artifacts.task.rglob("*") if file.is_file()}
     sources = {f"snowmelt/{file.relative_to(PACKAGE)}" for file in COMPILES}
     assert {name for name in kept if name.endswith(".py")} == sources
-    assert {Path(name).suffix for name in kept} == {".py", ".pyc", ".sql"}
+    assert {Path(name).suffix for name in kept} == {".py", ".pyc", ".sql", ".html", ".css"}
     assert len([name for name in kept if name.endswith(".pyc")]) == len(sources)
     assert {Path(name).name for name in kept if name.endswith(".sql")} == {
         f.name for f in (PACKAGE / "sql").glob("*.sql")
+    }
+    assert {name for name in kept if name.endswith((".html", ".css"))} == {
+        f"snowmelt/reports/report.{kind}" for kind in ("html", "css")
     }
 
 

@@ -123,10 +123,21 @@ def test_row_counts_come_back_in_their_order(tmp_path: Path, counts: list[int]) 
     assert manifest_store.load_row_counts(store, "run-1", "01b2-77") == tuple(counts)
 
 
-def test_a_report_may_hold_times_and_is_json(store: Store) -> None:
-    location = manifest_store.save_report(store, "run-1", {"rows": 7, "path": Path("x")})
+def test_a_report_is_kept_for_programs_and_for_people(store: Store) -> None:
+    facts = manifest_store.save_report(store, "run-1", '{"rows": 7}')
+    page = manifest_store.save_report_page(store, "run-1", "<p>sieben ⛄</p>")
 
-    assert json.loads(store.at(location)) == {"rows": 7, "path": "x"}
+    assert (json.loads(store.at(facts)), store.at(page).decode()) == ({"rows": 7}, "<p>sieben ⛄</p>")
+    assert page.uri == f"{store.uri}/runs/run-1/report.html"
+
+
+def test_a_browser_is_told_that_a_page_is_a_page(s3: str) -> None:
+    store = manifest_store.open_store(f"s3://{BUCKET}/stage")
+
+    kept = [manifest_store.save_report_page(store, "run-1", "<p>"), manifest_store.save_report(store, "run-1", "{}")]
+
+    types = [s3_client(s3).head_object(Bucket=each.bucket, Key=each.key)["ContentType"] for each in kept]
+    assert types == ["text/html; charset=utf-8", "application/json"]
 
 
 def test_runs_do_not_see_each_other(store: Store) -> None:

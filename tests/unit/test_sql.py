@@ -52,6 +52,7 @@ VALUES: dict[str, object] = {
     "max_attempts": 3,
     "most": 5,
     "names": ["statement_timeout"],
+    "parts": 10,
     "pids": [1],
     "plan_format": 1,
     "progress_mark": 1,

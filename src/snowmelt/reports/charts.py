@@ -106,7 +106,7 @@ def durations(parts: Sequence[Durations]) -> Columns | None:
         for part in parts
     )
     marks = tuple(Line(place, duration(low * (high / low) ** (place / 100))) for place in (0, 50, 100))
-    return Columns(bars, tuple(Line(place, f"{label} chunks") for place, label in lines), marks)
+    return Columns(bars, tuple(Line(place, f"{label} chunk{'s' * (label != '1')}") for place, label in lines), marks)
 
 
 def timeline(tables: Sequence[Table], until: datetime) -> Timeline | None:
@@ -141,7 +141,7 @@ def _lane(table: Table, start: datetime, seconds: float, until: datetime) -> Lan
     spans = (
         ("scan", "scanned and planned", _begin(table), claimed),
         ("load", "loaded", claimed, max(claimed, loaded)),
-        ("finish", "finished: indexes, statistics, checks", max(claimed, loaded), end),
+        ("finish", "waits for the last table, then indexes, statistics, checks", max(claimed, loaded), end),
     )
     phases = []
     for kind, words, low, high in spans:

@@ -61,8 +61,11 @@ class Table(Value):
     rejected: int
     size_bytes: int
     seconds: float | None
-    """From the submission of its scan to its end."""
+    """From the submission of its scan to its end, which comes after that of the last table's load."""
+    load_seconds: float | None
+    """From the first claim of a chunk to the last mark."""
     rows_per_second: float | None
+    """While it was loaded."""
     chunks: int
     chunks_completed: int
     chunks_running: int
@@ -85,7 +88,9 @@ class Table(Value):
     changed_values: dict[str, dict[str, int]]
     """Values that were changed on the way: column, what was done, how many."""
     warnings: tuple[str, ...]
-    """What was said before the first row moved: types that lose something, columns left out, triggers."""
+    """What was said before the first row moved: columns left out, triggers, NULL where the target has NOT NULL."""
+    may_lose: tuple[str, ...]
+    """Of what was said, types that may lose something."""
     error_code: str | None
     error: str | None
 

@@ -1,9 +1,11 @@
 """The report as one HTML file: no script, no picture, no font from elsewhere; it prints to a clean PDF."""
 
 import json
+import re
 from importlib.resources import files
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from snowmelt.reports import charts, words
 from snowmelt.reports.report import Report
@@ -12,7 +14,13 @@ MOST_ROWS = 500
 """Of each list; ``report.json`` has them all."""
 
 
+def prose(text: str) -> Markup:
+    """A text, escaped, in which what stands between backticks is code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped beforehand
+
+
 _FILTERS = (
+    prose,
     words.counted,
     words.dollars,
     words.duration,

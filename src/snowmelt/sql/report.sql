@@ -136,12 +136,3 @@ LIMIT %(limit)s
 -- name: has_verification_results
 -- Whether verdicts on tables are kept here.
 SELECT to_regclass('migration_status.verification_results') IS NOT NULL AS kept
-
--- name: report_verification
--- What was found of each table that was held against its source.
-SELECT v.table_id, t.source_table, v.mode, v.verdict, v.source_rows, v.target_rows, v.missing, v.extra, v.changed,
-       v.reason, v.seconds, v.checked_at
-FROM migration_status.verification_results v
-JOIN migration_status.migration_table_status t USING (run_id, table_id)
-WHERE v.run_id = %(run_id)s AND v.verdict IS NOT NULL
-ORDER BY v.table_id

@@ -28,7 +28,7 @@ def main() -> int:
     """Run it; the exit code."""
     options = _options()
     try:
-        return _run(options.definition, _build(options), as_json=options.json)
+        return _run(options.definition, _build(options), options.report, as_json=options.json)
     except SnowmeltError as error:
         console.err.print(f"{error.code}: {error.message}", markup=False)
         return error.exit_code
@@ -37,6 +37,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo", description=__doc__)
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
+    parser.add_argument("--report", type=Path, help="keep the run's report in this HTML file")
     parser.add_argument("--definition", type=Path, required=True, help="the state machine's ASL file")
     parser.add_argument("--built", type=Path, help="run what `sam build` made; the template that it wrote")
     parser.add_argument("--python", type=Path, help="a Python of the built function's version")
@@ -62,7 +63,7 @@ def _build(options: argparse.Namespace) -> Build | None:
     return Build(built.read(options.built), options.python, options.runtime_packages)
 
 
-def _run(definition: Path, build: Build | None, *, as_json: bool) -> int:
+def _run(definition: Path, build: Build | None, report: Path | None, *, as_json: bool) -> int:
     with ExitStack() as stack:
         console.err.print("starting a stand-in for Snowflake and a real PostgreSQL")
         sandbox = stack.enter_context(started())
@@ -84,6 +85,8 @@ def _run(definition: Path, build: Build | None, *, as_json: bool) -> int:
         if ended.status != "SUCCEEDED":
             console.err.print(f"the execution {ended.status}: {ended.error}: {ended.cause}", markup=False)
             return 1
+        if report is not None:
+            _keep_report(aws, ended.output["page"], report)
         with monitor.watch(wiring, config, source) as watched:
             run = watched.runs(source.source_name)[0]
             tables = watched.tables(run.run_id)
@@ -132,6 +135,12 @@ def _show_build(aws: LocalAws, build: Build) -> None:
         f"{seen.invocations} invocations in {seen.cold_starts} processes, the largest of {most} MB "
         f"(of {build.artifacts.memory_mb}); the slowest start took {seen.slowest_init_seconds:.1f} s"
     )
+
+
+def _keep_report(aws: LocalAws, page: Mapping[str, str], path: Path) -> None:
+    """Take the report out of the bucket, which ends with the demo."""
+    path.write_bytes(aws.s3().get_object(Bucket=page["bucket"], Key=page["key"])["Body"].read())
+    console.err.print(f"report: {path.absolute()}", markup=False)
 
 
 def _follow(aws: LocalAws, execution: str, wiring: Wiring, config: Config, source: SourceConfig) -> None:
