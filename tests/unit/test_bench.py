@@ -15,6 +15,7 @@ from snowmelt.errors import DataError
 from snowmelt.local.bench import __main__ as bench
 from snowmelt.local.bench import chunks, cost, end_to_end, memory, mixed_table, rivals
 from snowmelt.local.bench.figures import Figure
+from snowmelt.reports.cost import Prices
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *figures: Figure, arguments: tuple[str, ...] = ()) -> int:
@@ -134,7 +135,7 @@ def test_work_items_are_counted_as_they_are_planned() -> None:
 
 
 def test_prices_are_multiplied_with_what_is_used() -> None:
-    prices = cost.Prices(lambda_gb_second=1, lambda_request=10, state_transition=100, s3_put=1000)
+    prices = Prices(lambda_gb_second=1, lambda_request=10, state_transition=100, s3_put=1000)
     estimate = cost.estimate(ROWS_ALONE, cost.Shape(rows=1_000_000), prices)
     assert estimate.lambda_usd == pytest.approx(estimate.gb_seconds + 10 * estimate.requests)
     assert estimate.step_functions_usd == 100 * estimate.state_transitions
@@ -152,7 +153,7 @@ def test_what_a_run_costs_is_the_sum_of_its_parts_and_grows_with_its_rows(
     rows: int, rows_per_chunk: int, memory_mb: int, price: float
 ) -> None:
     work = cost.Work(seconds_per_million_rows=3, cpu_seconds_per_million_rows=2.5)
-    prices = cost.Prices(lambda_gb_second=price)
+    prices = Prices(lambda_gb_second=price)
     shape = cost.Shape(rows=rows, rows_per_chunk=rows_per_chunk, memory_mb=memory_mb)
     estimate = cost.estimate(work, shape, prices)
     assert estimate.usd == estimate.lambda_usd + estimate.step_functions_usd + estimate.s3_usd
