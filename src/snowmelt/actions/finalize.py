@@ -1,7 +1,7 @@
 """Close the tables that are in, and give the verdict."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 

@@ -3,12 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from psycopg2.sql import SQL
-
 from snowmelt import errors, sql
 from snowmelt.errors import MissingError
 from snowmelt.models import TablePlan
-from snowmelt.postgres import status_store
+from snowmelt.postgres import status_store, verification_store
 from snowmelt.postgres.session import Row, Session
 from snowmelt.reports.facts import Durations, Execution, Index, Pace, Problem, Rejected, Run, Table, Verified
 from snowmelt.reports.words import masked
@@ -20,16 +18,6 @@ MOST_EXECUTIONS = 20
 MOST_PROBLEMS = 50
 MOST_REASONS = 200
 MOST_INDEXES = 1000
-_VERDICTS = SQL(  # no named query: status schemas up to version 3 have no such table
-    """
-    SELECT v.table_id, t.source_table, v.mode, v.verdict, v.source_rows, v.target_rows, v.missing, v.extra, v.changed,
-           v.reason, v.seconds, v.checked_at
-    FROM migration_status.verification_results v
-    JOIN migration_status.migration_table_status t USING (run_id, table_id)
-    WHERE v.run_id = %(run_id)s AND v.verdict IS NOT NULL
-    ORDER BY v.table_id
-    """
-)
 
 
 @dataclass(frozen=True)
@@ -119,12 +107,11 @@ def verification(session: Session, run_id: str) -> tuple[Verified, ...]:
     kept = session.row(sql.query("has_verification_results"))
     if kept is None or not kept["kept"]:
         return ()
-    rows = session.rows(_VERDICTS, run_id=run_id)
     return tuple(
         Verified(
             **{**_without(row, "source_table"), "table": row["source_table"], "reason": masked(row["reason"] or "")}
         )
-        for row in rows
+        for row in verification_store.verdicts(session, run_id)
     )
 
 

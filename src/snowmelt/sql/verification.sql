@@ -98,7 +98,9 @@ SET mode = excluded.mode, verdict = excluded.verdict, reason = excluded.reason, 
 
 -- name: verdicts_of_run
 -- What was found of each table that was verified.
-SELECT v.*, t.source_table FROM migration_status.verification_results v
+SELECT v.table_id, t.source_table, v.mode, v.verdict, v.source_rows, v.target_rows, v.missing, v.extra, v.changed,
+       v.reason, v.seconds, v.checked_at
+FROM migration_status.verification_results v
 JOIN migration_status.migration_table_status t USING (run_id, table_id)
 WHERE v.run_id = %(run_id)s AND v.verdict IS NOT NULL
 ORDER BY v.table_id
