@@ -59,7 +59,7 @@ def unasked(keys: Sequence[ForeignKey], looked: Mapping[TableName, Looked], aske
         why = (
             "some of its columns are not loaded"
             if key.parent in looked
-            else f"{key.parent} is not in the run, so what it holds is only known to PostgreSQL"
+            else f"{key.parent} is not among the tables looked at, so what it will hold is not known"
         )
         yield looked[key.child].place.note(
             "orphans", f"foreign key {key.name} was not checked: {why}", "load what it refers to first"

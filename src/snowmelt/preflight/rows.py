@@ -141,7 +141,7 @@ def findings(
             f"{_rows(counted.null_keys)} NULL in the key ({', '.join(looked.key)}), and could not be found again",
             "mend the rows, exclude them by source_filter, or name other uniqueness_columns",
             setting=looked.place.key("uniqueness_columns"),
-            mend=tuple(_filter(looked, f"{quoted(n)} IS NOT NULL") for n in looked.source_columns(looked.key)[:1]),
+            mend=(_filter(looked, f"NOT ({_is_null(looked)})"),),
         )
     for key, found in counted.repeated:
         if found:
