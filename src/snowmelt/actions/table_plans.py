@@ -422,7 +422,8 @@ class _Planner:
         self, place: Place, table: TableConfig, columns: Sequence[ColumnPlan], loading: Loading
     ) -> None:
         """Rows of one key in two chunks would overwrite each other in any order, unless a watermark orders them."""
-        if not self._looks_for_duplicates or not load_mode.needs_unique_rows(table, loading):
+        is_known = bool(loading.key) and load_mode.needs_unique_rows(table, loading)
+        if not self._looks_for_duplicates or not is_known:
             return
         key = load_mode.source_key(loading.key, columns)
         conditions = _conditions(table, None)
