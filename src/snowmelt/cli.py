@@ -243,6 +243,8 @@ def status(
     """See how far a run is: the latest, unless one is named."""
     if context.invoked_subcommand is not None:
         return
+    if watch and all_runs:
+        raise ConfigError("--watch shows one run, --all a line for each: choose one of them")
     if watch:
         watch_cli.watch_status(config_path, source, run_id=run_id, as_json=as_json)
     else:

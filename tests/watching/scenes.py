@@ -121,7 +121,7 @@ class Stage:
         """Someone who watches the one source."""
         wiring = Wiring(Settings(config=str(self.config)), self.environment)
         config = wiring.config()
-        return Lookout(wiring, config, config.source(SOURCE))
+        return Lookout(wiring, config, config.source(None))
 
     @contextmanager
     def run(

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from snowmelt.local.postgres import LocalPostgres
+from acceptance.world import World, ended, eventually
+from snowmelt.local.postgres import Database, LocalPostgres
+from snowmelt.local.snowflake import LocalSnowflake
 from watching import scenes
 from watching.scenes import Served, Stage, dashboard
 
@@ -247,6 +249,36 @@ def test_nothing_moves_for_those_who_do_not_want_it(browser: "Browser", served: 
     with opened(browser, served.url, reduced_motion="reduce") as page:
         assert page.evaluate("getComputedStyle(document.querySelector('#pulse .dot')).animationName") == "none"
         assert page.evaluate("document.getAnimations().length") == 0
+
+
+# --- a real run -------------------------------------------------------------------------------------------------------
+
+
+def test_a_real_run_is_seen_from_its_first_chunk_to_its_verdict(
+    browser: "Browser", snowflake: LocalSnowflake, database: Database, tmp_path: Path
+) -> None:
+    snowflake.create_schema(database.name.upper(), "PUBLIC")
+    world = World(snowflake, database, tmp_path)
+    world.add_table("entries", 30_000)
+    world.add_table("accounts", 2_000)
+    stage = Stage(database, world.configure(batch_size=1_000, parallel_threads=2), world.environment("unused"))
+    snowflake.set_delays(batch_seconds=0.4)
+    process = world.start_cli("migrate")
+    eventually(lambda: world.chunks("completed"), what="the first chunk is in")
+    with dashboard(stage) as served, opened(browser, served.url) as page:
+        page.wait_for_function("() => document.getElementById('verdict').innerText.startsWith('Under way')")
+        workers = page.wait_for_selector("#workers td.does")
+        assert workers is not None
+        does = workers.inner_text()
+        snowflake.set_delays()
+        page.wait_for_function(
+            "() => document.getElementById('verdict').innerText.startsWith('Completed')", timeout=90_000
+        )
+        verdict, share = page.inner_text("#verdict"), page.inner_text("#percent")
+
+    assert ended(process).exit_code == 0
+    assert (verdict, share) == ("Completed: 2 of 2 tables, 32,000 rows.", "100\u00a0%")
+    assert does in ("waits for rows from Snowflake", "PostgreSQL stores rows")
 
 
 # --- fifty tables, eleven thousand chunks -----------------------------------------------------------------------------
