@@ -33,6 +33,13 @@ def stage(postgres: LocalPostgres, template: str, tmp_path: Path) -> Iterator[St
 
 
 @pytest.fixture(scope="module")
+def shared(postgres: LocalPostgres, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The same for all tests of a module that only look."""
+    with postgres.database(template=template) as database:
+        yield scenes.stage(database, tmp_path_factory.mktemp("stage"))
+
+
+@pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
     """A headless Chromium; where there is none the test fails, and says how to get one."""
     from playwright.sync_api import Error, sync_playwright

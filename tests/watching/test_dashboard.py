@@ -16,7 +16,6 @@ import pytest
 from snowmelt import watch_cli
 from snowmelt.dashboard import server
 from snowmelt.errors import ConfigError
-from snowmelt.local.postgres import LocalPostgres
 from watching import scenes
 from watching.scenes import Served, Stage, command, dashboard
 
@@ -46,13 +45,6 @@ def ask(served: Served, path: str, *, method: str = "GET", **headers: str) -> An
         return Answer(
             answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read().decode()
         )
-
-
-@pytest.fixture(scope="module")
-def shared(postgres: LocalPostgres, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """One stage for all who only look."""
-    with postgres.database(template=template) as database:
-        yield scenes.stage(database, tmp_path_factory.mktemp("dashboard"))
 
 
 @pytest.fixture(scope="module")
