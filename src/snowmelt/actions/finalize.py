@@ -30,7 +30,7 @@ BUSY_WAIT_SECONDS = 5
 MOST_REASONS = 5
 _REPLAY_SECONDS = 5.0
 """With less than this left, the refused rows of a chunk are not tried once more."""
-_REPORT_SECONDS = 10.0
+_REPORT_SECONDS = 20.0
 """With less than this left after the verdict, another invocation makes the report."""
 INDEX_WORKERS = 2
 """Builds at once; each takes ``INDEX_MEMORY`` and so many processes of the server."""

@@ -78,7 +78,7 @@ WITH done AS (
            actual_rows - rejected_rows AS rows, coalesce(size_bytes, 0) AS size_bytes
     FROM migration_status.migration_chunk_status
     WHERE run_id = %(run_id)s AND status = 'completed' AND completed_at > started_at
-), span AS (
+), span AS MATERIALIZED (  -- or it would be made anew for each chunk
     SELECT min(start) AS low, max(stop) AS high, (max(stop) - min(start)) / %(parts)s AS width FROM done
 )
 SELECT part, to_timestamp(s.low + (part - 1) * s.width) AS starts_at, s.width AS seconds,
@@ -101,7 +101,7 @@ WITH done AS (
     SELECT greatest(extract(epoch FROM completed_at - started_at)::float8, 0.001) AS seconds
     FROM migration_status.migration_chunk_status
     WHERE run_id = %(run_id)s AND status = 'completed'
-), span AS (
+), span AS MATERIALIZED (  -- or it would be made anew for each chunk
     SELECT ln(min(seconds)) AS low, greatest(ln(max(seconds)), ln(min(seconds)) + 0.001) AS high FROM done
 )
 SELECT part, exp(s.low + (part - 1) * (s.high - s.low) / %(parts)s) AS low_seconds,
@@ -113,13 +113,14 @@ GROUP BY part, s.low, s.high
 ORDER BY part
 
 -- name: report_rejects
--- Why rows stayed out, a reason once, the most frequent first; nothing of what is in them.
+-- Why rows stayed out, a reason once, the most frequent first; values that a reason quotes make no new one.
 SELECT t.source_table, r.column_name, r.sqlstate, min(r.reason) AS reason, count(*) AS rows, count(*) OVER () AS kinds
 FROM migration_status.rejected_rows r
 JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id)
 JOIN migration_status.migration_table_status t USING (run_id, table_id)
 WHERE r.run_id = %(run_id)s AND c.status = 'completed'
-GROUP BY t.table_id, t.source_table, r.column_name, r.sqlstate, left(r.reason, 60)
+GROUP BY t.table_id, t.source_table, r.column_name, r.sqlstate,
+         left(regexp_replace(r.reason, '(: |\mvalue )"[^"]*"|\)=\([^)]*\)', '\1', 'g'), 120)
 ORDER BY count(*) DESC, t.table_id, r.column_name, min(r.reason)
 LIMIT %(limit)s
 
