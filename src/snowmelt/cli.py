@@ -39,6 +39,8 @@ from snowmelt.options import (
     AsJson,
     ConfigPath,
     DryRun,
+    LogFormat,
+    LogLevel,
     NoResume,
     ResumeRunId,
     RunId,
@@ -68,11 +70,6 @@ app.add_typer(schema_cli.app, name="schema")
 app.command("preflight")(preflight_cli.preflight)
 app.command("dashboard")(watch_cli.dashboard)
 app.command("report")(report_cli.report)
-
-LogLevel = Annotated[
-    Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None,
-    typer.Option("--log-level", help="What is logged; by default what a terminal or a pipe needs."),
-]
 
 EXIT_FAILED = 1
 EXIT_DIFFERENT = 3
@@ -118,9 +115,10 @@ def migrate(
     dry_run: DryRun = False,
     as_json: AsJson = False,
     log_level: LogLevel = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Migrate a source; an unfinished run of it is resumed."""
-    console.set_up_logging(log_level, as_json=as_json)
+    console.set_up_logging(log_level, as_json=as_json, log_format=log_format)
     wiring = _wiring(config_path)
     start = {
         "source_name": source,
@@ -179,10 +177,14 @@ def _foresee(start: Mapping[str, object], wiring: Wiring, *, as_json: bool) -> N
 
 @app.command("test-connections")
 def try_connections(
-    config_path: ConfigPath = "config.json", source: SourceName = None, as_json: AsJson = False
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
+    as_json: AsJson = False,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Ask both servers whether they would let a run happen."""
-    console.set_up_logging("WARNING", as_json=as_json)
+    console.set_up_logging(log_level or "WARNING", as_json=as_json, log_format=log_format)
     event = {"action": "test_connections", "source_name": source}
     result = actions.run(event, _wiring(config_path), Deadline.after(runner.INVOCATION_SECONDS))
     if as_json:
@@ -212,9 +214,11 @@ def verify(
     ] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Load again what differs, and verify again.")] = False,
     as_json: AsJson = False,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Say whether targets hold just what was read for them, and which rows differ."""
-    console.set_up_logging("WARNING", as_json=as_json)
+    console.set_up_logging(log_level or "WARNING", as_json=as_json, log_format=log_format)
     wiring = _wiring(config_path)
     asked = Asked(mode=mode, sample=sample, repair=repair, all_rows=all_rows)
     names = listed(tables)
@@ -323,8 +327,10 @@ def retry(
     accept_rejected: AcceptRejected = False,
     as_json: AsJson = False,
     log_level: LogLevel = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Try again what failed in a run, and nothing else; a run that is complete is left alone."""
+    console.set_up_logging(log_level, as_json=as_json, log_format=log_format)
     wiring = _wiring(config_path)
     parsed, found = _source(wiring, source)
     with monitor.watch(wiring, parsed, found) as watched:
@@ -341,6 +347,7 @@ def retry(
         accept_rejected=accept_rejected,
         as_json=as_json,
         log_level=log_level,
+        log_format=log_format,
     )
 
 
@@ -384,9 +391,11 @@ def replay_rejects(
         Path | None, typer.Option("--file", help="Lines of an export, mended.", exists=True, dir_okay=False)
     ] = None,
     as_json: AsJson = False,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Load refused rows once more, after whatever they were refused for is mended."""
-    console.set_up_logging("WARNING", as_json=as_json)
+    console.set_up_logging(log_level or "WARNING", as_json=as_json, log_format=log_format)
     wiring = _wiring(config_path)
     lines = None if file is None else [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     done = rejects.replay(wiring, *_source(wiring, source), run_id=run_id, table=table, lines=lines)
@@ -412,9 +421,11 @@ def restore_indexes(
     source: SourceName = None,
     run_id: Annotated[str | None, typer.Option("--run", help="Only what this run dropped.")] = None,
     as_json: AsJson = False,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Put back indexes that a load dropped and did not come to build; tables that are being loaded are left alone."""
-    console.set_up_logging("WARNING", as_json=as_json)
+    console.set_up_logging(log_level or "WARNING", as_json=as_json, log_format=log_format)
     wiring = _wiring(config_path)
     restored = monitor.restore_indexes(wiring, *_source(wiring, source), run_id=run_id)
     if as_json:

@@ -63,10 +63,14 @@ class JsonFormatter(logging.Formatter):
         )
 
 
-def set_up_logging(level: str | None, *, as_json: bool) -> None:
-    """Log lines on stderr; on a terminal, where the progress is seen, only what needs attention."""
+def set_up_logging(level: str | None, *, as_json: bool, log_format: str | None = None) -> None:
+    """Log lines on stderr; on a terminal, where the progress is seen, only what needs attention.
+
+    They are JSON where the result is, unless ``log_format`` says ``plain`` or ``json``.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if as_json else LineFormatter())
+    logs_json = as_json if log_format is None else log_format == "json"
+    handler.setFormatter(JsonFormatter() if logs_json else LineFormatter())
     _logger.handlers[:] = [handler]
     _logger.propagate = False
     _logger.setLevel(level or ("WARNING" if err.is_terminal else "INFO"))

@@ -1,6 +1,6 @@
 """Options that several commands take, each said once."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,6 +11,19 @@ SourceName = Annotated[
     str | None, typer.Option("--source", "-s", help="Source of the config; not needed when it has one.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
+
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None,
+    typer.Option(
+        "--log-level", help="What is logged; by default what a terminal or a pipe needs.", envvar="SNOWMELT_LOG_LEVEL"
+    ),
+]
+LogFormat = Annotated[
+    Literal["plain", "json"] | None,
+    typer.Option(
+        "--log-format", help="How log lines are written; by default as the result is.", envvar="SNOWMELT_LOG_FORMAT"
+    ),
+]
 
 # --- what a start may say, here and on AWS ----------------------------------------------------------------------------
 
