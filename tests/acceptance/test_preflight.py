@@ -11,10 +11,11 @@ from typer.testing import CliRunner, Result
 
 from acceptance import planted
 from acceptance.world import World
-from snowmelt import cli
+from snowmelt import actions, cli
 from snowmelt import sql as statements
 from snowmelt.actions.preflight import Preflight, preflight
-from snowmelt.errors import AccessError
+from snowmelt.deadline import Deadline
+from snowmelt.errors import AccessError, ConfigError
 from snowmelt.findings import Finding
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
@@ -36,9 +37,13 @@ def role(world: World) -> Iterator[str]:
         world.target.execute(sql.SQL("DROP OWNED BY {} CASCADE; DROP ROLE {}").format(named, named))
 
 
+def wired(world: World) -> Wiring:
+    return Wiring(Settings(config=str(world.config)), world.environment(str(world.folder / "store")))
+
+
 def looked_at(world: World) -> Preflight:
     """What the command finds, without a process of its own."""
-    wiring = Wiring(Settings(config=str(world.config)), world.environment(str(world.folder / "store")))
+    wiring = wired(world)
     config = wiring.config()
     return preflight(wiring, config, config.source(None))
 
@@ -61,6 +66,21 @@ def test_all_that_is_planted_is_found_at_its_place_and_nothing_else(world: World
     assert not found.go
     assert world.target.rows("SELECT oid, relname, relfilenode FROM pg_class ORDER BY oid") == before
     assert refused_mends(world, found.findings) == {}
+
+
+@pytest.mark.full
+def test_whatever_a_start_refuses_pre_flight_has_found_in_the_same_words(world: World, role: str) -> None:
+    world.target.execute(sql.SQL(statements.text("status_schema.sql")))
+    planted.plant(world, role)
+    world.configure(postgres={"user": role}, parallel_threads=8)
+    start = {"action": "validate_config", "execution_id": "local:test", "dry_run": True}
+
+    with pytest.raises(ConfigError) as refusal:
+        actions.run(start, wired(world), Deadline.after(600))
+
+    errors = {str(finding) for finding in looked_at(world).findings if finding.severity == "error"}
+    assert len(refusal.value.problems) > 30
+    assert set(refusal.value.problems) - errors == set()
 
 
 def refused_mends(world: World, findings: tuple[Finding, ...]) -> dict[str, str]:
