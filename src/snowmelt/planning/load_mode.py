@@ -49,7 +49,7 @@ def choose(
     if not key:
         return NoLoading((_filled(place),))
     if not declared:
-        return NoLoading((_undeclared_for_merge(place, key),))
+        return NoLoading((_undeclared_for_merge(place, key, unique_keys),))
     return Loading("insert_only" if table.insert_only_mode else "upsert", key)
 
 
@@ -80,14 +80,21 @@ def _filled(place: Place) -> Finding:
     )
 
 
-def _undeclared_for_merge(place: Place, key: Sequence[str]) -> Finding:
+def _undeclared_for_merge(place: Place, key: Sequence[str], unique_keys: Sequence[Set[str]]) -> Finding:
     return place.error(
         "key_undeclared",
         f"the target {place.target} has no unique index on {', '.join(key)}, without which rows cannot be "
         "merged safely",
-        "create one, or mend uniqueness_columns",
+        _named_instead(unique_keys),
         mend=(unique_index(place, key),),
     )
+
+
+def _named_instead(unique_keys: Sequence[Set[str]]) -> str:
+    if not unique_keys:
+        return "create one, or mend uniqueness_columns"
+    there = " or ".join(f"[{', '.join(sorted(key))}]" for key in unique_keys)
+    return f"it keeps {there} unique: name that in uniqueness_columns, or create an index on what they name"
 
 
 def unique_index(place: Place, key: Sequence[str]) -> str:
