@@ -28,7 +28,7 @@ class Vitals(Value):
     scanning: int
     """Tables that Snowflake is at work on."""
     blocked_by: tuple[str, ...] = ()
-    """Sessions in PostgreSQL that hold what workers wait for."""
+    """Sessions in PostgreSQL that hold what workers wait for, each with since when and how to end it."""
 
 
 class Pulse(Value):
@@ -50,8 +50,8 @@ def judge(vitals: Vitals) -> Pulse:
     if vitals.blocked_by:
         return Pulse(
             state="waits",
-            says=f"a worker waits for a lock that is held by {'; '.join(vitals.blocked_by)}; end that transaction, or "
-            "wait: the attempt gives up after a minute and is made again",
+            says=f"a worker waits for a lock that is held by {'; and by '.join(vitals.blocked_by)}; or wait: the "
+            "attempt gives up after a minute and is made again",
         )
     if vitals.loading:
         oldest = f"the oldest for {_time(vitals.oldest_load_seconds or 0)}"

@@ -312,8 +312,10 @@ LEFT JOIN LATERAL (
            count(*) FILTER (WHERE k.status = 'running' AND a.pid IS NULL) AS lost,
            min(k.started_at) FILTER (WHERE k.status = 'running' AND a.pid IS NOT NULL) AS oldest_load,
            max(greatest(k.started_at, k.completed_at)) AS last_step,
-           array_agg(DISTINCT format('process %%s (%%s)', b.pid,
-                                     coalesce(nullif(b.application_name, ''), b.usename, b.backend_type)))
+           array_agg(DISTINCT format(
+               'process %%s (%%s%%s%%s); `SELECT pg_terminate_backend(%%s)` ends it', b.pid,
+               coalesce(nullif(b.application_name, ''), b.backend_type), ', user ' || b.usename,
+               to_char(b.xact_start, '", in a transaction since" YYYY-MM-DD HH24:MI:SS "UTC"'), b.pid))
                FILTER (WHERE b.pid IS NOT NULL) AS blocked_by
     FROM migration_status.migration_chunk_status k
     LEFT JOIN pg_stat_activity a ON k.status = 'running' AND a.pid = k.backend_pid AND a.backend_start = k.backend_start
