@@ -177,7 +177,7 @@ def show_tables(tables: Sequence[TableProgress], title: str) -> None:
     out.print(grid)
     for t in tables:
         if t.rejected:
-            out.print(f"{t.table}: {t.rejected:,} rows stayed out, see migration_status.rejected_rows", markup=False)
+            out.print(f"{t.table}: {t.rejected:,} rows stayed out: see `snowmelt rejects list`", markup=False)
         for column, changes in t.changed_values.items():
             said = ", ".join(f"{count:,} {change}" for change, count in changes.items())
             out.print(f"{t.table}: values of {column} changed on the way: {said}", markup=False)

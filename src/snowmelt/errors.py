@@ -108,7 +108,10 @@ class TooManyRejectedError(DataError):
 class DuplicateKeyError(DataError):
     """A row's key is in the table already, or twice among the rows that were sent, and no key is configured."""
 
-    cure = "look for the duplicates in the source, name `uniqueness_columns`, or drop the unique index while loading"
+    cure = (
+        "delete the duplicates that the message names, in the source or in the target, and start again with "
+        "`no_resume`; or name `uniqueness_columns`, by which rows are merged"
+    )
 
 
 class AmbiguousKeyError(DataError):
@@ -176,10 +179,10 @@ class TruncationRefusedError(DataError):
 
 
 class TooLargeError(DataError):
-    """What can only be done at one go does not fit in an invocation: a single row, or a table that refers to itself."""
+    """What can only be done at one go does not fit in an invocation: a row, or rows that no key tells apart."""
 
     retried = "by a start"
-    cure = "raise the function's time-out, or lower `lambda_timeout_buffer_seconds`"
+    cure = "what the message names; or raise the function's time-out, or lower `lambda_timeout_buffer_seconds`"
 
 
 class DiskFullError(DataError):

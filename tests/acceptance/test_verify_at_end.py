@@ -59,6 +59,24 @@ def test_a_run_says_that_its_tables_are_verified(world: World) -> None:
     assert found(world) == [("checksums", "equal", ROWS, ROWS, 0, 0, 0, "")]
 
 
+@pytest.mark.full
+def test_a_column_that_was_altered_since_the_load_is_no_difference_of_rows(world: World) -> None:
+    world.add_table("entries", ROWS, truncate_onstart=True)
+    world.configure()
+    shout(world, "entries")
+    assert migrate(world)[0] == 1
+    world.target.execute("DROP TRIGGER shout ON entries")
+    world.target.execute("ALTER TABLE entries ALTER amount TYPE numeric(14,4)")
+
+    code, result = migrate(world)
+
+    assert (code, result["tables"][0]["status"]) == (1, "failed")
+    assert "column amount of the target public.entries has another type since the run was planned" in result["message"]
+    assert "does not hold" not in result["message"]
+    assert migrate(world, "--no-resume")[0] == 0
+    assert world.equal("entries")
+
+
 def test_a_table_that_something_rewrites_fails_until_it_is_mended(world: World) -> None:
     world.add_table("entries", ROWS, uniqueness_columns=["ID"], truncate_onstart=True)
     world.target.execute("ALTER TABLE entries ADD PRIMARY KEY (id)")

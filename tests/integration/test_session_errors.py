@@ -158,7 +158,7 @@ def test_a_server_without_a_connection_left_may_be_tried_again(guarded: LocalPos
         (
             "INSERT INTO t VALUES (1, 1)",
             DataError,
-            ("Key (id)=(1) already exists", "look for the duplicates in the source"),
+            ("Key (id)=(1) already exists", "delete one of the rows and start again with no_resume"),
         ),
         (
             "INSERT INTO t VALUES (NULL, 1)",

@@ -545,7 +545,7 @@ def test_a_result_that_has_expired_is_gone(account: LocalSnowflake, source: Snow
     state = source.scan_state(query_id)
     assert isinstance(state, ScanGone)
     assert "expired" in state.message
-    with pytest.raises(ResultGoneError, match=f"expired .*{query_id}.* scan the table again"):
+    with pytest.raises(ResultGoneError, match=f"expired .*{query_id}.* scans the table again"):
         source.open_result(query_id)
 
 
@@ -555,7 +555,7 @@ def test_a_result_that_expires_while_it_is_read_is_gone(account: LocalSnowflake,
     reading = source.open_result(query_id).read(ScanSlice(query_id=query_id, first_batch=0, offset=0, rows=ROWS))
     next(reading)
     account.expire_results(query_id)
-    with pytest.raises(ResultGoneError, match="scan the table again"):
+    with pytest.raises(ResultGoneError, match="scans the table again"):
         list(reading)
 
 

@@ -86,8 +86,16 @@ def test_two_rounds_in_a_row_that_load_nothing_end_the_run() -> None:
 
     assert caught.value.message == (
         "run flights-1: 7 chunks are ready, but 2 rounds in a row loaded none of them: AccessError: 42501; "
-        "mend it and start again: the run resumes"
+        "mend the cause and start again: the run resumes"
     )
+
+
+def test_a_cause_that_says_how_to_go_on_is_not_contradicted() -> None:
+    cause = "column note is gone; undo the change, or start again with no_resume"
+    with pytest.raises(StalledError) as caught:
+        decide(ready(), Before(progress_mark=0, stalled_rounds=1, waits=0, last_error=cause))
+
+    assert caught.value.message.endswith(f"loaded none of them: {cause}")
 
 
 def test_a_run_that_stalls_without_a_word_sends_its_reader_to_the_log() -> None:

@@ -28,8 +28,8 @@ IN_A_SESSION = [
     (630, StatementError, "raise snowflake.statement_timeout_seconds"),
     (604, StatementError, "raise snowflake.statement_timeout_seconds"),
     (603, TransientError, "try again"),
-    (709, ResultGoneError, "scan the table again"),
-    (710, ResultGoneError, "scan the table again"),
+    (709, ResultGoneError, "scans the table again"),
+    (710, ResultGoneError, "scans the table again"),
 ]
 
 

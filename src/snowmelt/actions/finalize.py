@@ -16,9 +16,11 @@ from snowmelt.errors import (
     RunFailedError,
     SnowmeltError,
     TableFailedError,
+    TargetChangedError,
 )
-from snowmelt.models import FinalizeEvent, FinalizeResult
-from snowmelt.postgres import indexes, leases, rejected, sequences, status_store, tables, verification_store
+from snowmelt.models import FinalizeEvent, FinalizeResult, TablePlan
+from snowmelt.planning import rounds
+from snowmelt.postgres import indexes, leases, load, rejected, sequences, status_store, tables, verification_store
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import ChunkTally, RunRow, TableRow
 from snowmelt.verification.verdicts import TableVerdict
@@ -200,7 +202,8 @@ def _complete(run: RunResources, session: Session, table: TableRow, deadline: De
     if mode != "off":
         verdict = verify_at_end(run, table.table_id, mode, deadline)
         if verdict.differs:
-            status_store.fail_table(session, run.run_id, table.table_id, NotEqualError(_difference(verdict)))
+            error = _why_different(session, run.table(table.table_id), verdict)
+            status_store.fail_table(session, run.run_id, table.table_id, error)
             return
         logger.info(
             "table verified",
@@ -208,6 +211,15 @@ def _complete(run: RunResources, session: Session, table: TableRow, deadline: De
         )
     status_store.complete_table(session, run.run_id, run.plan.source_name, run.table(table.table_id))
     logger.info("table completed", extra={"table": table.source_table, "rows": table.source_rows})
+
+
+def _why_different(session: Session, plan: TablePlan, verdict: TableVerdict) -> SnowmeltError:
+    """A column that was altered since the load is told from rows that differ."""
+    try:
+        load.refuse_changed_target(session, plan)
+    except TargetChangedError as error:
+        return error
+    return NotEqualError(_difference(verdict))
 
 
 def _difference(verdict: TableVerdict) -> str:
@@ -230,7 +242,7 @@ def _verdict(run: RunResources, session: Session) -> SnowmeltError | None:
     text = f"run {run.run_id} failed: {len(bad)} of {len(rows)} tables are not complete: {'; '.join(reasons)}"
     if all(t.error_code == RejectedRowsError.__name__ for t in bad):  # each says itself what to do
         return RejectedRowsError(text)
-    return RunFailedError(f"{text}; mend the cause and start again: the run resumes")
+    return RunFailedError(rounds.with_advice(text))
 
 
 def _result(run: RunResources, session: Session, deadline: Deadline) -> FinalizeResult:

@@ -135,7 +135,8 @@ class _Plan:
                 text = (
                     f"table {table.source_table}: Snowflake no longer keeps the result of query {table.query_id}, of "
                     f"which {completed} chunks were added to {plan.target}; what is left cannot be told from them: "
-                    "empty the target and start again with no_resume, or name uniqueness_columns or chunking_columns"
+                    f"empty the target and start again with no_resume (TRUNCATE {plan.target}; `snowmelt migrate "
+                    "--no-resume`), or name uniqueness_columns or chunking_columns"
                 )
                 self._give_up(table, ResultGoneError(text))
             elif status_store.restart_table(self._session, self._event.run_id, table_id):
@@ -277,6 +278,7 @@ class _Plan:
                 continue
             parts = self._parts(plan, chunk.reads)
             if len(parts) < 2:
+                self._give_up_alike(plan, chunk)
                 continue
             if status_store.split_chunk(self._session, self._event.run_id, plan, chunk.chunk_id, parts):
                 logger.info(
@@ -289,7 +291,20 @@ class _Plan:
             f"table {plan.source}: its rows refer to each other by a foreign key and must come in one transaction, "
             "which does not fit in an invocation; raise the function's time-out, or drop the constraint for the load"
         )
-        status_store.fail_table(self._session, self._event.run_id, plan.table_id, TooLargeError(text))
+        self._give_up_by_id(plan, TooLargeError(text))
+
+    def _give_up_by_id(self, plan: TablePlan, error: SnowmeltError) -> None:
+        status_store.fail_table(self._session, self._event.run_id, plan.table_id, error)
+        logger.error(error.message, extra={"table": plan.source, "error_code": error.code})
+
+    def _give_up_alike(self, plan: TablePlan, chunk: PendingRow) -> None:
+        key = ", ".join(column.name for column in plan.keys.columns) if plan.keys else ""
+        text = (
+            f"table {plan.source}: chunk {chunk.chunk_id} does not fit in an invocation, and its {chunk.reads.rows} "
+            f"rows cannot be told apart by chunking_columns ({key}); add a column that tells them apart, or set "
+            "chunking to one_scan, and start again with no_resume"
+        )
+        self._give_up_by_id(plan, TooLargeError(text))
 
     def _parts(self, plan: TablePlan, reads: ChunkRead) -> Sequence[ChunkRead]:
         """The same rows in smaller chunks; a single one where they cannot be told apart by the key."""

@@ -66,7 +66,7 @@ def decide(run_id: str, round_number: int, before: Before, found: Outlook) -> St
             cause = before.last_error or "look at the workers' log (time-out, memory, throttling, network)"
             raise StalledError(
                 f"run {run_id}: {found.claimable} chunks are ready, but {stalled} rounds in a row loaded none of them: "
-                f"{cause}; mend it and start again: the run resumes"
+                f"{with_advice(cause)}"
             )
         # Rounds of many small steps slow down, so that the execution's history lasts.
         pause = min(LONGEST_WAIT_SECONDS, max(0, round_number - ROUNDS_BEFORE_PAUSES))
@@ -75,6 +75,11 @@ def decide(run_id: str, round_number: int, before: Before, found: Outlook) -> St
         waits = 0 if moved else before.waits
         return Step("wait", _wait_seconds(waits, found), _waiting_for(found), 0, waits + 1)
     return Step("finalize", 0, "nothing is left to load", 0, 0)
+
+
+def with_advice(reasons: str) -> str:
+    """The reasons of a run's end, and that a start resumes it; not where they say themselves how to go on."""
+    return reasons if "start again" in reasons else f"{reasons}; mend the cause and start again: the run resumes"
 
 
 def _wait_seconds(waits: int, found: Outlook) -> int:

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable
 import pyarrow as pa
 
 from snowmelt.errors import AmbiguousKeyError, RowCountError, TargetChangedError
-from snowmelt.models import TablePlan
+from snowmelt.models import TablePlan, TargetColumn
 from snowmelt.postgres import leases, merge, staging, tables
 from snowmelt.postgres.copy import copy_batches
 from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.session import Cursor, Session
+from snowmelt.types import postgres_type
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -59,9 +60,13 @@ def refuse_changed_target(session: Session, plan: TablePlan) -> None:
         if there is None or (there.type, there.typmod) != (column.target.type, column.target.typmod):
             raise TargetChangedError(
                 f"table {plan.source}: column {column.target.name} of the target {plan.target} "
-                f"{'is gone' if there is None else 'has another type'} since the run was planned; "
-                "undo the change, or start again with no_resume"
+                f"{'is gone' if there is None else 'has another type'} since the run was planned"
+                f"{_instead(there, column.target)}; undo the change, or start again with no_resume"
             )
+
+
+def _instead(there: TargetColumn | None, planned: TargetColumn) -> str:
+    return f" ({postgres_type(there)}, it was {postgres_type(planned)})" if there else ""
 
 
 def _copy(session: Session, lease: Lease, plan: TablePlan, batches: Batches, check: Callable[[], None]) -> Loaded:

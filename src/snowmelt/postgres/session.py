@@ -175,7 +175,7 @@ _TRANSIENT_STATES = {
     "40001": "it conflicted with another transaction",
     "40P01": "it was chosen to end a deadlock",
     "53300": "the server has no connection left: lower parallel_threads or raise max_connections",
-    "55P03": "a lock was not granted in time: see who holds it in pg_stat_activity",
+    "55P03": "a lock was not granted in time: while a worker waits, `snowmelt status` names who holds it",
     "57P01": "the server ended the connection",
     "57P02": "the server crashed",
     "57P03": "the server is starting or stopping",
@@ -186,7 +186,13 @@ _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
     "42P01": (TargetChangedError, "create the table, or mend its name in the config"),
     "42703": (TargetChangedError, "the table was changed since the run was planned: start again with no_resume"),
     "3F000": (ConfigError, "create the schema, or mend target_pg_schema"),
-    "23505": (DuplicateKeyError, "look for the duplicates in the source, or drop the unique index while loading"),
+    "23505": (
+        DuplicateKeyError,
+        (
+            "the source holds the key twice, or the target held it before: delete one of the rows and start again with "
+            "no_resume, as a scan's result does not change; or name uniqueness_columns, by which rows are merged"
+        ),
+    ),
     "23502": (RejectedRowsError, "the source has NULL where the target forbids it"),
     "23503": (RejectedRowsError, "load the referenced table first, or drop the foreign key while loading"),
     "23514": (RejectedRowsError, "the source has rows that the target's CHECK forbids"),

@@ -36,7 +36,12 @@ class _Meaning:
 
 _MEANINGS = (
     _Meaning(_SESSION_GONE, TransientError, "the Snowflake session has ended", "try again, in a new session"),
-    _Meaning(_RESULT_GONE, ResultGoneError, "Snowflake no longer has this result", "scan the table again"),
+    _Meaning(
+        _RESULT_GONE,
+        ResultGoneError,
+        "Snowflake no longer has this result",
+        "the next plan scans the table again, or says why not",
+    ),
     _Meaning(
         frozenset({606, 666}),
         AccessError,
