@@ -100,6 +100,7 @@ def test_the_version_is_printed(tmp_path: Path) -> None:
         (("migrat",), "No such command 'migrat'"),
         (("migrate", "--confg", "x"), "No such option: --confg"),
         (("migrate", "--log-level", "chatty"), "'DEBUG', 'INFO', 'WARNING', 'ERROR'"),
+        (("verify", "--log-format", "xml"), "'plain', 'json'"),
         (("status", "install", "now"), "unexpected extra argument"),
     ],
 )
@@ -109,6 +110,16 @@ def test_a_call_that_cannot_be_understood_ends_with_two(tmp_path: Path, argument
     assert (done.exit_code, done.out) == (2, "")
     assert says in " ".join(re.sub("[│╭╮╰╯─]", " ", done.err).split())
     assert "Traceback" not in done.err
+
+
+def test_the_format_of_log_lines_is_the_options_then_the_variables_then_the_results(tmp_path: Path) -> None:
+    asked = alone("migrate", "--log-format", "json", cwd=tmp_path)
+    refused = alone("verify", "--json", "--log-format", "plain", cwd=tmp_path, SNOWMELT_LOG_FORMAT="json")
+
+    assert (asked.exit_code, refused.exit_code) == (2, 2)
+    (line,) = json_lines(asked.err)
+    assert (line["level"], line["error_code"]) == ("ERROR", "ConfigError")
+    assert refused.err.startswith("ConfigError: ")
 
 
 def test_an_environment_that_is_wrong_is_named(tmp_path: Path) -> None:
