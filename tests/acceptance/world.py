@@ -47,6 +47,8 @@ class World:
     tables: list[dict[str, Any]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     """What commands that ended have printed."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """What the environment has beside, or instead of, what ``environment`` gives."""
 
     @property
     def source_database(self) -> str:
@@ -109,6 +111,7 @@ class World:
             **self.snowflake.environment(),
             **self.target.server.environment(),
             "POSTGRES_PASSWORD": left_behind.POSTGRES_PASSWORD,
+            **self.variables,
         }
 
     def aws(self, *, timeout_seconds: float = 60.0, concurrency: int = 4, **options: Any) -> LocalAws:

@@ -17,7 +17,7 @@ from snowmelt.errors import SnowmeltError
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
 
-_LOADED_BEFOREHAND = [
+LOADED_BEFOREHAND = [
     "snowflake.connector",
     "snowmelt.local.aws",
     "snowmelt.local.faults.starts",
@@ -49,7 +49,7 @@ class Start:
         invocation_seconds: float = INVOCATION_SECONDS,
     ) -> None:
         processes = multiprocessing.get_context("forkserver")
-        processes.set_forkserver_preload(_LOADED_BEFOREHAND)
+        processes.set_forkserver_preload(LOADED_BEFOREHAND)
         self._told, tell = processes.Pipe(duplex=False)
         arguments = (dict(environment), dict(event), str(complaints), invocation_seconds, tell)
         self._process: BaseProcess = processes.Process(target=_migrate, args=arguments, daemon=True)
