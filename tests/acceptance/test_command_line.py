@@ -168,7 +168,7 @@ def test_a_migration_for_people(world: World) -> None:
     (run,) = world.runs()
     assert done.exit_code == 0, done.err
     title, header, row = done.out.splitlines()
-    assert title.strip() == f"run {run['run_id']} completed: 1 tables, 1500 rows"
+    assert title.strip() == f"run {run['run_id']} completed: 1 tables, 1500 rows, 1 tables verified"
     assert header.split() == ["table", "target", "status", "rows", "of", "chunks", "seconds", "rows/s", "bytes"]
     assert row.split()[:6] == ["ENTRIES", "public.entries", "completed", "1,500", "1,500", "1/1"]
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in done.err.splitlines())

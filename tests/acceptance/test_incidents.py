@@ -1,13 +1,17 @@
-"""Ten incidents at two in the morning: what is seen leads to what mends it, and then every row is there.
+"""Incidents at two in the morning: what is seen leads to what mends it, and then every row is there.
 
 Each is kept in docs/incidents.md as the commands print it; ``pytest --write-incidents`` writes the page's blocks anew.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import psycopg2
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from acceptance import transcript
 from acceptance.transcript import Transcript
@@ -17,6 +21,7 @@ from snowmelt.local.aws import Execution
 from snowmelt.local.faults.postgres_wire import COPY_DATA, PostgresLink
 from snowmelt.local.faults.proxy import Proxy
 from snowmelt.local.faults.traps import Blow, Moment, Trap, Traps
+from snowmelt.local.snowflake.sign_in import User
 
 Page = Callable[[Transcript, str], None]
 
@@ -49,10 +54,12 @@ def source(world: World, statement: str) -> None:
 
 
 def interrupted(world: World, told: Transcript) -> None:
-    """A run whose machine was switched off after the first of its chunks."""
+    """A run whose machine was switched off in the second of its chunks."""
     world.snowflake.set_delays(batch_seconds=10)
     command = told.starts("migrate")
-    eventually(lambda: world.chunks("completed"), what="the first chunk is in")
+    eventually(
+        lambda: world.chunks("completed") and world.chunks("running"), what="the first chunk is in, the second begun"
+    )
     command.kill()
     world.snowflake.set_delays()
     eventually(lambda: not world.sessions(), what="its sessions are gone")
@@ -87,6 +94,35 @@ def test_a_key_that_is_not_one_names_those_that_are(world: World, told: Transcri
     assert told.runs("migrate").exit_code == 0
     assert world.equal("orders")
     page(told, "Wrong key")
+
+
+def test_a_key_pair_that_the_user_does_not_have_is_told_by_its_fingerprint(
+    world: World, told: Transcript, page: Page
+) -> None:
+    """Somebody has given the user another key."""
+    ours, others = (rsa.generate_private_key(public_exponent=65537, key_size=2048) for _ in range(2))
+    user = User(f"LOADER_{world.source_database}", rsa_public_key=public(others))
+    world.snowflake.put_user(user)
+    world.add_table("orders", 2_000)
+    pem = ours.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    world.variables["SNOWFLAKE_PRIVATE_KEY"] = pem
+    world.configure(parallel_threads=1, snowflake={"user": user.name})
+    right = replace(user, rsa_public_key=public(ours))
+
+    assert told.runs("migrate").exit_code == 1
+    assert f"this key's fingerprint is {right.fingerprint()}" in told.seen()
+    assert f"make this one the user's by `ALTER USER {user.name} SET RSA_PUBLIC_KEY = '...'`" in told.seen()
+
+    told.turn()
+    world.snowflake.put_user(right)
+    told.does(f"in Snowflake: ALTER USER {user.name} SET RSA_PUBLIC_KEY = '...'")
+    assert told.runs("migrate").exit_code == 0
+    assert world.equal("orders")
+    page(told, "Wrong key pair")
+
+
+def public(key: RSAPrivateKey) -> str:
+    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def test_a_lock_that_nobody_lets_go_of_names_its_holder(world: World, told: Transcript, page: Page) -> None:

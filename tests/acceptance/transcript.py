@@ -19,11 +19,13 @@ _MASKS = (
     (r"ledger-\d{8}T\d{6}-[0-9a-f]{6}", "ledger-20261121T020000-4f1c2a"),
     (r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "01c0f2a4-0604-7a1e-0001-00000000a3b2"),
     (r"local:[\w.-]+:\d+:[0-9a-f]{8}", "local:loader-1:4711:9ac1b2d3"),
+    (r"(Snowflake at|to DB:) 127\.0\.0\.1:\d+", r"\1 myorg-myaccount.snowflakecomputing.com:443"),
     (r"127\.0\.0\.1:\d+", "db.example.com:5432"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "2026-11-21 02:00:00"),
     (r"(?m)^\d\d:\d\d:\d\d ", "02:00:00 "),
     (r"process \d+", "process 4711"),
     (r"pg_terminate_backend\(\d+\)", "pg_terminate_backend(4711)"),
+    (r"SHA256:[A-Za-z0-9+/=]+", "SHA256:q3Nn0Vq1mJ7cX1e5m0kR5bq0w2v8JcYh9sGk2dT4yU8="),
     (r"base/\d+/\d+", "base/16384/16402"),
 )
 """What differs from run to run and from machine to machine, and what stands for it on the page."""
@@ -121,9 +123,12 @@ def _squeezed(text: str) -> str:
 def compare(transcript: Transcript, heading: str) -> None:
     """Fail unless the section's blocks say what was printed."""
     shown = _BLOCK.findall(_section(PAGE.read_text(encoding="utf-8"), heading))
-    assert [_squeezed(block) for block in shown] == [_squeezed(block) for block in transcript.blocks()], (
-        f"{PAGE.name}, {heading}: not what the commands print now; write it anew by pytest --write-incidents"
-    )
+    differs = [
+        f"the page: {page}\nprinted: {printed}"
+        for page, printed in zip(map(_squeezed, shown), map(_squeezed, transcript.blocks()), strict=True)
+        if page != printed
+    ]
+    assert not differs, "\n".join((f"{PAGE.name}, {heading}: write it anew by pytest --write-incidents", *differs))
 
 
 def write(transcript: Transcript, heading: str) -> None:

@@ -33,11 +33,12 @@ def unusable(place: Place, table: TableConfig, target: TargetTable | None, where
     }
     lacking = [privilege for privilege, there in wanted.items() if not there]
     if lacking:
+        grants = _grants(target, [p for p in lacking if not p.startswith("USAGE")])
         yield place.error(
             "target_privileges",
             f"{here} may not be loaded by this user",
-            f"GRANT {', '.join(lacking)}",
-            mend=_grants(target, [p for p in lacking if not p.startswith("USAGE")]),
+            " ".join(grants),
+            mend=grants,
         )
 
 
@@ -57,7 +58,7 @@ def consequences(
         yield place.error(
             "target_privileges",
             f"{here} may not be merged into by this user",
-            "GRANT UPDATE",
+            " ".join(_grants(target, ["UPDATE"])),
             mend=_grants(target, ["UPDATE"]),
         )
     if facts.has_row_security:

@@ -21,6 +21,7 @@ _HTTP = 290_000
 
 _SESSION_GONE = frozenset({390_110, 390_111, 390_112, 390_113, 390_114, 390_115, 390_195})
 _NETWORK = frozenset({250_001, 250_002, 250_003, 250_005, 251_011, 251_012, 252_010, 252_013})
+_KEY_REFUSED = "JWT token is invalid"
 _IN_PROGRESS = frozenset({333_333, 333_334})
 _RESULT_GONE = frozenset({707, 709, 710})
 _NOT_AUTHORISED = frozenset({2_003, 2_043, 3_001, 3_013, 3_030})
@@ -90,8 +91,8 @@ def translate(error: Exception, *, statement: str | None = None, query_id: str |
     return StatementError(f"Snowflake refused: {text_of(error)}{subject}")
 
 
-def sign_in_failure(error: Exception, *, who: str, where: str) -> SnowmeltError:
-    """What an error of the connector means before there was a session."""
+def sign_in_failure(error: Exception, *, who: str, where: str, user: str = "", key: str | None = None) -> SnowmeltError:
+    """What an error of the connector means before there was a session; ``key`` is a key pair's fingerprint."""
     number = _number_of(error)
     text = text_of(error)
     if type(error).__name__ == "ForbiddenError" or number in {_HTTP + 403, _HTTP + 404}:
@@ -100,6 +101,13 @@ def sign_in_failure(error: Exception, *, who: str, where: str) -> SnowmeltError:
         return AccessError(f"cannot trust the certificate of {where}: {text}; check snowflake.host and the proxy")
     if is_about_connection(error):
         return TransientError(f"Snowflake at {where} did not answer the sign-in of {who}: {text}; try again")
+    if key is not None and _KEY_REFUSED in text:
+        return AccessError(
+            f"Snowflake at {where} refused to sign in {who}: {text}; this key's fingerprint is {key}: where "
+            f"`DESC USER {user}` shows another as RSA_PUBLIC_KEY_FP, name the private key of that one, or make this "
+            f"one the user's by `ALTER USER {user} SET RSA_PUBLIC_KEY = '...'`; where it shows the same, set this "
+            "machine's clock"
+        )
     return AccessError(
         f"Snowflake at {where} refused to sign in {who}: {text}; check the user, the credentials, "
         "the roles granted to the user, and the account's network policy"

@@ -32,7 +32,7 @@ from snowmelt.snowflake_source.failures import (
     translate,
     translated,
 )
-from snowmelt.snowflake_source.sign_in import credentials
+from snowmelt.snowflake_source.sign_in import credentials, fingerprint
 
 _REACH_SECONDS = 10.0
 _LOGIN_SECONDS = 20
@@ -83,7 +83,8 @@ class SnowflakeSource:
         host = config.host or _host_of(config.account)
         where = f"{host}:{config.port}"
         _require_reachable(host=host, port=config.port, protocol=config.protocol)
-        options = _options(config, host=host, run_id=run_id) | credentials(config)
+        proof = credentials(config)
+        options = _options(config, host=host, run_id=run_id) | proof
         _adjust_downloads()
         try:
             connection = snowflake.connector.connect(
@@ -92,7 +93,8 @@ class SnowflakeSource:
             _convert_once(connection)
         except (Error, OSError) as error:
             who = f"user {config.user} of account {config.account} with its {config.sign_in}"
-            raise sign_in_failure(error, who=who, where=where) from error
+            key = fingerprint(proof["private_key"]) if "private_key" in proof else None
+            raise sign_in_failure(error, who=who, where=where, user=config.user, key=key) from error
         connection.telemetry_enabled = False
         return cls(connection)
 

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_der_private_key,
     load_pem_private_key,
 )
@@ -54,6 +56,13 @@ def private_key_der(config: SnowflakeConfig) -> bytes | None:
     if not isinstance(key, RSAPrivateKey):
         raise ConfigError(f"snowflake.{origin}: the key is not an RSA key; {_HOW_TO_MAKE_ONE}")
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def fingerprint(private_key: bytes) -> str:
+    """Of the public half of a key as ``private_key_der`` gives it: what DESC USER shows as RSA_PUBLIC_KEY_FP."""
+    public = load_der_private_key(private_key, password=None).public_key()
+    digest = hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).digest()
+    return f"SHA256:{base64.b64encode(digest).decode()}"
 
 
 def _secret(value: Any) -> str | None:
