@@ -167,10 +167,11 @@ def test_a_migration_for_people(world: World) -> None:
 
     (run,) = world.runs()
     assert done.exit_code == 0, done.err
-    title, header, row = done.out.splitlines()
-    assert title.strip() == f"run {run['run_id']} completed: 1 tables, 1500 rows, 1 tables verified"
+    title, header, row, report = done.out.splitlines()
+    assert title.strip() == f"run {run['run_id']} completed: 1 tables, 1500 rows"
     assert header.split() == ["table", "target", "status", "rows", "of", "chunks", "seconds", "rows/s", "bytes"]
     assert row.split()[:6] == ["ENTRIES", "public.entries", "completed", "1,500", "1,500", "1/1"]
+    assert report == f"report: {world.folder}/store/runs/{run['run_id']}/report.html"
     assert all(re.match(r"\d\d:\d\d:\d\d ", line) for line in done.err.splitlines())
     assert len([line for line in done.err.splitlines() if "chunk completed" in line]) == 1
     assert (shown.exit_code, shown.err) == (0, "")

@@ -1,0 +1,226 @@
+"""Each run ends with its report, for programs and for people, and ``snowmelt report`` makes it afresh."""
+
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from acceptance.world import SOURCE, World, ended, eventually
+from snowmelt import manifest_store, runner
+from snowmelt.actions import finalize, report
+from snowmelt.deadline import Deadline
+from snowmelt.errors import AccessError
+from snowmelt.models import FinalizeEvent
+from snowmelt.reports import page as pages
+from snowmelt.reports.report import REPORT_FORMAT, Report
+from snowmelt.settings import Settings
+from snowmelt.wiring import Wiring
+
+EXECUTION = "local:this process"
+
+
+def text_of(page: str) -> str:
+    """What a reader sees of a page."""
+    return " ".join(re.sub(r"<style>.*?</style>|<[^>]+>", " ", page, flags=re.DOTALL).split())
+
+
+def kept(world: World) -> tuple[Report, str]:
+    """The report in the run's store, both kinds."""
+    folder = world.folder / "store" / "runs" / world.runs()[-1]["run_id"]
+    facts = Report.model_validate_json((folder / "report.json").read_bytes())
+    return facts, (folder / "report.html").read_text(encoding="utf-8")
+
+
+def wiring(world: World, **changes: str) -> Wiring:
+    """This process as one that may finish the world's runs."""
+    environment = {**world.environment(str(world.folder / "store")), **changes}
+    return Wiring(Settings(config=str(world.config), store=environment["SNOWMELT_STORE"]), environment)
+
+
+# --- the end of a run -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_ends_with_a_report_of_all_that_it_did(world: World) -> None:
+    """Rows are refused, values cut, an index is built again: all of it is counted, and no row is quoted."""
+    world.add_table("entries", 6000, batch_size=1000, disable_index=True, max_rejected_rows=9)
+    world.tables[0]["column_policies"] = {"NOTE": {"too_long": "truncate"}}
+    world.target.execute(
+        "ALTER TABLE entries ALTER note TYPE varchar(40), ADD CONSTRAINT few CHECK (amount <> 1840.38);"
+        "CREATE INDEX by_day ON entries (booked)"
+    )
+    world.add_table("notes", 10)
+    world.target.execute("ALTER TABLE notes DROP COLUMN note")
+    world.configure(parallel_threads=2)
+
+    done = world.cli("migrate", "--json", "--config", str(world.config))
+    facts, page = kept(world)
+
+    answer, read = json.loads(done.out), text_of(page)
+    assert (answer["report"]["key"], answer["page"]["key"]) == tuple(
+        f"runs/{facts.run.run_id}/report.{kind}" for kind in ("json", "html")
+    )
+    assert (facts.report_format, facts.run.status) == (REPORT_FORMAT, "completed_with_rejects")
+    entries, notes = facts.tables
+    assert (entries.rows, entries.rejected, entries.source_rows, notes.rows) == (5999, 1, 6000, 10)
+    assert facts.totals.rows == 6009
+    assert facts.totals.changed_values == entries.changed_values["note"]["too_long"] > 4000
+    assert any('"NOTE" is left out' in warning for warning in notes.warnings)
+    assert [(each.table, each.sqlstate, each.rows) for each in facts.rejects] == [("ENTRIES", "23514", 1)]
+    assert [(each.index, each.state) for each in facts.indexes] == [("by_day", "built")]
+    assert sum(part.chunks for part in facts.durations) == facts.totals.chunks_completed >= 6
+    assert sum(part.rows for part in facts.pace) == pytest.approx(6009, rel=0.001)
+    assert facts.not_known == ()
+    assert facts.snowflake is not None
+    assert facts.snowflake.queries >= 4
+    assert facts.snowflake.bytes_scanned > 100_000
+    assert facts.config["tables"]["ENTRIES"]["batch_size"] == 1000
+    for words in ("1 row that PostgreSQL refused", "6,009", "by_day", "23514", "too long", "Nothing was verified"):
+        assert words in read
+    assert "entry 5001" not in page  # the row that was refused
+    assert world.snowflake.password not in page
+
+
+def test_a_failed_run_has_a_report_that_says_why(world: World) -> None:
+    world.add_table("entries", 30)
+    world.target.execute("ALTER TABLE entries ADD CHECK (id < 10)")
+    world.configure(max_retry_attempts=1)
+
+    done = world.cli("migrate", "--config", str(world.config))
+    facts, page = kept(world)
+
+    assert done.exit_code == 1
+    assert f"report: {world.folder}/store/runs/{facts.run.run_id}/report.html" in done.out
+    assert (facts.run.status, facts.verdict.tone, facts.tables[0].rows) == ("failed", "bad", facts.totals.rows)
+    assert "Failed: 1 of 1 table not complete" in text_of(page)
+    assert "the next start tries the rest again" in text_of(page)
+
+
+def test_the_state_machine_s_output_names_a_report_that_can_be_made_again_from_elsewhere(world: World) -> None:
+    world.add_table("entries", 2500, batch_size=1000)
+    world.configure()
+    with world.aws() as aws:
+        execution = aws.step_functions.run({"source_name": SOURCE})
+        page, facts = (
+            aws.s3().get_object(Bucket=execution.output[kind]["bucket"], Key=execution.output[kind]["key"])
+            for kind in ("page", "report")
+        )
+        read, report_json = page["Body"].read().decode(), Report.model_validate_json(facts["Body"].read())
+        again = ended(world.start_cli("report", "--json", environment=aws.environment()))
+
+    assert (page["ContentType"], facts["ContentType"]) == ("text/html; charset=utf-8", "application/json")
+    assert "all rows of 1 table are in PostgreSQL" in text_of(read)
+    assert report_json.workers.memory_mb == 1024
+    assert not report_json.cost.is_hypothetical
+    assert again.exit_code == 0, again.err
+    afresh = Report.model_validate_json(again.out)
+    assert (afresh.tables, afresh.pace, afresh.config) == (report_json.tables, report_json.pace, report_json.config)
+    assert afresh.run.store == "s3://snowmelt/store"
+
+
+# --- what may go wrong with it --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(world: World) -> World:
+    """A world whose one run is complete."""
+    world.add_table("entries", 50)
+    world.configure()
+    assert runner.migrate({}, wiring(world), execution_id=EXECUTION).status == "completed"
+    return world
+
+
+def final(world: World, here: Wiring) -> Any:
+    run_id = world.runs()[-1]["run_id"]
+    event = FinalizeEvent(action="finalize", run_id=run_id, execution_id=EXECUTION)
+    return finalize.finalize(event, here, Deadline.after(100))
+
+
+def test_a_report_may_fail_in_any_way_and_be_made_again_and_the_verdict_stays(
+    finished: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, page = kept(finished)
+    verdict = final(finished, wiring(finished))
+    assert kept(finished) == (before, page)  # the same facts, the same files
+
+    def refuse(*_: object) -> None:
+        raise AccessError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(manifest_store, "save_report", refuse)
+        without = final(finished, wiring(finished))
+    with monkeypatch.context() as patch:
+        patch.setattr(pages, "page", lambda _: 1 / 0)
+        defect = final(finished, wiring(finished))
+
+    assert verdict.status == "completed"
+    assert verdict.report is not None
+    for each in (without, defect):
+        assert each.model_copy(update={"report": verdict.report, "page": verdict.page}) == verdict
+        assert (each.report, each.page) == (None, None)
+
+
+def test_a_snowflake_that_is_away_or_silent_leaves_a_line_in_the_report(
+    finished: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    final(finished, wiring(finished, SNOWFLAKE_PORT="1"))
+    facts, page = kept(finished)
+    assert facts.snowflake is None
+    assert "cannot reach Snowflake" in facts.not_known[0]
+    assert "cannot reach Snowflake" in text_of(page)
+
+    monkeypatch.setattr(report, "SNOWFLAKE_SECONDS", 0.2)
+    began = time.monotonic()
+    with silent() as port:
+        final(finished, wiring(finished, SNOWFLAKE_PORT=str(port)))
+    assert time.monotonic() - began < 5
+    assert "no answer within" in kept(finished)[0].not_known[0]
+
+
+@contextmanager
+def silent() -> Iterator[int]:
+    """A port whose server takes calls and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+# --- snowmelt report ------------------------------------------------------------------------------------------------
+
+
+def test_a_run_under_way_has_a_report_too(world: World) -> None:
+    world.add_table("entries", 6000, batch_size=500)
+    world.configure(parallel_threads=1)
+    world.snowflake.set_delays(batch_seconds=0.5, containing=world.source_database)
+    running = world.start_cli("migrate", "--config", str(world.config))
+    try:
+        eventually(lambda: world.chunks("completed"), what="a chunk is in")
+        made = world.cli("report", "--config", str(world.config), "--output", str(world.folder / "now.html"))
+    finally:
+        running.kill()
+        ended(running)
+
+    page = text_of((world.folder / "now.html").read_text(encoding="utf-8"))
+    assert made.exit_code == 0, made.err
+    assert made.out.splitlines() == ["Running: 0 of 1 table complete", f"report: {world.folder}/now.html"]
+    assert "Running: 0 of 1 table complete" in page
+
+
+def test_what_cannot_be_reported_on_is_one_line_and_what_can_in_part_is_reported(finished: World) -> None:
+    (plan,) = (finished.folder / "store").rglob("run.json")
+    plan.unlink()
+
+    unknown = finished.cli("report", "other-run", "--config", str(finished.config))
+    nowhere = finished.cli("report", "--config", str(finished.config), "--output", "/no/such/folder/x.html")
+    without_plans = finished.cli("report", "--config", str(finished.config), "--json")
+
+    assert [each.exit_code for each in (unknown, nowhere, without_plans)] == [1, 1, 0]
+    assert "there is no run other-run" in unknown.err
+    assert nowhere.err.startswith("AccessError: cannot write /no/such/folder/x.html")
+    assert all(len(each.err.splitlines()) == 1 for each in (unknown, nowhere))
+    facts = Report.model_validate_json(without_plans.out)
+    assert (facts.totals.rows, facts.config, facts.snowflake) == (50, {}, None)
+    assert "run.json is not there" in facts.not_known[0]
