@@ -16,6 +16,8 @@ from snowmelt.overview import RunOverview, TableOverview
 
 TERMINAL_SECONDS = 1.0
 PIPE_SECONDS = 5.0
+_REST = 3
+"""As long as a look takes, the server is let alone so many times: watching must not weigh on what is watched."""
 _STYLES = {"completed": "green", "failed": "red", "abandoned": "red", "loading": "cyan", "scanning": "cyan"}
 
 
@@ -47,12 +49,15 @@ def _follow(
     lookout: Lookout, scene: Scene, show: Callable[[Scene, str | None], None], *, each_seconds: float
 ) -> RunOverview | None:
     show(scene, None)
+    took = 0.0
     while scene.run is not None and scene.run.status == "running":
-        time.sleep(each_seconds)
+        time.sleep(max(each_seconds, _REST * took))
+        began = time.monotonic()
         try:
             scene, trouble = lookout.scene(scene.run.run_id), None
         except SnowmeltError as error:  # whatever it is, the next look may fare better
             trouble = error.message
+        took = time.monotonic() - began
         show(scene, trouble)
     return scene.run
 
@@ -72,7 +77,7 @@ def _show_line(scene: Scene, trouble: str | None) -> None:
     says = f"; it {run.pulse.state}: {run.pulse.says}" if run.pulse else ""
     console.out.print(
         f"{run.seen_at:%H:%M:%S} {run.share:.0%}, {run.rows:,} rows, {_rate(run.rows_per_second)}, "
-        f"{_left(run.seconds_left)} left, {run.workers_total} at work; {run.verdict}{says}",
+        f"{_run_left(run)} left, {run.workers_total} at work; {run.verdict}{says}",
         markup=False,
     )
 
@@ -94,7 +99,7 @@ def screen(scene: Scene, trouble: str | None, *, height: int = 50) -> Renderable
         f"{run.share:.0%}",
         f"{run.rows:,} rows",
         _rate(run.rows_per_second),
-        f"{_left(run.seconds_left)} left" if run.status == "running" else _time(run.seconds),
+        f"{_run_left(run)} left" if run.status == "running" else _time(run.seconds),
         f"{run.workers_total} at work",
     )
     parts += [bar, Text("")]
@@ -140,6 +145,11 @@ def _tables(tables: tuple[TableOverview, ...], *, room: int) -> RenderableType:
 
 def _rate(rows_per_second: float | None) -> str:
     return "? rows/s" if rows_per_second is None else f"{rows_per_second:,.0f} rows/s"
+
+
+def _run_left(run: RunOverview) -> str:
+    at_least = "at least " if run.tables_uncounted and run.seconds_left is not None else ""
+    return at_least + _left(run.seconds_left)
 
 
 def _left(seconds: float | None) -> str:

@@ -151,7 +151,7 @@ def test_a_screen_shows_speed_time_left_and_what_is_wrong(stage: Stage) -> None:
 
     assert "Under way: 2 of 5 tables done" in text
     assert "it moves: 2 chunks being loaded" in text
-    assert re.search(r"[\d,]+ rows/s +\d+ (s|min \d\d s) left +2 at work", text)
+    assert re.search(r"[\d,]+ rows/s +at least \d+ (s|min \d\d s) left +2 at work", text)
     assert re.search(r"INVOICES +loading .* 60% +600,000 +1,000,000 +12/20 +[\d,]+ +\d+", text)
     assert '22001: 3 rows, such as column "note": value too long' in text
 
