@@ -264,7 +264,7 @@ def test_a_lock_that_is_not_granted_says_where_to_look(database: Database, sessi
         holder.close()
 
     assert type(error) is TransientError
-    assert "a lock was not granted in time: see who holds it in pg_stat_activity" in error.message
+    assert "a lock was not granted in time: while a worker waits, `snowmelt status` names who holds it" in error.message
 
 
 # --- the life of a session ------------------------------------------------------------------------------------------
