@@ -23,6 +23,7 @@ _MASKS = (
     (r"127\.0\.0\.1:\d+", "db.example.com:5432"),
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "2026-11-21 02:00:00"),
     (r"(?m)^\d\d:\d\d:\d\d ", "02:00:00 "),
+    (r"\S*/store/runs/", ".snowmelt/runs/"),
     (r"process \d+", "process 4711"),
     (r"pg_terminate_backend\(\d+\)", "pg_terminate_backend(4711)"),
     (r"SHA256:[A-Za-z0-9+/=]+", "SHA256:q3Nn0Vq1mJ7cX1e5m0kR5bq0w2v8JcYh9sGk2dT4yU8="),
