@@ -80,7 +80,7 @@ def test_a_key_that_is_not_one_names_those_that_are(world: World, told: Transcri
     source(world, "UPDATE ORDERS SET BOOKED = DATEADD(second, ID, '2024-01-01'::TIMESTAMP_NTZ)")
     source(world, "UPDATE ORDERS SET ID = FLOOR(ID / 2)")
     world.target.execute("ALTER TABLE orders ADD PRIMARY KEY (id, booked)")
-    world.configure(parallel_threads=1)
+    world.configure(verification="checksums", parallel_threads=1)
     assert told.starts("migrate").wait().exit_code == 0
     source(world, "UPDATE ORDERS SET NOTE = 'mended' WHERE ID = 700")
 
@@ -90,7 +90,7 @@ def test_a_key_that_is_not_one_names_those_that_are(world: World, told: Transcri
 
     told.turn()
     world.tables[0]["uniqueness_columns"] = ["ID", "BOOKED"]
-    world.configure(parallel_threads=1)
+    world.configure(verification="checksums", parallel_threads=1)
     told.does('in config.json: "uniqueness_columns": ["ID", "BOOKED"]')
     assert told.runs("migrate").exit_code == 0
     assert world.equal("orders")
@@ -107,7 +107,7 @@ def test_a_key_pair_that_the_user_does_not_have_is_told_by_its_fingerprint(
     world.add_table("orders", 2_000)
     pem = ours.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     world.variables["SNOWFLAKE_PRIVATE_KEY"] = pem
-    world.configure(parallel_threads=1, snowflake={"user": user.name})
+    world.configure(verification="checksums", parallel_threads=1, snowflake={"user": user.name})
     right = replace(user, rsa_public_key=public(ours))
 
     assert told.runs("migrate").exit_code == 1
@@ -128,7 +128,7 @@ def public(key: RSAPrivateKey) -> str:
 
 def test_a_lock_that_nobody_lets_go_of_names_its_holder(world: World, told: Transcript, page: Page) -> None:
     world.add_table("orders", 2_000)
-    world.configure(batch_size=500, parallel_threads=1)
+    world.configure(verification="checksums", batch_size=500, parallel_threads=1)
     world.snowflake.set_delays(batch_seconds=1.0)
     command = told.starts("migrate")
     eventually(lambda: world.chunks("completed"), what="the first chunk is in")
@@ -155,7 +155,7 @@ def test_a_lock_that_nobody_lets_go_of_names_its_holder(world: World, told: Tran
 
 def test_a_full_disk_is_said_to_be_one(world: World, told: Transcript, page: Page, full_disk: Traps) -> None:
     world.add_table("orders", 2_000)
-    world.configure(parallel_threads=1, max_retry_attempts=1)
+    world.configure(verification="checksums", parallel_threads=1, max_retry_attempts=1)
     no_room = Blow(
         "refuse",
         code="53100",
@@ -181,7 +181,7 @@ def test_rows_that_share_a_key_and_outlast_an_invocation_ask_for_another_column(
 ) -> None:
     world.add_table("orders", 8_000, chunking_columns=["NOTE"], truncate_onstart=True)
     source(world, "UPDATE ORDERS SET NOTE = 'open' WHERE ID < 7500")
-    world.configure(batch_size=1_000, parallel_threads=1)
+    world.configure(verification="checksums", batch_size=1_000, parallel_threads=1)
     world.snowflake.set_delays(batch_seconds=1.0)
     with world.aws(timeout_seconds=5, concurrency=3, time_scale=0.05) as aws:
         failed = aws.step_functions.run({"source_name": SOURCE})
@@ -191,7 +191,7 @@ def test_rows_that_share_a_key_and_outlast_an_invocation_ask_for_another_column(
 
         told.turn()
         world.tables[0]["chunking_columns"] = ["NOTE", "ID"]
-        world.configure(batch_size=1_000, parallel_threads=1)
+        world.configure(verification="checksums", batch_size=1_000, parallel_threads=1)
         told.does('in config.json: "chunking_columns": ["NOTE", "ID"], then a start with "no_resume": true')
         finished = aws.step_functions.run({"source_name": SOURCE, "no_resume": True})
         told.shows(SHOW, as_shown(finished))
@@ -204,7 +204,7 @@ def test_a_duplicate_is_named_with_what_to_do_about_it(world: World, told: Trans
     world.add_table("orders", 2_000, truncate_onstart=True)
     source(world, "INSERT INTO ORDERS SELECT ID, AMOUNT, 'again', BOOKED FROM ORDERS WHERE ID = 7")
     world.target.execute("ALTER TABLE orders ADD PRIMARY KEY (id)")
-    world.configure(parallel_threads=1, max_retry_attempts=1)
+    world.configure(verification="checksums", parallel_threads=1, max_retry_attempts=1)
 
     assert told.runs("migrate").exit_code == 1
     assert "(Key (id)=(7) already exists." in told.seen()
@@ -222,7 +222,7 @@ def test_a_duplicate_is_named_with_what_to_do_about_it(world: World, told: Trans
 def test_a_target_that_was_altered_says_what_it_was(world: World, told: Transcript, page: Page) -> None:
     """A release changes the target while the run is stopped."""
     world.add_table("orders", 2_000, truncate_onstart=True)
-    world.configure(batch_size=1_000, parallel_threads=1)
+    world.configure(verification="checksums", batch_size=1_000, parallel_threads=1)
     interrupted(world, told)
     world.target.execute("ALTER TABLE orders ALTER amount TYPE numeric(14,4)")
 
@@ -240,7 +240,7 @@ def test_a_target_that_was_altered_says_what_it_was(world: World, told: Transcri
 def test_a_result_that_has_expired_says_how_to_begin_anew(world: World, told: Transcript, page: Page) -> None:
     """The machine was off for more than a day, and rows of one scan cannot be told from those of another."""
     world.add_table("orders", 2_000)
-    world.configure(batch_size=1_000, parallel_threads=1)
+    world.configure(verification="checksums", batch_size=1_000, parallel_threads=1)
     interrupted(world, told)
     for query_id in world.scans():
         world.snowflake.expire_results(query_id)
@@ -259,7 +259,7 @@ def test_a_result_that_has_expired_says_how_to_begin_anew(world: World, told: Tr
 def test_a_function_that_lambda_does_not_start_says_what_is_short(world: World, told: Transcript, page: Page) -> None:
     """Another function of the account has taken all of its concurrency."""
     world.add_table("orders", 2_000)
-    world.configure(parallel_threads=1)
+    world.configure(verification="checksums", parallel_threads=1)
     with world.aws(concurrency=2, time_scale=0.01) as aws:
         aws.functions.concurrency = 0
         failed = aws.step_functions.run({"source_name": SOURCE})
@@ -286,7 +286,7 @@ def test_a_missing_grant_is_written_out(world: World, told: Transcript, page: Pa
     world.target.execute(f"CREATE ROLE \"{loader}\" LOGIN PASSWORD '{POSTGRES_PASSWORD}'")
     world.target.execute(f'GRANT CREATE ON DATABASE "{name}" TO "{loader}"; GRANT SELECT ON orders TO "{loader}"')
     world.variables["POSTGRES_USER"] = loader
-    world.configure(parallel_threads=1)
+    world.configure(verification="checksums", parallel_threads=1)
     try:
         assert told.runs("migrate").exit_code == 2
         named = re.search(
@@ -307,7 +307,7 @@ def test_a_bad_row_is_named_and_comes_in_when_it_fits(world: World, told: Transc
     world.add_table("orders", 2_000)
     world.target.execute("ALTER TABLE orders ALTER note TYPE varchar(60)")
     source(world, "UPDATE ORDERS SET NOTE = REPEAT('x', 61) WHERE ID = 1700")
-    world.configure(parallel_threads=1)
+    world.configure(verification="checksums", parallel_threads=1)
 
     assert told.runs("migrate").exit_code == 1
     assert 'row 1701 of chunk 1, column "note": the text is longer than varchar(60) holds' in told.seen()
