@@ -122,6 +122,16 @@ def test_the_state_machine_s_output_names_a_report_that_can_be_made_again_from_e
     assert afresh.run.store == "s3://snowmelt/store"
 
 
+def test_with_little_time_left_after_the_verdict_the_next_invocation_makes_the_report(world: World) -> None:
+    world.add_table("entries", 50)
+    world.configure()
+
+    outcome = runner.migrate({}, wiring(world), execution_id=EXECUTION, invocation_seconds=15)
+
+    assert (outcome.status, outcome.page is not None) == ("completed", True)
+    assert kept(world)[0].run.status == "completed"
+
+
 # --- what may go wrong with it --------------------------------------------------------------------------------------
 
 

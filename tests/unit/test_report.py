@@ -103,6 +103,12 @@ def test_a_failed_run_says_why_and_that_a_start_resumes() -> None:
     assert "the next start tries the rest again" in verdict.next_step
 
 
+def test_a_long_reason_is_cut_on_top() -> None:
+    failed = a_run(status="failed", error="no room; " * 1000)
+
+    assert len(build(facts(run=failed)).verdict.next_step) < 600
+
+
 def test_a_run_that_is_on_is_neither_good_nor_bad() -> None:
     running = a_run(status="running", completed_at=None)
     report = build(facts(run=running, tables=(a_table(), a_table(1, "NOTES", status="scanning", source_rows=None))))
@@ -423,7 +429,9 @@ def test_small_amounts_keep_digits_that_say_something(value: float | None, text:
         ('invalid input syntax for type inet: "10.0.0"', 'invalid input syntax for type inet: "…"'),
         ('value "99999" is out of range for type smallint', 'value "…" is out of range for type smallint'),
         ("Key (id)=(4711) already exists.", "Key (id)=(…) already exists."),
-        ("Key (a, b)=(1, x (y)) is duplicated.", "Key (a, b)=(…) is duplicated."),
+        ("Key (a, b)=(1, x (y) z) is duplicated.", "Key (a, b)=(…) is duplicated."),
+        ("Key (note)=(tab\tand\nline) is duplicated; more", "Key (note)=(…) is duplicated; more"),
+        ("Key (a)=(1) conflicts with existing key (a)=(2 3).", "Key (a)=(…) conflicts with existing key (a)=(…)."),
         ('null value in column "name" of relation "t"', 'null value in column "name" of relation "t"'),
         ('new row violates check constraint "few"', 'new row violates check constraint "few"'),
     ],

@@ -18,6 +18,8 @@ MOST_EXECUTIONS = 20
 MOST_PROBLEMS = 50
 MOST_REASONS = 200
 MOST_INDEXES = 1000
+_SAID_ELSEWHERE = ("row", "table")
+"""Errors that are in the report as reasons of refused rows, and with the tables."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def listed(session: Session, run_id: str) -> Listed:
     """Drivers, refused rows, errors and indexes; of very many the first."""
     executions = session.rows(sql.query("report_executions"), run_id=run_id, limit=MOST_EXECUTIONS)
     rejects = session.rows(sql.query("report_rejects"), run_id=run_id, limit=MOST_REASONS)
-    problems = [row for row in status_store.error_groups(session, run_id) if row["what"] != "row"]
+    groups = status_store.error_groups(session, run_id)
+    problems = [row for row in groups if row["what"] not in _SAID_ELSEWHERE]
     indexes = session.rows(sql.query("report_indexes"), run_id=run_id, limit=MOST_INDEXES)
     return Listed(
         executions=tuple(Execution(**row) for row in executions),

@@ -12,6 +12,7 @@ from snowmelt.reports.words import counted, duration, joined, masked, number, ra
 REPORT_FORMAT = 1
 """Version of the shape of ``report.json``: grows when a field goes or changes its meaning, not when one comes."""
 _NAMED = 3
+_LONGEST = 500
 
 
 class Verdict(Value):
@@ -190,4 +191,6 @@ def _next_steps(facts: Facts) -> Iterator[str]:
 
 
 def _sentence(text: str) -> str:
-    return masked(text[:1].upper() + text[1:]).rstrip(".") + "."
+    """The text without values, and no longer than a reader in a hurry bears; all of it is further below."""
+    said = masked(text[:1].upper() + text[1:]).rstrip(".")
+    return f"{said}." if len(said) <= _LONGEST else f"{said[:_LONGEST].rstrip()} …"

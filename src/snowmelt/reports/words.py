@@ -82,7 +82,9 @@ def joined(words: list[str]) -> str:
 _VALUES = (
     re.compile(r'(?<=: )"(?:[^"]|"")*"'),  # invalid input syntax for type inet: "…"
     re.compile(r'(?<=\bvalue )"(?:[^"]|"")*"'),  # value "…" is out of range for type integer
-    re.compile(r"(?<=\)=)\(.*?\)(?= |$)"),  # Key (id)=(…) already exists
+    # Key (id)=(…) already exists
+    re.compile(r"(?<=\)=)\(.*?\)(?= (?:already exists|is duplicated|is not present|is still|conflicts))", re.DOTALL),
+    re.compile(r"(?<=\)=)\((?!…\)).*?\)(?=[\s.;]|$)", re.DOTALL),
 )
 
 
