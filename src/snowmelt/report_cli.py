@@ -9,7 +9,7 @@ import typer
 from snowmelt import console, settings
 from snowmelt.deadline import Deadline
 from snowmelt.errors import AccessError, MissingError
-from snowmelt.options import AsJson
+from snowmelt.options import AsJson, ConfigPath, LogFormat, LogLevel, SourceName
 from snowmelt.postgres import status_store
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
@@ -19,22 +19,20 @@ _PATIENCE_SECONDS = 300.0
 
 def report(
     run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="The run; the latest unless given.")] = None,
-    config_path: Annotated[
-        str, typer.Option("--config", "-c", help="Config file, or s3://bucket/key.", envvar="SNOWMELT_CONFIG")
-    ] = "config.json",
-    source: Annotated[
-        str | None, typer.Option("--source", "-s", help="Source of the config; not needed when it has one.")
-    ] = None,
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The file to write; report-RUN.html unless given.")
     ] = None,
     as_json: AsJson = False,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Write the report of a run, ended or under way, as one HTML file."""
     from snowmelt.actions import report as reports  # here: other commands need not wait for what makes pages
     from snowmelt.reports import page
 
-    console.set_up_logging("WARNING", as_json=as_json)
+    console.set_up_logging(log_level or "WARNING", as_json=as_json, log_format=log_format)
     given = settings.load(config=config_path)
     wiring = Wiring(given, settings.environment())
     config = wiring.config()

@@ -4,17 +4,18 @@ import json
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from acceptance.world import SOURCE, World, ended, eventually
-from snowmelt import manifest_store, runner
+from snowmelt import console, manifest_store, report_cli, runner
 from snowmelt.actions import finalize, report
 from snowmelt.deadline import Deadline
-from snowmelt.errors import AccessError
+from snowmelt.errors import AccessError, MissingError
 from snowmelt.models import FinalizeEvent
 from snowmelt.reports import page as pages
 from snowmelt.reports.report import REPORT_FORMAT, Report
@@ -40,6 +41,13 @@ def wiring(world: World, **changes: str) -> Wiring:
     """This process as one that may finish the world's runs."""
     environment = {**world.environment(str(world.folder / "store")), **changes}
     return Wiring(Settings(config=str(world.config), store=environment["SNOWMELT_STORE"]), environment)
+
+
+def be_elsewhere(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> None:
+    """Have commands in this process find that environment, and leave the logging of other tests alone."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(console, "set_up_logging", lambda *_, **__: None)
 
 
 # --- the end of a run -----------------------------------------------------------------------------------------------
@@ -100,7 +108,9 @@ def test_a_failed_run_has_a_report_that_says_why(world: World) -> None:
     assert "the next start tries the rest again" in text_of(page)
 
 
-def test_the_state_machine_s_output_names_a_report_that_can_be_made_again_from_elsewhere(world: World) -> None:
+def test_the_state_machine_s_output_names_a_report_that_can_be_made_again_from_elsewhere(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     world.add_table("entries", 2500, batch_size=1000)
     world.configure()
     with world.aws() as aws:
@@ -110,14 +120,14 @@ def test_the_state_machine_s_output_names_a_report_that_can_be_made_again_from_e
             for kind in ("page", "report")
         )
         read, report_json = page["Body"].read().decode(), Report.model_validate_json(facts["Body"].read())
-        again = ended(world.start_cli("report", "--json", environment=aws.environment()))
+        be_elsewhere(monkeypatch, {**world.environment("elsewhere"), **aws.environment()})
+        report_cli.report(config_path=str(world.config), as_json=True)
 
     assert (page["ContentType"], facts["ContentType"]) == ("text/html; charset=utf-8", "application/json")
     assert "all rows of 1 table are in PostgreSQL" in text_of(read)
     assert report_json.workers.memory_mb == 1024
     assert not report_json.cost.is_hypothetical
-    assert again.exit_code == 0, again.err
-    afresh = Report.model_validate_json(again.out)
+    afresh = Report.model_validate_json(capsys.readouterr().out)
     assert (afresh.tables, afresh.pace, afresh.config) == (report_json.tables, report_json.pace, report_json.config)
     assert afresh.run.store == "s3://snowmelt/store"
 
@@ -219,18 +229,20 @@ def test_a_run_under_way_has_a_report_too(world: World) -> None:
     assert "Running: 0 of 1 table complete" in page
 
 
-def test_what_cannot_be_reported_on_is_one_line_and_what_can_in_part_is_reported(finished: World) -> None:
+def test_what_cannot_be_reported_on_is_one_line_and_what_can_in_part_is_reported(
+    finished: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (plan,) = (finished.folder / "store").rglob("run.json")
     plan.unlink()
+    be_elsewhere(monkeypatch, finished.environment("elsewhere"))
+    config = str(finished.config)
 
-    unknown = finished.cli("report", "other-run", "--config", str(finished.config))
-    nowhere = finished.cli("report", "--config", str(finished.config), "--output", "/no/such/folder/x.html")
-    without_plans = finished.cli("report", "--config", str(finished.config), "--json")
+    with pytest.raises(MissingError, match="there is no run other-run"):
+        report_cli.report("other-run", config_path=config)
+    with pytest.raises(AccessError, match=r"cannot write /no/such/x\.html: .*; name another file by --output"):
+        report_cli.report(config_path=config, output=Path("/no/such/x.html"))
+    report_cli.report(config_path=config, as_json=True)
 
-    assert [each.exit_code for each in (unknown, nowhere, without_plans)] == [1, 1, 0]
-    assert "there is no run other-run" in unknown.err
-    assert nowhere.err.startswith("AccessError: cannot write /no/such/folder/x.html")
-    assert all(len(each.err.splitlines()) == 1 for each in (unknown, nowhere))
-    facts = Report.model_validate_json(without_plans.out)
+    facts = Report.model_validate_json(capsys.readouterr().out)
     assert (facts.totals.rows, facts.config, facts.snowflake) == (50, {}, None)
     assert "run.json is not there" in facts.not_known[0]

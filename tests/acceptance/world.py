@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -136,9 +136,9 @@ class World:
         }
         return self._start(str(program), json.dumps(options))
 
-    def start_cli(self, *arguments: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
-        """``snowmelt ARGUMENTS`` as a process of its own, its store in the test's folder; ``environment`` is added."""
-        return self._start("-m", "snowmelt.cli", *arguments, PYTHONPATH=PYTHONPATH, **(environment or {}))
+    def start_cli(self, *arguments: str) -> "subprocess.Popen[bytes]":
+        """``snowmelt ARGUMENTS`` as a process of its own, its store in the test's folder."""
+        return self._start("-m", "snowmelt.cli", *arguments, PYTHONPATH=PYTHONPATH)
 
     def cli(self, *arguments: str) -> "Ended":
         """``snowmelt ARGUMENTS`` to its end, whatever its exit code."""
