@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from acceptance.deployment import validated
-from acceptance.world import SOURCE, World, eventually
+from acceptance.world import SOURCE, World, ended, eventually
 from snowmelt.local.aws import Execution, LocalAws
 
 LONG_GONE = "arn:aws:states:us-east-1:123456789012:execution:migration:long-gone"
@@ -351,3 +351,19 @@ def test_an_old_run_is_resumed_by_its_name_whatever_its_age(world: World, aws: L
 
     assert status(world) == {left: "completed"}
     assert world.equal("entries")
+
+
+def test_a_target_that_is_altered_between_two_chunks_gets_no_row_that_it_would_misread(world: World) -> None:
+    world.add_table("entries", 7_500)
+    world.configure(batch_size=1_000, parallel_threads=1, max_retry_attempts=1)
+    world.snowflake.set_delays(batch_seconds=0.7)
+    migrating = world.start_cli("migrate")
+    eventually(lambda: world.chunks("completed") and world.chunks("running"), what="the second chunk is begun")
+    world.target.execute("ALTER TABLE entries ALTER id TYPE double precision")  # of the same width as before
+    done = ended(migrating)
+
+    assert done.exit_code == 1
+    assert "columns of the target were altered since its load began" in done.err
+    in_target = {row[0] for row in world.target.rows("SELECT id FROM entries")}
+    assert len(in_target) == sum(chunk["actual_rows"] for chunk in world.chunks("completed")) < 7_500
+    assert in_target <= set(range(7_500))

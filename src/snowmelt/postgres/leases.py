@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 from snowmelt import sql
-from snowmelt.errors import FencedError, HeldError
+from snowmelt.errors import FencedError, HeldError, TargetChangedError
 from snowmelt.models import ChunkRead, LoadMode, chunk_read
 from snowmelt.postgres.session import Cursor, Row, Session, fetch_one
 from snowmelt.values import Changes
@@ -91,7 +91,10 @@ class Loaded:
 
 
 def complete(cursor: Cursor, lease: Lease, loaded: Loaded) -> None:
-    """Mark the chunk as in, in the transaction that loaded it; FencedError when the lease is no longer valid."""
+    """Mark the chunk as in, in the transaction that loaded it.
+
+    FencedError when the lease is no longer valid, TargetChangedError when the target was altered since the load began.
+    """
     held = fetch_one(
         cursor,
         sql.query("hold_table"),
@@ -102,6 +105,11 @@ def complete(cursor: Cursor, lease: Lease, loaded: Loaded) -> None:
     if held is None:
         raise FencedError(
             f"run {lease.run_id}, {lease}: its table has moved on; the rows of this attempt are rolled back"
+        )
+    if not held["is_unaltered"]:
+        raise TargetChangedError(
+            f"run {lease.run_id}, {lease}: columns of the target were altered since its load began; the rows of this "
+            "attempt are rolled back; undo the change, or start again with no_resume"
         )
     marked = fetch_one(cursor, sql.query("complete_chunk"), **lease._key, **_as_row(loaded))
     if marked is None:

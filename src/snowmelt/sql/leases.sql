@@ -20,8 +20,15 @@ WHERE c.run_id = %(run_id)s AND c.table_id = %(table_id)s AND c.chunk_id = %(chu
 RETURNING c.lease_token::text AS lease_token, t.load_epoch, c.reads, c.attempts
 
 -- name: hold_table
--- The table is still being loaded in the epoch the lease was given in, and stays so until this transaction ends.
-SELECT table_id FROM migration_status.migration_table_status
+-- The table is still being loaded in the epoch the lease was given in, and stays so until this transaction ends; and
+-- whether its target, which the rows that are in keep from being altered, has the columns it had when the load began.
+SELECT table_id,
+       coalesce(target_columns <@ (SELECT jsonb_object_agg(a.attname, format('%%s %%s', a.atttypid, a.atttypmod))
+                                   FROM pg_attribute a
+                                   WHERE a.attrelid = to_regclass(format('%%I.%%I', target_schema, target_table))
+                                     AND a.attnum > 0 AND NOT a.attisdropped),
+                target_columns IS NULL) AS is_unaltered
+FROM migration_status.migration_table_status
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND load_epoch = %(load_epoch)s AND status = 'loading'
 FOR SHARE
 
