@@ -97,6 +97,7 @@ def test_a_key_that_is_not_one_names_those_that_are(world: World, told: Transcri
     page(told, "Wrong key")
 
 
+@pytest.mark.full
 def test_a_key_pair_that_the_user_does_not_have_is_told_by_its_fingerprint(
     world: World, told: Transcript, page: Page
 ) -> None:
@@ -200,6 +201,7 @@ def test_rows_that_share_a_key_and_outlast_an_invocation_ask_for_another_column(
     page(told, "Skewed chunk")
 
 
+@pytest.mark.full
 def test_a_duplicate_is_named_with_what_to_do_about_it(world: World, told: Transcript, page: Page) -> None:
     world.add_table("orders", 2_000, truncate_onstart=True)
     source(world, "INSERT INTO ORDERS SELECT ID, AMOUNT, 'again', BOOKED FROM ORDERS WHERE ID = 7")

@@ -144,6 +144,7 @@ def sound(world: World) -> None:
     world.configure()
 
 
+@pytest.mark.full
 def test_nothing_is_found_where_nothing_is_wrong_and_then_it_migrates(world: World) -> None:
     sound(world)
 
@@ -178,6 +179,7 @@ def test_a_table_that_is_in_the_way_is_no_go_with_what_mends_it(world: World) ->
     assert others.exit_code == 0
 
 
+@pytest.mark.full
 def test_the_filter_that_is_proposed_leaves_out_just_what_is_in_the_way(world: World) -> None:
     sound(world)
     world.target.execute("ALTER TABLE bills ALTER amount TYPE numeric(6,2), DROP CONSTRAINT bills_payer_fkey")

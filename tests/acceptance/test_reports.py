@@ -184,6 +184,7 @@ def test_a_report_may_fail_in_any_way_and_be_made_again_and_the_verdict_stays(
         assert (each.report, each.page) == (None, None)
 
 
+@pytest.mark.full
 def test_a_snowflake_that_is_away_or_silent_leaves_a_line_in_the_report(
     finished: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +212,7 @@ def silent() -> Iterator[int]:
 # --- snowmelt report ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.full
 def test_a_run_under_way_has_a_report_too(world: World) -> None:
     world.add_table("entries", 6000, batch_size=500)
     world.configure(parallel_threads=1)

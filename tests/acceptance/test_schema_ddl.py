@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from psycopg2 import sql
 
 from acceptance.test_hostile_names import DATA, TABLE, quoted
@@ -108,6 +109,7 @@ def test_apply_makes_what_is_missing_and_leaves_the_rest_alone(world: World) -> 
     assert "nothing" in again.stderr
 
 
+@pytest.mark.full
 def test_a_schema_that_is_missing_is_made_too(world: World) -> None:
     fill(world, "CREATE TABLE FIRST (ID NUMBER(9,0))")
     world.tables.append({"source": "FIRST"})
@@ -124,6 +126,7 @@ def test_a_schema_that_is_missing_is_made_too(world: World) -> None:
     assert looked_at(world).go
 
 
+@pytest.mark.full
 def test_one_table_that_cannot_be_made_leaves_none_behind(world: World) -> None:
     fill(world, "CREATE TABLE FIRST (ID NUMBER(9,0));\nCREATE TABLE SECOND (ID NUMBER(9,0))")
     world.target.execute("CREATE TYPE second AS (id integer)")

@@ -154,6 +154,7 @@ def test_the_pace_has_every_row_once_and_durations_every_chunk(
     assert durations[-1].high_seconds == pytest.approx(max(seconds for _, seconds, _ in chunks), rel=2e-3, abs=1e-5)
 
 
+@pytest.mark.full
 def test_fifty_thousand_chunks_cost_answers_of_a_few_rows(filled: Filled) -> None:
     filled.add({"count": 50_000, "step": 0.5, "seconds": 20, "rows": 1000, "attempts": 2})
 
