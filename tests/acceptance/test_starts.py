@@ -363,7 +363,7 @@ def test_a_target_that_is_altered_between_two_chunks_gets_no_row_that_it_would_m
     done = ended(migrating)
 
     assert done.exit_code == 1
-    assert "columns of the target were altered since its load began" in done.err
+    assert "columns of the target were altered while it was loaded" in done.err
     in_target = {row[0] for row in world.target.rows("SELECT id FROM entries")}
     assert len(in_target) == sum(chunk["actual_rows"] for chunk in world.chunks("completed")) < 7_500
     assert in_target <= set(range(7_500))

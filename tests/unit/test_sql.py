@@ -82,6 +82,7 @@ VALUES: dict[str, object] = {
     "table_ids": [1],
     "table_name": "t",
     "tables": ["t"],
+    "target_columns": '{"t": "23 -1"}',
     "target_schema": "public",
     "target_table": "t",
     "values": ["0"],

@@ -90,8 +90,8 @@ def process_chunk(event: ProcessChunkEvent, wiring: Wiring, deadline: Deadline) 
     with run.warm_target() as session:
         status_store.touch_driver(session, event.run_id, deadline.lifetime_seconds())
         try:
-            load.refuse_changed_target(session, run.table(event.item.table_id))
-            return _work(run, session, deadline, event.item).result()
+            columns = load.refuse_changed_target(session, run.table(event.item.table_id))
+            return _work(run, session, deadline, event.item, columns).result()
         except SnowmeltError as error:
             # A run whose workers cannot even start must be able to say why.
             if not session.closed:
@@ -99,20 +99,22 @@ def process_chunk(event: ProcessChunkEvent, wiring: Wiring, deadline: Deadline) 
             raise
 
 
-def _work(run: RunResources, session: Session, deadline: Deadline, item: WorkItem) -> _Tally:
+def _work(
+    run: RunResources, session: Session, deadline: Deadline, item: WorkItem, target_columns: str | None
+) -> _Tally:
     """What became of the item's chunks: taken one by one by this thread and by as many others as the plan allows."""
     queue = _Queue(item.chunks)
     threads = min(run.plan.threads, run.table(item.table_id).parallel_threads, len(item.chunks))
 
     def help_along() -> _Tally:
         with run.warm_target() as own_session, run.warm_source() as own_snowflake:
-            return _Worker(run, own_session, own_snowflake, deadline, item, queue).work()
+            return _Worker(run, own_session, own_snowflake, deadline, item, queue, target_columns).work()
 
     with ExitStack() as stack:
         snowflake = stack.enter_context(run.warm_source())
         helpers = stack.enter_context(ThreadPoolExecutor(max(1, threads - 1), thread_name_prefix="worker"))
         helping = [helpers.submit(help_along) for _ in range(threads - 1)]
-        tally = _Worker(run, session, snowflake, deadline, item, queue).work()
+        tally = _Worker(run, session, snowflake, deadline, item, queue, target_columns).work()
         return sum((helped.result() for helped in helping), start=tally)
 
 
@@ -147,7 +149,9 @@ class _Worker:
         deadline: Deadline,
         item: WorkItem,
         queue: _Queue,
+        target_columns: str | None,
     ) -> None:
+        self._target_columns = target_columns
         self._run = run
         self._session = session
         self._snowflake = snowflake.within(self._stop_in_time)
@@ -187,6 +191,7 @@ class _Worker:
                 table_id=self._item.table_id,
                 chunk_id=chunk_id,
                 seconds=self._deadline.lifetime_seconds(),
+                target_columns=self._target_columns,
             )
             if lease is None:  # done already, or held by a living worker
                 tally = replace(tally, skipped=tally.skipped + 1)

@@ -39,6 +39,8 @@ class Lease:
     load_epoch: int
     attempts: int
     reads: ChunkRead
+    target_columns: str | None = None
+    """What ``load.refuse_changed_target`` saw; None holds the chunk against nothing."""
 
     def __str__(self) -> str:
         return f"chunk {self.chunk_id} (attempt {self.attempts})"
@@ -53,7 +55,15 @@ class Lease:
         }
 
 
-def claim(session: Session, *, run_id: str, table_id: int, chunk_id: int, seconds: float) -> Lease | None:
+def claim(
+    session: Session,
+    *,
+    run_id: str,
+    table_id: int,
+    chunk_id: int,
+    seconds: float,
+    target_columns: str | None = None,
+) -> Lease | None:
     """A lease bound to this session, or None when the chunk is done, held, or no longer wanted."""
     row = session.row(
         sql.query("claim_chunk"),
@@ -72,6 +82,7 @@ def claim(session: Session, *, run_id: str, table_id: int, chunk_id: int, second
         load_epoch=row["load_epoch"],
         attempts=row["attempts"],
         reads=chunk_read(row["reads"]),
+        target_columns=target_columns,
     )
 
 
@@ -93,7 +104,8 @@ class Loaded:
 def complete(cursor: Cursor, lease: Lease, loaded: Loaded) -> None:
     """Mark the chunk as in, in the transaction that loaded it.
 
-    FencedError when the lease is no longer valid, TargetChangedError when the target was altered since the load began.
+    FencedError when the lease is no longer valid, TargetChangedError when the target was altered since the worker
+    looked.
     """
     held = fetch_one(
         cursor,
@@ -101,6 +113,7 @@ def complete(cursor: Cursor, lease: Lease, loaded: Loaded) -> None:
         run_id=lease.run_id,
         table_id=lease.table_id,
         load_epoch=lease.load_epoch,
+        target_columns=lease.target_columns,
     )
     if held is None:
         raise FencedError(
@@ -108,7 +121,7 @@ def complete(cursor: Cursor, lease: Lease, loaded: Loaded) -> None:
         )
     if not held["is_unaltered"]:
         raise TargetChangedError(
-            f"run {lease.run_id}, {lease}: columns of the target were altered since its load began; the rows of this "
+            f"run {lease.run_id}, {lease}: columns of the target were altered while it was loaded; the rows of this "
             "attempt are rolled back; undo the change, or start again with no_resume"
         )
     marked = fetch_one(cursor, sql.query("complete_chunk"), **lease._key, **_as_row(loaded))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 
+from snowmelt import sql
 from snowmelt.errors import AmbiguousKeyError, RowCountError, TargetChangedError
 from snowmelt.models import TablePlan, TargetColumn
 from snowmelt.postgres import leases, merge, staging, tables
@@ -48,11 +49,14 @@ def refuse_met_again(lease: Lease, plan: TablePlan, loaded: Loaded) -> None:
         )
 
 
-def refuse_changed_target(session: Session, plan: TablePlan) -> None:
-    """DataError when the target's columns are no longer those of the plan.
+def refuse_changed_target(session: Session, plan: TablePlan) -> str | None:
+    """What the target's columns are, for leases to be bound to; DataError when they are no longer those of the plan.
 
     Binary COPY believes what it is told: after an ALTER TABLE it could store other values without a word.
     """
+    names = [column.target.name for column in plan.columns]
+    key = {"schema_name": plan.target.schema_name, "table_name": plan.target.name}
+    as_they_are = session.row(sql.query("columns_as_they_are"), **key, columns=names)
     found = tables.read(session, [plan.target]).get(plan.target)
     now = {c.name: c for c in found.columns} if found else {}
     for column in plan.columns:
@@ -63,6 +67,7 @@ def refuse_changed_target(session: Session, plan: TablePlan) -> None:
                 f"{'is gone' if there is None else 'has another type'} since the run was planned"
                 f"{_instead(there, column.target)}; undo the change, or start again with no_resume"
             )
+    return as_they_are["target_columns"] if as_they_are else None
 
 
 def _instead(there: TargetColumn | None, planned: TargetColumn) -> str:

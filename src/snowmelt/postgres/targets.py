@@ -41,8 +41,7 @@ def start_loading(session: Session, run_id: str, ready: Sequence[Ready], *, allo
             _refuse_filled(cursor, table)
             status_store.insert_chunks(cursor, run_id, table.plan, table.chunks)
             key = {"run_id": run_id, "table_id": table.plan.table_id}
-            columns = [column.target.name for column in table.plan.columns]
-            fetch(cursor, sql.query("start_loading"), **key, source_rows=table.source_rows, columns=columns)
+            fetch(cursor, sql.query("start_loading"), **key, source_rows=table.source_rows)
     return True
 
 

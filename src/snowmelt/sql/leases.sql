@@ -21,16 +21,23 @@ RETURNING c.lease_token::text AS lease_token, t.load_epoch, c.reads, c.attempts
 
 -- name: hold_table
 -- The table is still being loaded in the epoch the lease was given in, and stays so until this transaction ends; and
--- whether its target, which the rows that are in keep from being altered, has the columns it had when the load began.
+-- whether its target, which the rows that are in keep from being altered, has the columns that the worker began with.
 SELECT table_id,
-       coalesce(target_columns <@ (SELECT jsonb_object_agg(a.attname, format('%%s %%s', a.atttypid, a.atttypmod))
+       coalesce(%(target_columns)s::jsonb <@ (SELECT jsonb_object_agg(a.attname, format('%%s %%s', a.atttypid, a.atttypmod))
                                    FROM pg_attribute a
                                    WHERE a.attrelid = to_regclass(format('%%I.%%I', target_schema, target_table))
                                      AND a.attnum > 0 AND NOT a.attisdropped),
-                target_columns IS NULL) AS is_unaltered
+                %(target_columns)s::jsonb IS NULL) AS is_unaltered
 FROM migration_status.migration_table_status
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND load_epoch = %(load_epoch)s AND status = 'loading'
 FOR SHARE
+
+-- name: columns_as_they_are
+-- The types of some columns of a table, to be held against what they are later.
+SELECT jsonb_object_agg(a.attname, format('%%s %%s', a.atttypid, a.atttypmod))::text AS target_columns
+FROM pg_attribute a
+WHERE a.attrelid = to_regclass(format('%%I.%%I', %(schema_name)s::text, %(table_name)s::text))
+  AND a.attname = ANY (%(columns)s) AND a.attnum > 0 AND NOT a.attisdropped
 
 -- name: complete_chunk
 -- The mark that the chunk's rows are in; commits with them. No row when the lease is no longer valid.

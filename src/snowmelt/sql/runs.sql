@@ -204,14 +204,8 @@ WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND load_epoch = %(load_ep
 RETURNING table_id
 
 -- name: start_loading
--- The chunks are known; workers may claim them. What the target's columns are is remembered: binary COPY believes what it is
--- told, so no chunk may be completed after one of them was altered.
-UPDATE migration_status.migration_table_status
-SET status = 'loading', source_rows = %(source_rows)s,
-    target_columns = (SELECT jsonb_object_agg(a.attname, format('%%s %%s', a.atttypid, a.atttypmod))
-                      FROM pg_attribute a
-                      WHERE a.attrelid = to_regclass(format('%%I.%%I', target_schema, target_table))
-                        AND a.attname = ANY (%(columns)s) AND NOT a.attisdropped)
+-- The chunks are known; workers may claim them.
+UPDATE migration_status.migration_table_status SET status = 'loading', source_rows = %(source_rows)s
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'scanning'
 RETURNING table_id
 

@@ -62,7 +62,6 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_table_status (
     query_id      text,                                 -- the scan in Snowflake, or the histogram of the key
     second_query_id text,                               -- what looks into the crowded parts of the histogram
     source_rows   bigint,                               -- rows of that scan
-    target_columns jsonb,                               -- name -> type and its modifier, of those that are loaded
     truncated_at  timestamptz,                          -- set in the transaction that truncated the target
     started_at    timestamptz,
     completed_at  timestamptz,
@@ -133,7 +132,6 @@ CREATE TABLE IF NOT EXISTS migration_status.verification_results (
 
 -- What earlier versions lack.
 ALTER TABLE migration_status.migration_runs ADD COLUMN IF NOT EXISTS accept_rejected boolean NOT NULL DEFAULT false;
-ALTER TABLE migration_status.migration_table_status ADD COLUMN IF NOT EXISTS target_columns jsonb;
 ALTER TABLE migration_status.migration_chunk_status ADD COLUMN IF NOT EXISTS changed_values jsonb;
 DO $upgrade$
 BEGIN
