@@ -109,8 +109,8 @@ class World:
             "SNOWMELT_CONFIG": str(self.config),
             "SNOWMELT_STORE": store,
             **self.snowflake.environment(),
+            "POSTGRES_PASSWORD": left_behind.POSTGRES_PASSWORD,  # unless the server asks for its own
             **self.target.server.environment(),
-            "POSTGRES_PASSWORD": left_behind.POSTGRES_PASSWORD,
             **self.variables,
         }
 
