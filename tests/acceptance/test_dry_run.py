@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from acceptance.test_load_modes import change, keyed, migrate
 from acceptance.world import World
 
@@ -66,6 +68,7 @@ def test_the_state_machine_does_dry_runs_too(world: World) -> None:
     assert world.target.rows("SELECT count(*) FROM orders") == [(0,)]
 
 
+@pytest.mark.full
 def test_runs_are_listed(world: World) -> None:
     keyed(world, truncate_onstart=True)
     world.configure()

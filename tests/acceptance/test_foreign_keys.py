@@ -82,6 +82,7 @@ def test_a_row_that_refers_to_nothing_fails_the_run_until_it_is_mended(world: Wo
     assert world.target.rows(KEYS) == before
 
 
+@pytest.mark.full
 def test_truncated_tables_in_a_circle_are_loaded_again(world: World) -> None:
     circle(world, drop_foreign_keys=True)
     migrate(world)

@@ -1,5 +1,7 @@
 """Indexes, sequences and triggers of the target, over a whole run."""
 
+import pytest
+
 from acceptance.test_load_modes import keyed, migrate, refused
 from acceptance.world import World
 
@@ -34,6 +36,7 @@ def test_an_index_that_cannot_be_built_fails_the_run_and_a_start_after_the_mend_
     assert len(definitions(world)) == 2
 
 
+@pytest.mark.full
 def test_indexes_that_a_dead_run_left_out_are_put_back_by_a_command(world: World) -> None:
     keyed(world, disable_index=True)
     world.target.execute("CREATE UNIQUE INDEX unique_note ON orders (note)")

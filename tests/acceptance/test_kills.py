@@ -165,6 +165,7 @@ def test_ctrl_c_hands_back_what_was_begun_and_the_next_command_resumes(
     _record(record_property, stopped_in_seconds=seconds)
 
 
+@pytest.mark.full
 def test_a_deployment_of_new_code_in_the_middle_lets_workers_finish(two_tables: World, record_property: Note) -> None:
     world = two_tables
     with world.aws() as aws:

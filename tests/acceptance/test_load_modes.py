@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+import pytest
+
 from acceptance.world import Ended, World
 
 
@@ -92,6 +94,7 @@ def test_an_incremental_run_reads_only_what_is_newer_and_moves_the_watermark_whe
     ]
 
 
+@pytest.mark.full
 def test_rows_without_a_watermark_are_read_each_time_and_said(world: World) -> None:
     keyed(world, uniqueness_columns=["ID"], source_watermark="BOOKED")
     world.configure()
@@ -129,6 +132,7 @@ def test_a_filled_target_without_a_key_is_refused_before_anything_moves(world: W
     refused(world.cli("migrate"), "orders holds rows already", "uniqueness_columns")
 
 
+@pytest.mark.full
 def test_a_key_that_the_target_does_not_keep_unique_is_refused(world: World) -> None:
     world.add_table("orders", 100, uniqueness_columns=["ID"])
     world.configure()

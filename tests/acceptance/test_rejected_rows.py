@@ -250,6 +250,7 @@ def test_a_target_is_verified_as_equal_but_for_its_refused_rows(world: World) ->
     assert (short.exit_code, table["verdict"], table["missing"]) == (3, "different", 3)
 
 
+@pytest.mark.full
 def test_rows_are_not_replayed_into_a_target_that_was_loaded_since(world: World) -> None:
     add_kinds(world, ["LONG"], max_rejected_rows=1, truncate_onstart=True)
     world.configure()

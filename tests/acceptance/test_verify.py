@@ -181,6 +181,7 @@ def test_a_sample_looks_at_some_keys_only(world: World) -> None:
     assert 0 < found["source_rows"] == found["target_rows"] < 500
 
 
+@pytest.mark.full
 def test_a_repair_never_deletes_into_other_tables(world: World) -> None:
     made(world, 300)
     world.target.execute(PLANTED["extra"])

@@ -139,6 +139,7 @@ def test_a_setting_that_does_not_exist_is_reported_at_once() -> None:
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.full
 def test_it_runs_from_a_folder_that_only_the_owner_may_enter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As below /root: the server runs as another user, who cannot read the programs there."""
     wheel = find_programs(18).parent.parent

@@ -731,6 +731,7 @@ def test_a_folder_without_files_is_refused(account: LocalSnowflake, tmp_path: Pa
         account.load_folder(tmp_path, "FOLDER_DB", "RAW")
 
 
+@pytest.mark.full
 def test_data_types_results_and_copies_survive_a_restart(tmp_path: Path) -> None:
     with LocalSnowflake(directory=tmp_path / "kept") as first:
         first.create_schema("KEEP", "S")

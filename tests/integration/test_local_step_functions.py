@@ -240,6 +240,7 @@ def test_a_running_execution_is_looked_at_while_it_is_waited_for_and_ends_with_t
         assert aws.step_functions.wait(arn, 10).status == "ABORTED"
 
 
+@pytest.mark.full
 def test_storage_of_another_process_outlives_the_stack(tmp_path: Path) -> None:
     program = (
         "import sys; from snowmelt.local.aws import MotoService\n"

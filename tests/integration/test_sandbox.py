@@ -165,6 +165,7 @@ def test_a_folder_of_csv_travels_through_the_sandbox_with_nothing_but_its_env_fi
     assert_gone(children, ports)
 
 
+@pytest.mark.full
 def test_a_sandbox_with_a_folder_of_its_own_keeps_its_data_and_leaves_nothing_else(folder: Path) -> None:
     kept = ("--directory", str(folder / "kept"))
     with sandbox(folder, *kept, "--load", str(folder / "data"), "--into", "SHOP.RAW") as running:
