@@ -226,6 +226,7 @@ def test_a_migration_that_fails_ends_with_one_and_tells_both_people_and_pipes(wo
     assert "Traceback" not in f"{failed.err}{again.err}"
 
 
+@pytest.mark.full
 def test_ctrl_c_ends_with_four_and_the_same_command_goes_on(world: World) -> None:
     world.add_table("entries", 20_000, truncate_onstart=True)
     world.configure(batch_size=1_000, parallel_threads=1)

@@ -20,6 +20,7 @@ def interrupted(world: World) -> None:
         world.snowflake.expire_results(query_id)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("settings", [{"truncate_onstart": True}, {"uniqueness_columns": ["ID"]}])
 def test_a_table_that_can_begins_anew_and_arrives_whole(world: World, settings: dict[str, Any]) -> None:
     keyed(world, rows=9000, **settings)

@@ -50,6 +50,7 @@ def test_one_value_with_too_many_rows_is_cut_by_the_second_key(world: World) -> 
     assert max(r["rows"] for r in ranges(world)) <= 800
 
 
+@pytest.mark.full
 def test_key_ranges_merge_into_a_filled_target_too(world: World) -> None:
     keyed(world, uniqueness_columns=["ID"], chunking_columns=["ID"], disable_index=True)
     world.configure(batch_size=700)

@@ -58,6 +58,7 @@ def test_a_second_run_with_a_key_merges_and_rewrites_nothing_that_did_not_change
     assert {row[0] for row in set(after) - set(before)} == {5, 1500, 9000}
 
 
+@pytest.mark.full
 def test_insert_only_leaves_changed_rows_as_they_are(world: World) -> None:
     keyed(world, uniqueness_columns=["ID"])
     world.configure(insert_only_mode=True)
@@ -171,6 +172,7 @@ def test_a_source_emptied_by_mistake_does_not_empty_the_target(world: World) -> 
     assert world.equal("orders")
 
 
+@pytest.mark.full
 def test_tables_tied_by_foreign_keys_are_truncated_together_and_parents_load_first(world: World) -> None:
     for name in ("lines", "orders", "buyers"):
         keyed(world, name, rows=1500, truncate_onstart=True)

@@ -6,6 +6,8 @@ import signal
 from contextlib import closing
 from typing import Any
 
+import pytest
+
 from acceptance.world import World, ended, eventually
 
 
@@ -37,6 +39,7 @@ def test_a_run_whose_driver_was_killed_stands_still_until_it_is_started_again(wo
     assert world.equal("entries")
 
 
+@pytest.mark.full
 def test_a_run_that_waits_for_a_lock_says_who_holds_it(world: World) -> None:
     world.add_table("entries", 4_000)
     world.configure(batch_size=1_000, parallel_threads=1)

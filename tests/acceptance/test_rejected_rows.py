@@ -233,6 +233,7 @@ def test_refused_rows_are_taken_out_mended_and_replayed(world: World) -> None:
     assert world.target.rows("SELECT count(*) FROM kinds") == [(ROWS - 1,)]
 
 
+@pytest.mark.full
 def test_a_target_is_verified_as_equal_but_for_its_refused_rows(world: World) -> None:
     add_kinds(world, ["LONG", "CHECKED"], max_rejected_rows=2, uniqueness_columns=["ID"], truncate_onstart=True)
     world.configure(batch_size=CHUNK_ROWS)

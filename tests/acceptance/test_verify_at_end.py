@@ -159,7 +159,7 @@ def in_steps(run: RunResources, checks: list[int]) -> tuple[TableVerdict, int]:
     return verify_at_end(run, 0, "checksums", Deadline.after(60)), len(checks) + 1
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(checks=st.lists(st.integers(1, 60), max_size=6))
 def test_sums_are_the_same_however_often_time_runs_out(
     loaded: World, monkeypatch: pytest.MonkeyPatch, checks: list[int]

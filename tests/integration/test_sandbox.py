@@ -130,6 +130,7 @@ def assert_gone(children: list[int], ports: list[int]) -> None:
     eventually(lambda: not any(map(is_open, ports)), what="nobody listens any more")
 
 
+@pytest.mark.full
 def test_a_folder_of_csv_travels_through_the_sandbox_with_nothing_but_its_env_file(folder: Path) -> None:
     with sandbox(folder, "--load", str(folder / "data")) as running:
         there = running.environment
