@@ -85,11 +85,11 @@ def _config(folder: Path, table: str) -> Path:
 
 def _require_reasons(sandbox: Sandbox, bad: Mapping[int, str]) -> None:
     kept = sandbox.postgres.rows(
-        "SELECT (convert_from(row_content, 'UTF8')::json ->> 'ID')::bigint, reason FROM migration_status.rejected_rows"
+        "SELECT convert_from(row_content, 'UTF8'), reason FROM migration_status.rejected_rows"
         " WHERE run_id = (SELECT max(run_id) FROM migration_status.migration_runs)",
         database=DATABASE,
     )
-    reasons = dict(kept)
+    reasons = {int(json.loads(row)["ID"]): str(reason) for row, reason in kept}
     wrong = [name for row, name in bad.items() if refused_kinds.KINDS[name].reason not in reasons.get(row, "")]
     if wrong or len(reasons) != len(bad):
         raise DataError(f"{len(reasons)} of {len(bad)} rows are told, and these kinds not as they should: {wrong}")
