@@ -1,6 +1,5 @@
 """Snowflake, as far as it is read: sign in, describe, run one scan, read its result by slices."""
 
-import snowmelt.snowflake_source.connector  # noqa: F401 - before any other import of it
 from snowmelt.snowflake_source.scan import (
     ScanDone,
     ScanFailed,
