@@ -1,26 +1,71 @@
-"""``snowmelt`` as a process of its own that need not load everything first: forked from one that has."""
+"""``snowmelt``, and the function, as processes that need not load everything first: forked from one that has."""
 
 import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
+from multiprocessing.reduction import DupFd
 from pathlib import Path
+from typing import Any
 
-from acceptance.world import Ended
+from snowmelt.local.aws.execution_environment import Function
+from snowmelt.local.child_process import end_with_parent
 from snowmelt.local.faults.starts import LOADED_BEFOREHAND
+
+_LOADED_BEFOREHAND = [
+    *LOADED_BEFOREHAND,
+    "aws_lambda_powertools.metrics",
+    "aws_lambda_powertools.utilities.typing",
+    "rich.progress",
+    "snowmelt.actions.preflight",
+    "snowmelt.reports",
+    "typer",
+]
+"""Nothing that looks at its environment, or asks where it prints to, while it is imported."""
+
+
+def _processes() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_LOADED_BEFOREHAND)
+    return context
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended, and what it said."""
+
+    exit_code: int
+    out: str
+    err: str
 
 
 class Command:
-    """A command that is at work; what it prints goes to files in ``folder``."""
+    """A command that is at work; what it prints goes to files beside ``printed``."""
 
-    def __init__(self, *arguments: str, environment: Mapping[str, str], folder: Path, number: int) -> None:
-        processes = multiprocessing.get_context("forkserver")
-        processes.set_forkserver_preload(LOADED_BEFOREHAND)
-        self._printed = (folder / f"command-{number}.out", folder / f"command-{number}.err")
+    def __init__(self, *arguments: str, environment: Mapping[str, str], printed: Path) -> None:
+        self._printed = (printed.with_suffix(".out"), printed.with_suffix(".err"))
         given = (arguments, dict(environment), *(str(file) for file in self._printed))
-        self._process = processes.Process(target=_run, args=given, daemon=True)
+        self._process = _processes().Process(target=_run_command, args=given, daemon=True)
         self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it goes on."""
+        return self._process.is_alive()
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        os.kill(self.pid, signal.SIGINT)
 
     def kill(self) -> None:
         """End it as a machine does that is switched off."""
@@ -37,13 +82,56 @@ class Command:
         return Ended(self._process.exitcode, out, err)
 
 
-def _run(arguments: tuple[str, ...], environment: dict[str, str], out: str, err: str) -> None:
+def _run_command(arguments: tuple[str, ...], environment: dict[str, str], out: str, err: str) -> None:
     for number, file in ((1, out), (2, err)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
-    os.environ.clear()
-    os.environ.update(environment)
     sys.argv = ["snowmelt", *arguments]
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    from snowmelt import cli  # not before: it asks where it prints to
+    _begin(environment)
+    from snowmelt import cli
 
     cli.main()
+
+
+# --- the function ---------------------------------------------------------------------------------------------------
+
+
+class Runtime:
+    """A process of the function, in Lambda's own runtime."""
+
+    def __init__(self, function: Function, environment: Mapping[str, str], log: int) -> None:
+        given = (function.handler, str(function.code_directory), dict(environment), DupFd(log))
+        self._process = _processes().Process(target=_run_function, args=given, daemon=True)
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+        self.returncode: int | None = None
+        self._waiting = threading.Lock()
+
+    def wait(self) -> int:
+        """Wait for its end; how it ended."""
+        with self._waiting:
+            self._process.join()
+            assert self._process.exitcode is not None
+            self.returncode = self._process.exitcode
+            return self.returncode
+
+
+def _run_function(handler: str, folder: str, environment: dict[str, str], log: Any) -> None:
+    os.setsid()
+    descriptor = log.detach()
+    for number in (1, 2):
+        os.dup2(descriptor, number)
+    os.chdir(folder)
+    sys.argv = ["awslambdaric", handler]
+    _begin(environment)
+    from awslambdaric import __main__ as runtime
+
+    runtime.main(sys.argv)
+
+
+def _begin(environment: Mapping[str, str]) -> None:
+    end_with_parent()
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    signal.signal(signal.SIGINT, signal.default_int_handler)

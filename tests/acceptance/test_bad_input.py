@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from psycopg2 import sql
 
-from acceptance.world import DEFINITION, SOURCE, Ended, World, ended
+from acceptance.forked import Ended
+from acceptance.world import DEFINITION, SOURCE, World
 from snowmelt.local.aws import LocalAws
 from snowmelt.local.aws.step_functions import Execution
 from snowmelt.local.postgres import LocalPostgres
@@ -288,7 +289,7 @@ def both(deployment: Deployment, world: World, *options: str, **start: Any) -> t
     try:
         execution = deployment.aws.step_functions.run({"source_name": SOURCE, **start})
     finally:
-        command = ended(process)
+        command = process.wait()
     return command, execution
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,8 @@ import jsonschema
 import pytest
 import typer.main
 
-from acceptance.world import SOURCE, Ended, World, ended, eventually
+from acceptance.forked import Ended
+from acceptance.world import SOURCE, World, eventually
 from snowmelt import __version__, cli
 from snowmelt.local.demo import data
 from snowmelt.local.plain_install import PYTHONPATH
@@ -233,10 +233,10 @@ def test_ctrl_c_ends_with_four_and_the_same_command_goes_on(world: World) -> Non
     world.snowflake.set_delays(batch_seconds=1.0)
     config = ("--config", str(world.config))
     process = world.start_cli("migrate", "--json", *config)
-    eventually(lambda: world.chunks("completed") or process.poll() is not None, what="the first chunk is in")
+    eventually(lambda: world.chunks("completed") or not process.alive, what="the first chunk is in")
 
-    process.send_signal(signal.SIGINT)
-    stopped = ended(process)
+    process.interrupt()
+    stopped = process.wait()
     world.snowflake.set_delays()
     before = {chunk["chunk_id"]: chunk["completed_at"] for chunk in world.chunks("completed")}
     finished = world.cli("migrate", "--json", *config)

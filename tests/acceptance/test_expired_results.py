@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from acceptance.test_load_modes import change, keyed, migrate, refused
-from acceptance.world import World, ended, eventually
+from acceptance.world import World, eventually
 
 
 def interrupted(world: World) -> None:
@@ -14,7 +14,7 @@ def interrupted(world: World) -> None:
     process = world.start_cli("migrate")
     eventually(lambda: len(world.chunks("completed")) >= 2, what="two chunks are completed")
     process.kill()
-    ended(process)
+    process.wait()
     world.snowflake.set_delays()
     for query_id in world.scans():
         world.snowflake.expire_results(query_id)

@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from acceptance import transcript
+from acceptance.forked import Ended
 from acceptance.transcript import Transcript
-from acceptance.world import SOURCE, Ended, World, eventually
+from acceptance.world import SOURCE, World, eventually
 from left_behind import POSTGRES_PASSWORD
 from snowmelt.local.aws import Execution
 from snowmelt.local.faults.postgres_wire import COPY_DATA, PostgresLink

@@ -31,12 +31,12 @@ def test_rows_that_arrive_after_the_start_are_not_read(world: World) -> None:
     world.configure(batch_size=500)
     world.snowflake.set_delays(query_seconds=0.3, containing='"ORDERS"')
     process = world.start_cli("migrate", "--json")
-    from acceptance.world import ended, eventually
+    from acceptance.world import eventually
 
     eventually(lambda: bool(world.chunks("completed")), what="a chunk is completed")
     change(world, "DELETE FROM ORDERS WHERE ID >= 2000")
     change(world, "INSERT INTO ORDERS SELECT ID + 100000, AMOUNT, NOTE, BOOKED FROM ORDERS")
-    done = ended(process)
+    done = process.wait()
     assert done.exit_code == 0, done.err
     assert world.target.rows("SELECT count(*), max(id) FROM orders") == [(4000, 3999)]
 

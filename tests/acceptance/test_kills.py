@@ -109,7 +109,7 @@ def test_a_command_killed_in_the_middle_is_resumed_by_the_next(two_tables: World
     command = world.start_cli("migrate", "--config", str(world.config))
     until_late_is_copied(world)
     command.kill()
-    assert ended(command).exit_code == -signal.SIGKILL
+    assert command.wait().exit_code == -signal.SIGKILL
     world.snowflake.set_delays()
     (killed,) = world.runs()
     assert killed["status"] == "running"
@@ -144,8 +144,8 @@ def test_ctrl_c_hands_back_what_was_begun_and_the_next_command_resumes(
     command = world.start_cli("migrate", "--config", str(world.config))
     until_late_is_copied(world)
     began = time.monotonic()
-    command.send_signal(signal.SIGINT)
-    stopped = ended(command)
+    command.interrupt()
+    stopped = command.wait()
     seconds = round(time.monotonic() - began, 1)
     world.snowflake.set_delays()
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from acceptance.world import Ended, World
+from acceptance.forked import Ended
+from acceptance.world import World
 
 
 def keyed(world: World, name: str = "orders", rows: int = 3000, **settings: Any) -> None:

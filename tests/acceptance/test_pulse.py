@@ -1,14 +1,12 @@
 """``snowmelt status`` tells a run that stands still from one that waits and from one that moves."""
 
 import json
-import os
-import signal
 from contextlib import closing
 from typing import Any
 
 import pytest
 
-from acceptance.world import World, ended, eventually
+from acceptance.world import World, eventually
 
 
 def pulse(world: World) -> dict[str, Any]:
@@ -26,8 +24,7 @@ def test_a_run_whose_driver_was_killed_stands_still_until_it_is_started_again(wo
     eventually(lambda: world.chunks("completed"), what="the first chunk is in")
     moving = pulse(world)
 
-    os.kill(process.pid, signal.SIGKILL)
-    ended(process)
+    process.kill()
     eventually(lambda: pulse(world)["state"] == "stands still", what="its sessions are gone")
 
     assert moving["state"] == "moves"
@@ -54,5 +51,5 @@ def test_a_run_that_waits_for_a_lock_says_who_holds_it(world: World) -> None:
         assert pulse(world)["state"] == "waits"
         cursor.execute("ROLLBACK")
 
-    assert ended(process).exit_code == 0
+    assert process.wait().exit_code == 0
     assert world.equal("entries")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from acceptance.world import SOURCE, World, ended, eventually
+from acceptance.world import SOURCE, World, eventually
 from snowmelt import console, manifest_store, report_cli, runner
 from snowmelt.actions import finalize, report
 from snowmelt.deadline import Deadline
@@ -223,7 +223,7 @@ def test_a_run_under_way_has_a_report_too(world: World) -> None:
         made = world.cli("report", "--config", str(world.config), "--output", str(world.folder / "now.html"))
     finally:
         running.kill()
-        ended(running)
+        running.wait()
 
     page = text_of((world.folder / "now.html").read_text(encoding="utf-8"))
     assert made.exit_code == 0, made.err

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from acceptance.deployment import validated
-from acceptance.world import SOURCE, World, ended, eventually
+from acceptance.world import SOURCE, World, eventually
 from snowmelt.local.aws import Execution, LocalAws
 
 LONG_GONE = "arn:aws:states:us-east-1:123456789012:execution:migration:long-gone"
@@ -360,7 +360,7 @@ def test_a_target_that_is_altered_between_two_chunks_gets_no_row_that_it_would_m
     migrating = world.start_cli("migrate")
     eventually(lambda: world.chunks("completed") and world.chunks("running"), what="the second chunk is begun")
     world.target.execute("ALTER TABLE entries ALTER id TYPE double precision")  # of the same width as before
-    done = ended(migrating)
+    done = migrating.wait()
 
     assert done.exit_code == 1
     assert "columns of the target were altered while it was loaded" in done.err

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from acceptance.world import SOURCE, World, ended
+from acceptance.world import SOURCE, World
 
 ROWS, MANY = 20_000, 2_000_000
 PATIENCE_SECONDS = 900.0
@@ -42,14 +42,14 @@ def made(world: World, rows: int = ROWS, **settings: Any) -> World:
     world.target.execute("ALTER TABLE mixed DROP grade, ADD zoned timestamptz, ADD PRIMARY KEY (id)")
     world.tables.append({"source": "MIXED", "uniqueness_columns": ["ID"], "truncate_onstart": True, **settings})
     world.configure()
-    migrated = ended(world.start_cli("migrate", "--source", SOURCE), PATIENCE_SECONDS)
+    migrated = world.start_cli("migrate", "--source", SOURCE).wait(PATIENCE_SECONDS)
     assert migrated.exit_code == 0, migrated.err
     return world
 
 
 def verify(world: World, *options: str, code: int = 0) -> dict[str, Any]:
     """The verdict on the only table."""
-    verified = ended(world.start_cli("verify", "--source", SOURCE, "--json", *options), PATIENCE_SECONDS)
+    verified = world.start_cli("verify", "--source", SOURCE, "--json", *options).wait(PATIENCE_SECONDS)
     assert verified.exit_code == code, (verified.out, verified.err)
     (table,) = json.loads(verified.out)["tables"]
     assert isinstance(table, dict)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from acceptance.forked import Command
-from acceptance.world import Ended, World
+from acceptance.forked import Command, Ended
+from acceptance.world import World
 
 PAGE = Path(__file__).parents[2] / "docs" / "incidents.md"
 COLUMNS = 118
@@ -51,7 +51,7 @@ class Transcript:
         self._commands += 1
         environment = {"PATH": os.defpath, "HOME": str(self._world.folder)}
         environment |= self._world.environment(str(self._world.folder / "store"))
-        return Command(*arguments, environment=environment, folder=self._world.folder, number=self._commands)
+        return Command(*arguments, environment=environment, printed=self._world.folder / f"command-{self._commands}")
 
     def runs(self, *arguments: str) -> Ended:
         """``snowmelt ARGUMENTS`` to its end, as typed and printed."""

@@ -18,10 +18,10 @@ import pyarrow as pa
 from psycopg2 import sql
 
 import left_behind
+from acceptance.forked import Command, Ended, Runtime
 from snowmelt.local.aws import LocalAws
 from snowmelt.local.child_process import start_child
 from snowmelt.local.demo import content
-from snowmelt.local.plain_install import PYTHONPATH
 from snowmelt.local.postgres import Database
 from snowmelt.local.sandbox import Sandbox
 from snowmelt.local.snowflake import LocalSnowflake
@@ -49,6 +49,7 @@ class World:
     """What commands that ended have printed."""
     variables: dict[str, str] = field(default_factory=dict)
     """What the environment has beside, or instead of, what ``environment`` gives."""
+    _commands: int = 0
 
     @property
     def source_database(self) -> str:
@@ -122,7 +123,7 @@ class World:
             timeout_seconds=timeout_seconds,
             concurrency=concurrency,
             log_file=self.folder / "function.log",
-            **options,
+            **{"start_process": Runtime, **options},
         )
 
     def start_deployment(self, storage_url: str) -> "subprocess.Popen[bytes]":
@@ -134,27 +135,28 @@ class World:
             "storage_url": storage_url,
             "log_file": str(self.folder / "function.log"),
         }
-        return self._start(str(program), json.dumps(options))
-
-    def start_cli(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        """``snowmelt ARGUMENTS`` as a process of its own, its store in the test's folder."""
-        return self._start("-m", "snowmelt.cli", *arguments, PYTHONPATH=PYTHONPATH)
-
-    def cli(self, *arguments: str) -> "Ended":
-        """``snowmelt ARGUMENTS`` to its end, whatever its exit code."""
-        done = ended(self.start_cli(*arguments))
-        self.said += (done.out, done.err)
-        return done
-
-    def _start(self, *arguments: str, **more: str) -> "subprocess.Popen[bytes]":
-        here = {"PATH": os.defpath, "HOME": str(self.folder), **self.environment(str(self.folder / "store")), **more}
         return start_child(
-            [sys.executable, *arguments],
-            env=here,
+            [sys.executable, str(program), json.dumps(options)],
+            env=self._process_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+
+    def start_cli(self, *arguments: str) -> Command:
+        """``snowmelt ARGUMENTS`` as a process of its own, its store in the test's folder."""
+        self._commands += 1
+        environment = self._process_environment()
+        return Command(*arguments, environment=environment, printed=self.folder / f"command-{self._commands}")
+
+    def cli(self, *arguments: str) -> Ended:
+        """``snowmelt ARGUMENTS`` to its end, whatever its exit code."""
+        done = self.start_cli(*arguments).wait()
+        self.said += (done.out, done.err)
+        return done
+
+    def _process_environment(self) -> dict[str, str]:
+        return {"PATH": os.defpath, "HOME": str(self.folder), **self.environment(str(self.folder / "store"))}
 
     # --- what became of it ---
 
@@ -237,15 +239,6 @@ def _rows(count: int, padding: str) -> pa.Table:
             ),
         }
     )
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a process ended, and what it said."""
-
-    exit_code: int
-    out: str
-    err: str
 
 
 def ended(process: "subprocess.Popen[bytes]", within_seconds: float = 120.0) -> Ended:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.world import World, ended
+from acceptance.world import World
 from snowmelt.config import PostgresConfig
 from snowmelt.local.postgres import LocalPostgres
 from snowmelt.local.snowflake import LocalSnowflake
@@ -51,10 +51,10 @@ def test_sixty_four_workers_share_thirty_connections(
             world.add_table(f"entries_{number}", ROWS, truncate_onstart=True)
         world.configure(batch_size=100, parallel_threads=WORKERS)
         began = time.monotonic()
-        done = ended(world.start_cli("migrate", "--json"), within_seconds=270)
+        done = world.start_cli("migrate", "--json").wait(270)
         while done.exit_code != 0 and time.monotonic() - began < 250:
             assert "Traceback" not in done.err, done.err
-            done = ended(world.start_cli("migrate", "--json"), within_seconds=270)
+            done = world.start_cli("migrate", "--json").wait(270)
         refused = server.log_file.read_text(encoding="utf-8", errors="replace").count("too many clients")
         figures = {
             "seconds": round(time.monotonic() - began, 1),

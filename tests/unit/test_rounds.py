@@ -35,9 +35,9 @@ def decide(found: Outlook, before: Before = FRESH, round_number: int = 0) -> Ste
     return rounds.decide("flights-1", round_number, before, found)
 
 
-def after(step: Step, found: Outlook, last_error: str | None = None) -> Before:
+def after(step: Step, found: Outlook, last_error: str | None = None, round_number: int = -1) -> Before:
     """What the run's row holds for the next plan."""
-    return Before(found.progress_mark, step.stalled_rounds, step.waits, last_error)
+    return Before(found.progress_mark, step.stalled_rounds, step.waits, round_number, last_error)
 
 
 def ready(chunks: int = 7, mark: int = 0) -> Outlook:
@@ -88,6 +88,17 @@ def test_two_rounds_in_a_row_that_load_nothing_end_the_run() -> None:
         "run flights-1: 7 chunks are ready, but 2 rounds in a row loaded none of them: AccessError: 42501; "
         "mend the cause and start again: the run resumes"
     )
+
+
+def test_a_round_that_is_planned_again_counts_once() -> None:
+    found = ready(mark=1)
+    before = after(decide(found), found, round_number=0)
+    for _ in range(5):
+        before = after(decide(found, before, 1), found, round_number=1)
+
+    assert before.stalled_rounds == 1
+    with pytest.raises(StalledError):
+        decide(found, before, 2)
 
 
 def test_a_cause_that_says_how_to_go_on_is_not_contradicted() -> None:

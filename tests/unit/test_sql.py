@@ -59,6 +59,7 @@ VALUES: dict[str, object] = {
     "query_id": "q",
     "reads": ['{"rows": 1}'],
     "reason": "closed",
+    "round": 1,
     "rows": 1,
     "run_id": "r",
     "saved_id": 1,

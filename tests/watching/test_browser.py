@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from acceptance.world import World, ended, eventually
+from acceptance.world import World, eventually
 from snowmelt.local.postgres import Database, LocalPostgres
 from snowmelt.local.snowflake import LocalSnowflake
 from watching import scenes
@@ -274,7 +274,7 @@ def test_a_real_run_is_seen_from_its_first_chunk_to_its_verdict(
         )
         verdict, share = page.inner_text("#verdict"), page.inner_text("#percent")
 
-    assert ended(process).exit_code == 0
+    assert process.wait().exit_code == 0
     assert (verdict, share) == ("Completed: 2 of 2 tables, 32,000 rows.", "100\u00a0%")
     assert does in ("waits for rows from Snowflake", "PostgreSQL stores rows")
 

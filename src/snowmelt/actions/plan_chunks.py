@@ -98,7 +98,13 @@ class _Plan:
         step = rounds.decide(
             self._event.run_id,
             self._event.round,
-            Before(before.progress_mark, before.stalled_rounds, before.waits, before.error_text),
+            Before(
+                progress_mark=before.progress_mark,
+                stalled_rounds=before.stalled_rounds,
+                waits=before.waits,
+                round_number=before.planned_round,
+                last_error=before.error_text,
+            ),
             found,
         )
         manifest, items = self._manifest(step, pending, before)
@@ -107,6 +113,7 @@ class _Plan:
             self._event.run_id,
             waits=step.waits,
             stalled_rounds=step.stalled_rounds,
+            round_number=self._event.round,
             progress_mark=found.progress_mark,
         )
         logger.info(

@@ -37,6 +37,13 @@ def start_child(
     return outcome.result()
 
 
+def end_with_parent() -> None:
+    """From now on this process gets SIGKILL when the one that forked it is gone; on Linux."""
+    tie = _tie_to_parent(signal.SIGKILL, os.getppid())
+    if tie is not None:
+        tie()
+
+
 def _tie_to_parent(at_parent_death: signal.Signals, parent_pid: int) -> Callable[[], None] | None:
     if _prctl is None:
         return None

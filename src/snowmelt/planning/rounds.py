@@ -33,6 +33,8 @@ class Before:
     progress_mark: int
     stalled_rounds: int
     waits: int
+    round_number: int = -1
+    """Its own; -1 when this execution has planned none."""
     last_error: str | None = None
     """What a worker last complained of."""
 
@@ -52,7 +54,8 @@ def decide(run_id: str, round_number: int, before: Before, found: Outlook) -> St
     """The next step of the run, or StalledError when it no longer moves.
 
     A round counts as stalled when it had something to claim and nothing moved since the last plan; waiting for
-    Snowflake or for living workers is no stall.
+    Snowflake or for living workers is no stall. A round that is planned once more, as when the answer to its plan was
+    lost, counts once.
     """
     if round_number >= MOST_ROUNDS:
         raise StalledError(
@@ -61,7 +64,7 @@ def decide(run_id: str, round_number: int, before: Before, found: Outlook) -> St
         )
     moved = found.progress_mark != before.progress_mark
     if found.claimable:
-        stalled = 0 if moved else before.stalled_rounds + 1
+        stalled = 0 if moved else before.stalled_rounds + (round_number != before.round_number)
         if stalled >= MOST_STALLED_ROUNDS:
             cause = before.last_error or "look at the workers' log (time-out, memory, throttling, network)"
             raise StalledError(

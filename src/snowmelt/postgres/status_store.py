@@ -14,7 +14,7 @@ from snowmelt.planning.resume import KnownRun
 from snowmelt.postgres import leases
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 ExecutionState = Callable[[str], Literal["running", "ended", "unknown"]]
 
 
@@ -43,6 +43,7 @@ class RunRow:
     rounds: int
     waits: int
     stalled_rounds: int
+    planned_round: int
     progress_mark: int
     store: str
     allow_shrink: bool
@@ -346,13 +347,16 @@ def only_planner(session: Session, run_id: str) -> Iterator[bool]:
             session.rows(sql.query("run_unlock"), run_id=run_id)
 
 
-def record_round(session: Session, run_id: str, *, waits: int, stalled_rounds: int, progress_mark: int) -> None:
+def record_round(
+    session: Session, run_id: str, *, waits: int, stalled_rounds: int, round_number: int, progress_mark: int
+) -> None:
     """What this plan found, for the next one to compare."""
     session.run(
         sql.query("record_round"),
         run_id=run_id,
         waits=waits,
         stalled_rounds=stalled_rounds,
+        round=round_number,
         progress_mark=progress_mark,
     )
 

@@ -147,7 +147,7 @@ WHERE t.run_id = c.run_id AND t.table_id = c.table_id AND t.status = 'loading'
 -- The run goes on.
 UPDATE migration_status.migration_runs
 SET status = 'running', completed_at = NULL, error_code = NULL, error_text = NULL, waits = 0, stalled_rounds = 0,
-    progress_mark = 0, allow_shrink = allow_shrink OR %(allow_shrink)s,
+    planned_round = -1, progress_mark = 0, allow_shrink = allow_shrink OR %(allow_shrink)s,
     accept_rejected = accept_rejected OR %(accept_rejected)s
 WHERE run_id = %(run_id)s
 
@@ -167,7 +167,7 @@ WHERE run_id = %(run_id)s AND status IN ('pending', 'scanning', 'loading', 'fina
 -- name: read_run
 -- One run.
 SELECT run_id, source_name, status, config_hash, snapshot_at, started_at, completed_at, rounds, waits, stalled_rounds,
-       progress_mark, snowmelt_version, plan_format, store, allow_shrink, accept_rejected, error_code,
+       planned_round, progress_mark, snowmelt_version, plan_format, store, allow_shrink, accept_rejected, error_code,
        error_text
 FROM migration_status.migration_runs WHERE run_id = %(run_id)s
 
@@ -250,7 +250,8 @@ RETURNING table_id
 -- name: record_round
 -- What this plan found, for the next one to compare.
 UPDATE migration_status.migration_runs
-SET rounds = rounds + 1, waits = %(waits)s, stalled_rounds = %(stalled_rounds)s, progress_mark = %(progress_mark)s
+SET rounds = rounds + 1, waits = %(waits)s, stalled_rounds = %(stalled_rounds)s, planned_round = %(round)s,
+    progress_mark = %(progress_mark)s
 WHERE run_id = %(run_id)s
 
 -- name: read_watermarks

@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_runs (
     rounds           integer     NOT NULL DEFAULT 0,    -- plans made, over all executions
     waits            integer     NOT NULL DEFAULT 0,    -- plans in a row that could only wait
     stalled_rounds   integer     NOT NULL DEFAULT 0,    -- rounds in a row that had work and moved nothing
+    planned_round    integer     NOT NULL DEFAULT -1,   -- the last one that this execution planned
     progress_mark    bigint      NOT NULL DEFAULT 0,    -- grows whenever anything moved
     snowmelt_version text        NOT NULL,
     plan_format      integer     NOT NULL,
@@ -132,6 +133,7 @@ CREATE TABLE IF NOT EXISTS migration_status.verification_results (
 
 -- What earlier versions lack.
 ALTER TABLE migration_status.migration_runs ADD COLUMN IF NOT EXISTS accept_rejected boolean NOT NULL DEFAULT false;
+ALTER TABLE migration_status.migration_runs ADD COLUMN IF NOT EXISTS planned_round integer NOT NULL DEFAULT -1;
 ALTER TABLE migration_status.migration_chunk_status ADD COLUMN IF NOT EXISTS changed_values jsonb;
 DO $upgrade$
 BEGIN
@@ -377,4 +379,4 @@ LEFT JOIN migration_status.v_table_progress p ON p.run_id = r.run_id
 WHERE r.status = 'running'
 GROUP BY r.run_id, e.execution_id, e.renewed_at, e.expires_at;
 
-INSERT INTO migration_status.schema_version (version) VALUES (1), (2), (3), (4) ON CONFLICT DO NOTHING;
+INSERT INTO migration_status.schema_version (version) VALUES (1), (2), (3), (4), (5) ON CONFLICT DO NOTHING;

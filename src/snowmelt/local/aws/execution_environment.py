@@ -7,16 +7,31 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from snowmelt.local.child_process import start_child
 
 ACCOUNT_ID = "123456789012"
+
+
+class RuntimeProcess(Protocol):
+    """A process in which ``awslambdaric`` runs a handler."""
+
+    @property
+    def pid(self) -> int:
+        """It leads a process group of that number."""
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended, or minus the signal that ended it; None before ``wait`` has returned."""
+
+    def wait(self) -> int:
+        """Wait for its end; ``returncode``."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,8 @@ class Function:
     memory_mb: int = 1024
     environment: Mapping[str, str] = field(default_factory=dict)
     region: str = "us-east-1"
+    start: "Callable[[Function, Mapping[str, str], int], RuntimeProcess] | None" = None
+    """Starts a process some other way, with that environment and the file descriptor that it prints to."""
 
     @property
     def arn(self) -> str:
@@ -117,15 +134,7 @@ class ExecutionEnvironment:
         self._answer: Outcome | None = None
         self._api = _RuntimeApi(self)
         try:
-            self._process = start_child(
-                [*function.interpreter, "-m", "awslambdaric", function.handler],
-                cwd=function.code_directory,
-                env=function.process_environment(self._api.address),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self._process = (function.start or _start)(function, function.process_environment(self._api.address), log)
         except BaseException:
             self._api.close()
             raise
@@ -252,6 +261,7 @@ class ExecutionEnvironment:
         if self._init_error is not None:
             return Outcome(Ending.EXIT, self._init_error)
         code = self._process.returncode
+        assert code is not None, "the end of a process is known when it has been waited for"  # noqa: S101
         if code == -signal.SIGKILL:
             reason = "signal: killed"
         elif code < 0:
@@ -265,6 +275,18 @@ class ExecutionEnvironment:
         with self._changed:
             self._exited = True
             self._changed.notify_all()
+
+
+def _start(function: Function, environment: Mapping[str, str], log: int) -> RuntimeProcess:
+    return start_child(
+        [*function.interpreter, "-m", "awslambdaric", function.handler],
+        cwd=function.code_directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 class _RuntimeApi(ThreadingHTTPServer):

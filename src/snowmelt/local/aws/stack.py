@@ -1,14 +1,14 @@
 """The whole deployment on one machine: function, state machine, bucket, secrets."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from snowmelt.local.aws.execution_environment import Function
+from snowmelt.local.aws.execution_environment import Function, RuntimeProcess
 from snowmelt.local.aws.lambda_service import LocalLambda
 from snowmelt.local.aws.moto_service import (
     CREDENTIALS,
@@ -37,8 +37,8 @@ class LocalAws:
 
     ``function_environment`` is the function's own; where the services are is added to it. ``definition`` is
     the ASL file; of its placeholders, FunctionArn, Partition and Bucket are known here, and ``substitutions`` are
-    the rest. ``interpreter`` starts Python, by default this one. What is stored ends with this process, unless
-    ``storage_url`` is a ``MotoService`` that outlives it.
+    the rest. ``interpreter`` starts Python, by default this one, where ``start_process`` does not start processes
+    otherwise. What is stored ends with this process, unless ``storage_url`` is a ``MotoService`` that outlives it.
     """
 
     functions: LocalLambda
@@ -61,6 +61,7 @@ class LocalAws:
         log_file: Path | None = None,
         storage_url: str | None = None,
         time_scale: float = 1.0,
+        start_process: Callable[[Function, Mapping[str, str], int], RuntimeProcess] | None = None,
     ) -> None:
         self.bucket = bucket
         self._definition = definition
@@ -73,6 +74,7 @@ class LocalAws:
             memory_mb=memory_mb,
             environment={"PYTHONPATH": PYTHONPATH, **function_environment},
             region=REGION,
+            start=start_process,
         )
         self._substitutions = {
             "FunctionArn": self._function.arn,
