@@ -31,13 +31,10 @@ TABLES = ("refilled", "merged", "copied")
 STARTS = ("first", "later", "resuming")
 FEW = (
     ("DROP INDEX", "after"),
-    ("TRUNCATE", "before"),
     ("TRUNCATE", "after"),
     ("COMMIT of start_loading", "after"),
-    ("complete_chunk", "after"),
     ("COMMIT of complete_chunk", "after"),
     ("restore_index", "before"),
-    ("write_watermark", "after"),
     ("COMMIT of write_watermark", "after"),
 )
 """Beginnings of statements, for each of which the first that is met stands."""

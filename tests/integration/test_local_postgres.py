@@ -136,7 +136,7 @@ def test_a_setting_that_does_not_exist_is_reported_at_once() -> None:
     started = time.monotonic()
     with pytest.raises(AccessError, match="no_such_setting"):
         LocalPostgres(no_such_setting=1).start()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20  # and not when patience with a server that starts is over
 
 
 @pytest.mark.full
