@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from acceptance.world import SOURCE, World, eventually
-from snowmelt import console, manifest_store, report_cli, runner
+from snowmelt import console, manifest_store, runner
 from snowmelt.actions import finalize, report
+from snowmelt.cli import report as command
 from snowmelt.deadline import Deadline
 from snowmelt.errors import AccessError, MissingError
 from snowmelt.models import FinalizeEvent
@@ -121,7 +122,7 @@ def test_the_state_machine_s_output_names_a_report_that_can_be_made_again_from_e
         )
         read, report_json = page["Body"].read().decode(), Report.model_validate_json(facts["Body"].read())
         be_elsewhere(monkeypatch, {**world.environment("elsewhere"), **aws.environment()})
-        report_cli.report(config_path=str(world.config), as_json=True)
+        command.report(config_path=str(world.config), as_json=True)
 
     assert (page["ContentType"], facts["ContentType"]) == ("text/html; charset=utf-8", "application/json")
     assert "all rows of 1 table are in PostgreSQL" in text_of(read)
@@ -240,10 +241,10 @@ def test_what_cannot_be_reported_on_is_one_line_and_what_can_in_part_is_reported
     config = str(finished.config)
 
     with pytest.raises(MissingError, match="there is no run other-run"):
-        report_cli.report("other-run", config_path=config)
+        command.report("other-run", config_path=config)
     with pytest.raises(AccessError, match=r"cannot write /no/such/x\.html: .*; name another file by --output"):
-        report_cli.report(config_path=config, output=Path("/no/such/x.html"))
-    report_cli.report(config_path=config, as_json=True)
+        command.report(config_path=config, output=Path("/no/such/x.html"))
+    command.report(config_path=config, as_json=True)
 
     facts = Report.model_validate_json(capsys.readouterr().out)
     assert (facts.totals.rows, facts.config, facts.snowflake) == (50, {}, None)

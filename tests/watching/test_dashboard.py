@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from snowmelt import watch_cli
+from snowmelt.cli import watch
 from snowmelt.dashboard import server
 from snowmelt.errors import ConfigError
 from watching import scenes
@@ -258,4 +258,4 @@ def test_without_the_extra_it_says_what_to_install(shared: Stage, monkeypatch: p
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
 
     with pytest.raises(ConfigError, match=re.escape("the dashboard needs starlette; install snowmelt[dashboard]")):
-        watch_cli.dashboard(str(shared.config))
+        watch.dashboard(str(shared.config))

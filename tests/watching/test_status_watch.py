@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 
 from acceptance.world import eventually
-from snowmelt import live_status, watch_cli
+from snowmelt.cli import live_status, watch
 from watching.scenes import Stage, command
 
 END = (
@@ -54,9 +54,9 @@ def here(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 def test_a_pipe_gets_a_line_of_json_now_and_then_and_the_last_one_is_the_verdict(
     here: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("snowmelt.live_status.time.sleep", lambda _: here.database.execute(ENDED))
+    monkeypatch.setattr("snowmelt.cli.live_status.time.sleep", lambda _: here.database.execute(ENDED))
     with here.run("r1", workers=1):
-        watch_cli.watch_status(str(here.config), None, run_id=None, as_json=True)
+        watch.watch_status(str(here.config), None, run_id=None, as_json=True)
 
     first, last = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert (first["run"]["status"], first["run"]["pulse"]["state"]) == ("running", "moves")
@@ -71,9 +71,9 @@ def test_a_server_that_goes_away_is_waited_for(
         steps = iter(
             (lambda: away.enter_context(here.unreachable()), away.close, partial(here.database.execute, ENDED))
         )
-        monkeypatch.setattr("snowmelt.live_status.time.sleep", lambda _: next(steps)())
+        monkeypatch.setattr("snowmelt.cli.live_status.time.sleep", lambda _: next(steps)())
         with here.run("r1", workers=0):
-            watch_cli.watch_status(str(here.config), None, run_id=None, as_json=True)
+            watch.watch_status(str(here.config), None, run_id=None, as_json=True)
 
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [bool(line["trouble"]) for line in lines] == [False, True, False, False]
@@ -82,7 +82,7 @@ def test_a_server_that_goes_away_is_waited_for(
 
 def test_a_run_that_has_failed_ends_with_one_and_its_reason(here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
     with here.run("r1", workers=0, status="failed"), pytest.raises(typer.Exit) as ending:
-        watch_cli.watch_status(str(here.config), None, run_id=None, as_json=False)
+        watch.watch_status(str(here.config), None, run_id=None, as_json=False)
 
     assert ending.value.exit_code == 1
     assert "Failed: PostgreSQL refuses the sign-in; mend it" in capsys.readouterr().out
@@ -92,7 +92,7 @@ def test_a_run_that_has_failed_ends_with_one_and_its_reason(here: Stage, capsys:
 def test_where_there_is_no_run_it_says_so(
     here: Stage, capsys: pytest.CaptureFixture[str], as_json: bool, says: str
 ) -> None:
-    watch_cli.watch_status(str(here.config), None, run_id=None, as_json=as_json)
+    watch.watch_status(str(here.config), None, run_id=None, as_json=as_json)
 
     assert capsys.readouterr().out == says
 
@@ -103,9 +103,9 @@ def test_ctrl_c_ends_the_watching_and_nothing_else(
     def interrupted(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("snowmelt.live_status.time.sleep", interrupted)
+    monkeypatch.setattr("snowmelt.cli.live_status.time.sleep", interrupted)
     with here.run("r1", workers=1), pytest.raises(typer.Exit) as ending:
-        watch_cli.watch_status(str(here.config), None, run_id=None, as_json=False)
+        watch.watch_status(str(here.config), None, run_id=None, as_json=False)
 
     assert ending.value.exit_code == 0
     assert re.search(r" \d+%, [\d,]+ rows, [\d,]+ rows/s, .* left, 1 at work; Under way: ", capsys.readouterr().out)

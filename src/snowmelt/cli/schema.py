@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from snowmelt import console, settings
+from snowmelt import console
 from snowmelt.actions import schema_ddl
-from snowmelt.options import AsJson, ConfigPath, SourceName, Tables, listed
-from snowmelt.wiring import Wiring
+from snowmelt.cli.options import AsJson, ConfigPath, SourceName, Tables, listed
+from snowmelt.cli.shared import opened
 
 app = typer.Typer(help="Look after target tables.", no_args_is_help=True)
 
@@ -28,9 +28,7 @@ def ddl(
 ) -> None:
     """Write CREATE TABLE for targets that are missing, as SQL that psql takes; nothing is executed unless asked for."""
     console.set_up_logging("WARNING", as_json=as_json)
-    wiring = Wiring(settings.load(config=config_path), settings.environment())
-    config = wiring.config()
-    written = schema_ddl.schema_ddl(wiring, config, config.source(source), listed(tables), apply=apply)
+    written = schema_ddl.schema_ddl(*opened(config_path, source), listed(tables), apply=apply)
     if as_json:
         console.show_json({"applied": apply, "tables": written.creates, "sql": written.text})
         return

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from snowmelt import console
+from snowmelt.cli.options import AcceptRejected, AllowShrink, AsJson, DryRun, NoResume, ResumeRunId, Tables, listed
+from snowmelt.cli.shared import EXIT_FAILED
 from snowmelt.errors import ConfigError
-from snowmelt.options import AcceptRejected, AllowShrink, AsJson, DryRun, NoResume, ResumeRunId, Tables, listed
 from snowmelt.remote import RemoteExecution, RemoteStack
 
 app = typer.Typer(help="Drive a deployed stack.", no_args_is_help=True)
@@ -17,7 +18,6 @@ StackName = Annotated[str, typer.Option("--stack", help="Name of the CloudFormat
 Region = Annotated[str | None, typer.Option("--region", help="Unless it is the one of your AWS profile.")]
 ExecutionArn = Annotated[str | None, typer.Argument(help="An execution's ARN; the latest unless given.")]
 
-EXIT_FAILED = 1
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from snowmelt import console, settings
+from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, SourceName
 from snowmelt.deadline import Deadline
 from snowmelt.errors import AccessError, MissingError
-from snowmelt.options import AsJson, ConfigPath, LogFormat, LogLevel, SourceName
 from snowmelt.postgres import status_store
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring

@@ -4,13 +4,12 @@ from typing import Annotated
 
 import typer
 
-from snowmelt import console, live_status, settings
+from snowmelt import console
+from snowmelt.cli import live_status
+from snowmelt.cli.options import ConfigPath, SourceName
+from snowmelt.cli.shared import EXIT_FAILED, opened
 from snowmelt.errors import ConfigError
 from snowmelt.lookout import Lookout
-from snowmelt.options import ConfigPath, SourceName
-from snowmelt.wiring import Wiring
-
-EXIT_FAILED = 1
 
 
 def dashboard(
@@ -51,6 +50,4 @@ def watch_status(config_path: str, source: str | None, *, run_id: str | None, as
 
 
 def _lookout(config_path: str, source: str | None) -> Lookout:
-    wiring = Wiring(settings.load(config=config_path), settings.environment())
-    config = wiring.config()
-    return Lookout(wiring, config, config.source(source))
+    return Lookout(*opened(config_path, source))

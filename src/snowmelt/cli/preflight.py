@@ -8,14 +8,13 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from snowmelt import console, settings
+from snowmelt import console
 from snowmelt.actions import preflight as actions
 from snowmelt.actions.preflight import Preflight
+from snowmelt.cli.options import AsJson, ConfigPath, SourceName, Tables, listed
+from snowmelt.cli.shared import EXIT_DIFFERENT, opened
 from snowmelt.findings import Finding
-from snowmelt.options import AsJson, ConfigPath, SourceName, Tables, listed
-from snowmelt.wiring import Wiring
 
-EXIT_DIFFERENT = 3
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
@@ -24,9 +23,7 @@ def preflight(
 ) -> None:
     """Look at both sides for whatever could stand in the way of a run; exit code 3 if something does."""
     console.set_up_logging("WARNING", as_json=as_json)
-    wiring = Wiring(settings.load(config=config_path), settings.environment())
-    config = wiring.config()
-    found = actions.preflight(wiring, config, config.source(source), listed(tables))
+    found = actions.preflight(*opened(config_path, source), listed(tables))
     if as_json:
         console.show_json(as_plain(found))
     else:

@@ -1,0 +1,70 @@
+"""The command line: each command turns its flags into one call, and the result into lines or JSON."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from snowmelt import __version__, console
+from snowmelt.cli import (
+    aws,
+    config,
+    indexes,
+    migrate,
+    preflight,
+    rejects,
+    report,
+    sandbox,
+    schema,
+    status,
+    verify,
+    watch,
+)
+from snowmelt.errors import SnowmeltError
+
+app = typer.Typer(
+    help="Move tables out of Snowflake into PostgreSQL, every row exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(config.app, name="config")
+app.command("test-connections")(migrate.try_connections)
+app.add_typer(schema.app, name="schema")
+app.command("preflight")(preflight.preflight)
+app.command("migrate")(migrate.migrate)
+app.command("retry")(migrate.retry)
+app.add_typer(status.app, name="status")
+app.command("dashboard")(watch.dashboard)
+app.command("runs")(status.runs)
+app.command("errors")(status.errors)
+app.add_typer(rejects.app, name="rejects")
+app.add_typer(indexes.app, name="indexes")
+app.command("verify")(verify.verify)
+app.command("report")(report.report)
+app.add_typer(aws.app, name="aws")
+app.command("sandbox")(sandbox.sandbox)
+
+
+def main() -> None:
+    """Run the command line; a failure that can be explained is one line on stderr and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except SnowmeltError as error:
+        console.show_error(error)
+        sys.exit(error.exit_code)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.out.print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Options of no command."""

@@ -1,0 +1,68 @@
+"""``snowmelt rejects``: rows that were refused."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from snowmelt import console, rejects
+from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, RunId, SourceName, SourceTable
+from snowmelt.cli.shared import EXIT_FAILED, opened
+
+app = typer.Typer(help="Look after rows that were refused.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_rejects(
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
+    run_id: RunId = None,
+    table: SourceTable = None,
+) -> None:
+    """Say which rows of a run were refused, and why."""
+    console.set_up_logging("WARNING", as_json=False)
+    console.show_rejects(rejects.listed(*opened(config_path, source), run_id=run_id, table=table))
+
+
+@app.command("export")
+def export_rejects(
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
+    run_id: RunId = None,
+    table: SourceTable = None,
+) -> None:
+    """Print the refused rows of a run, each as a line of JSON that can be mended and replayed."""
+    console.set_up_logging("WARNING", as_json=False)
+    for line in rejects.exported(rejects.listed(*opened(config_path, source), run_id=run_id, table=table)):
+        sys.stdout.write(f"{line}\n")
+
+
+@app.command("replay")
+def replay_rejects(
+    config_path: ConfigPath = "config.json",
+    source: SourceName = None,
+    run_id: RunId = None,
+    table: SourceTable = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Lines of an export, mended.", exists=True, dir_okay=False)
+    ] = None,
+    as_json: AsJson = False,
+    log_level: LogLevel = None,
+    log_format: LogFormat = None,
+) -> None:
+    """Load refused rows once more, after whatever they were refused for is mended."""
+    console.set_up_logging(log_level or "WARNING", as_json=as_json, log_format=log_format)
+    lines = None if file is None else [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    done = rejects.replay(*opened(config_path, source), run_id=run_id, table=table, lines=lines)
+    if as_json:
+        console.show_json([each.model_dump(mode="json") for each in done])
+    else:
+        for each in done:
+            console.out.print(f"{each.table}: {each.brought_in} rows are in, {each.refused} are refused", markup=False)
+            for reason in each.reasons:
+                console.out.print(f"  {reason}", markup=False)
+        if not done:
+            console.out.print("no row is out")
+    if any(each.refused for each in done):
+        raise typer.Exit(EXIT_FAILED)

@@ -1,0 +1,21 @@
+"""What commands share: the config they are given, and the codes they exit with."""
+
+from snowmelt import settings
+from snowmelt.config import Config, SourceConfig
+from snowmelt.wiring import Wiring
+
+EXIT_FAILED = 1
+EXIT_DIFFERENT = 3
+EXIT_UNFINISHED = 4
+
+
+def opened(config_path: str, source: str | None) -> tuple[Wiring, Config, SourceConfig]:
+    """The config, whole, and its source of that name; not needed where there is but one."""
+    wiring = wired(config_path)
+    config = wiring.config()
+    return wiring, config, config.source(source)
+
+
+def wired(config_path: str) -> Wiring:
+    """What this process's environment says, with that config; connects to nothing."""
+    return Wiring(settings.load(config=config_path), settings.environment())
