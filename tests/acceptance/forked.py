@@ -48,11 +48,13 @@ class Ended:
 
 
 class Command:
-    """A command that is at work; what it prints goes to files beside ``printed``."""
+    """A command that is at work, in that folder if one is given; what it prints goes to files beside ``printed``."""
 
-    def __init__(self, *arguments: str, environment: Mapping[str, str], printed: Path) -> None:
+    def __init__(
+        self, *arguments: str, environment: Mapping[str, str], printed: Path, folder: Path | None = None
+    ) -> None:
         self._printed = (printed.with_suffix(".out"), printed.with_suffix(".err"))
-        given = (arguments, dict(environment), *(str(file) for file in self._printed))
+        given = (arguments, dict(environment), *self._printed, folder or Path.cwd())
         self._process = _processes().Process(target=_run_command, args=given, daemon=True)
         self._process.start()
         assert self._process.pid is not None
@@ -82,9 +84,10 @@ class Command:
         return Ended(self._process.exitcode, out, err)
 
 
-def _run_command(arguments: tuple[str, ...], environment: dict[str, str], out: str, err: str) -> None:
+def _run_command(arguments: tuple[str, ...], environment: dict[str, str], out: Path, err: Path, folder: Path) -> None:
     for number, file in ((1, out), (2, err)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), number)
+    os.chdir(folder)
     sys.argv = ["snowmelt", *arguments]
     _begin(environment)
     from snowmelt import cli

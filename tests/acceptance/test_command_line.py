@@ -3,8 +3,7 @@
 import json
 import os
 import re
-import subprocess
-import sys
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ import jsonschema
 import pytest
 import typer.main
 
-from acceptance.forked import Ended
+from acceptance.forked import Command, Ended
 from acceptance.world import SOURCE, World, eventually
 from snowmelt import __version__, cli
 from snowmelt.local.demo import data
-from snowmelt.local.plain_install import PYTHONPATH
 from snowmelt.local.postgres import Database
 
 ROOT = Path(__file__).parents[2]
@@ -41,16 +39,9 @@ def options_of(command: Any) -> list[tuple[str, str | None]]:
 
 def alone(*arguments: str, cwd: Path, **environment: str) -> Ended:
     """``snowmelt ARGUMENTS`` where no server is."""
-    done = subprocess.run(
-        [sys.executable, "-m", "snowmelt.cli", *arguments],
-        cwd=cwd,
-        env={"PATH": os.defpath, "HOME": str(cwd), "PYTHONPATH": PYTHONPATH, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    here = {"PATH": os.defpath, "HOME": str(cwd), **environment}
+    printed = cwd.with_name(f"{cwd.name}-{secrets.token_hex(4)}")
+    return Command(*arguments, environment=here, printed=printed, folder=cwd).wait()
 
 
 def json_lines(text: str) -> list[dict[str, Any]]:
