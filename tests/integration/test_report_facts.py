@@ -15,7 +15,7 @@ from snowmelt.config import PostgresConfig, SnowflakeConfig
 from snowmelt.errors import MissingError, StatementError
 from snowmelt.local.postgres import Database, LocalPostgres
 from snowmelt.local.snowflake import LocalSnowflake
-from snowmelt.postgres import report_facts
+from snowmelt.postgres import report_facts, status_store
 from snowmelt.postgres.session import Session
 from snowmelt.snowflake_source import SnowflakeSource, history
 
@@ -189,6 +189,19 @@ def test_reasons_come_once_with_their_counts_and_without_the_values(filled: Fill
     ]
     assert "secret" not in str(listed)
     assert listed.left_out == ()
+
+
+def test_errors_that_differ_in_what_they_quote_are_one_kind(filled: Filled) -> None:
+    filled.add({"rejected": 60})
+    filled.database.execute(
+        f"INSERT INTO migration_status.rejected_rows SELECT '{RUN}', 0, 0, n, 'c', '22P02',"
+        " format('invalid input syntax for type inet: \"%s\"', n), 'content' FROM generate_series(1, 60) AS n"
+    )
+
+    with filled.session() as session:
+        (group,) = status_store.error_groups(session, RUN)
+
+    assert (group["code"], group["count"]) == ("22P02", 60)
 
 
 def test_what_is_left_out_is_said(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:

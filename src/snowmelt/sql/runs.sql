@@ -327,7 +327,8 @@ LEFT JOIN LATERAL (
 WHERE r.run_id = %(run_id)s
 
 -- name: error_groups
--- What went wrong in a run: errors that are alike once, with how many there are and where the first is.
+-- What went wrong in a run: errors that are alike but for the values they quote once, with how many there are and where
+-- the first is; the thousand most frequent.
 SELECT code, what, "table", count(*) AS count, min(place) AS first, min(text) AS example, bool_and(is_over) AS is_over
 FROM (
     SELECT c.error_code AS code, 'chunk' AS what, t.source_table AS "table", 'chunk ' || c.chunk_id AS place,
@@ -353,8 +354,9 @@ FROM (
            restored_at IS NOT NULL, 0
     FROM migration_status.saved_indexes WHERE run_id = %(run_id)s AND failed_at IS NOT NULL
 ) AS found
-GROUP BY code, what, "table", left(text, 60)
+GROUP BY code, what, "table", left(regexp_replace(text, '(: |\mvalue )"[^"]*"|\)=\([^)]*\)', '\1', 'g'), 60)
 ORDER BY is_over, count(*) DESC, what, "table", min(position)
+LIMIT 1000
 
 -- name: list_runs
 -- The latest runs, newest first.
