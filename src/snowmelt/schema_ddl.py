@@ -44,6 +44,19 @@ def ddl(wanted: Wanted) -> Ddl:
     return _lacking(wanted) if wanted.target is not None else _creation(wanted)
 
 
+def unknown_keys(wanted: Wanted) -> tuple[str, ...]:
+    """Of a target that is missing, what ``uniqueness_columns`` name that the source has not: a problem each."""
+    if wanted.target is not None:
+        return ()
+    known = {column.name.casefold() for column in wanted.columns}
+    has = ", ".join(column.name for column in wanted.columns)
+    return tuple(
+        f"{wanted.place.key('uniqueness_columns')}: {wanted.place.table} has no column {name}; write one of {has}"
+        for name in wanted.config.uniqueness_columns
+        if name.casefold() not in known
+    )
+
+
 # --- a new table ------------------------------------------------------------------------------------------------------
 
 

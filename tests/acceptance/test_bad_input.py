@@ -171,7 +171,10 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "a target table that is not there": Mistake(
         make=lambda world: misname(world, target="linez"),
-        says=("table LINES: the target public.linez is not there", "create it, or mend target and target_pg_schema"),
+        says=(
+            "table LINES: the target public.linez is not there",
+            "create it (`snowmelt schema ddl --apply` does), or mend target",
+        ),
         exit_code=2,
         error="ConfigError",
     ),

@@ -159,7 +159,7 @@ def test_a_migration_for_people(world: World) -> None:
     (run,) = world.runs()
     assert done.exit_code == 0, done.err
     title, header, row, report = done.out.splitlines()
-    assert title.strip() == f"run {run['run_id']} completed: 1 tables, 1500 rows"
+    assert title.strip() == f"run {run['run_id']} completed: 1 table, 1,500 rows"
     assert header.split() == ["table", "target", "status", "rows", "of", "chunks", "seconds", "rows/s", "bytes"]
     assert row.split()[:6] == ["ENTRIES", "public.entries", "completed", "1,500", "1,500", "1/1"]
     assert report == f"report: {world.folder}/store/runs/{run['run_id']}/report.html"
@@ -251,7 +251,10 @@ def test_status_says_what_is_not_there(world: World) -> None:
     nameless = world.cli("status", "--run", "ledger-7", *config)
 
     assert before.exit_code == 2
-    assert "no status schema here; `snowmelt status install` puts it in place" in before.err
+    assert (
+        "nothing has run here yet, there is no status schema; the first `snowmelt migrate` puts it in place"
+        in before.err
+    )
     assert (installed.exit_code, installed.out.split(":")[0]) == (0, "status schema installed")
     assert (empty.exit_code, empty.out) == (0, "no run yet\n")
     assert (nameless.exit_code, nameless.out) == (1, "")

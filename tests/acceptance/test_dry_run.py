@@ -63,7 +63,7 @@ def test_the_state_machine_does_dry_runs_too(world: World) -> None:
     with world.aws() as aws:
         ended = aws.step_functions.run({"source_name": "ledger", "dry_run": True})
     assert ended.status == "SUCCEEDED", ended.cause
-    assert "3000 rows in 1 chunks; nothing was touched" in json.dumps(ended.output)
+    assert "3,000 rows in 1 chunk; nothing was touched" in json.dumps(ended.output)
     assert world.runs() == []
     assert world.target.rows("SELECT count(*) FROM orders") == [(0,)]
 

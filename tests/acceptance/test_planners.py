@@ -215,7 +215,7 @@ def test_finalizing_twice_and_at_once_gives_the_same_verdict(run: Run) -> None:
 
     assert len({json.dumps(v, sort_keys=True) for v in verdicts}) == 1
     assert verdicts[0]["status"] == "completed"
-    assert verdicts[0]["message"] == f"run {run.run_id} completed: 2 tables, 3600 rows"
+    assert verdicts[0]["message"] == f"run {run.run_id} completed: 2 tables, 3,600 rows"
     ended = {r["completed_at"] for r in run.world.runs()}
     run.finalize()
     assert {r["completed_at"] for r in run.world.runs()} == ended

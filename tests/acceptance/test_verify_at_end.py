@@ -55,7 +55,7 @@ def test_a_run_says_that_its_tables_are_verified(world: World) -> None:
     code, result = migrate(world)
 
     assert code == 0
-    assert "2 tables, 3010 rows, 1 tables verified" in result["message"]
+    assert "2 tables, 3,010 rows, 1 table verified" in result["message"]
     assert found(world) == [("checksums", "equal", ROWS, ROWS, 0, 0, 0, "")]
 
 
@@ -120,7 +120,7 @@ def test_what_cannot_be_compared_is_said_and_fails_nothing(world: World) -> None
 
     assert code == 0
     assert (
-        "1 tables, 3000 rows, 0 tables verified; not comparable: ENTRIES (the rows that were read" in result["message"]
+        "1 table, 3,000 rows, 0 tables verified; not comparable: ENTRIES (the rows that were read" in result["message"]
     )
     assert [row[:2] for row in found(world)] == [("checksums", "not comparable")]
 

@@ -79,4 +79,4 @@ def test_the_sample_events_in_their_order_move_a_table(aws: LocalAws) -> None:
 def test_the_sample_input_starts_an_execution_that_succeeds(aws: LocalAws) -> None:
     ended = aws.step_functions.run(sample("start_execution"))
     assert ended.status == "SUCCEEDED", ended.cause
-    assert f"1 tables, {ROWS} rows" in ended.output["message"]
+    assert f"1 table, {ROWS:,} rows" in ended.output["message"]

@@ -167,6 +167,20 @@ def test_a_folder_of_csv_travels_through_the_sandbox_with_nothing_but_its_env_fi
 
 
 @pytest.mark.full
+def test_a_folder_of_csv_is_moved_by_the_config_that_the_sandbox_writes(folder: Path) -> None:
+    (folder / "data" / "Big Parts.csv").write_text(CSV)
+    with sandbox(folder, "--load", str(folder / "data"), "--config-file", "config.json") as running:
+        made = run(folder, "schema", "ddl", "--apply")
+        migrated = [run(folder, "migrate", "--json") for _ in range(2)]
+        running.process.send_signal(signal.SIGINT)
+        running.process.communicate(timeout=PATIENCE_SECONDS)
+    assert made.stderr.strip() == 'created public."big parts", public.parts'
+    for done in migrated:
+        assert done.returncode == 0, done.stderr
+        assert [table["rows_loaded"] for table in json.loads(done.stdout)["tables"]] == [3, 3]
+
+
+@pytest.mark.full
 def test_a_sandbox_with_a_folder_of_its_own_keeps_its_data_and_leaves_nothing_else(folder: Path) -> None:
     kept = ("--directory", str(folder / "kept"))
     with sandbox(folder, *kept, "--load", str(folder / "data"), "--into", "SHOP.RAW") as running:
@@ -194,6 +208,10 @@ def test_a_sandbox_with_a_folder_of_its_own_keeps_its_data_and_leaves_nothing_el
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        (
+            ("--config-file", "config.json"),
+            "ConfigError: --config-file is for what --load brings; name a folder by --load",
+        ),
         (("--into", "SANDBOX"), "ConfigError: --into SANDBOX: write DATABASE.SCHEMA, such as SANDBOX.PUBLIC"),
         (
             ("--env-file", "no/dir/.env"),

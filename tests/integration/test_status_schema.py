@@ -121,7 +121,9 @@ def test_a_schema_of_a_newer_version_is_left_alone(database: Database, session: 
 
 
 def test_a_reader_of_a_database_without_the_schema_is_told_how_to_install_it(session: Session) -> None:
-    with pytest.raises(ConfigError, match="no status schema here; `snowmelt status install` puts it in place"):
+    with pytest.raises(
+        ConfigError, match="nothing has run here yet, there is no status schema; the first `snowmelt migrate`"
+    ):
         status_store.require_installed(session)
 
 

@@ -9,7 +9,7 @@ from snowmelt.config import TableConfig
 from snowmelt.findings import Place
 from snowmelt.models import SourceColumn, TableName, TargetColumn
 from snowmelt.schema_compare import compare
-from snowmelt.schema_ddl import Wanted, ddl, target_names
+from snowmelt.schema_ddl import Wanted, ddl, target_names, unknown_keys
 
 PLACE = Place("ORDERS", TableName(schema_name="public", name="orders"), "sources[0].tables[0]")
 
@@ -57,6 +57,16 @@ def test_the_configured_key_comes_before_snowflakes_own() -> None:
     assert 'PRIMARY KEY ("id")' in own
     assert 'PRIMARY KEY ("code")' in configured
     assert '"code" text NOT NULL' in configured
+
+
+def test_a_key_of_columns_that_the_source_has_not_is_a_problem_at_its_place() -> None:
+    of = columns("ID", "CODE")
+    named = {"uniqueness_columns": ["id", '"ID"']}
+
+    assert unknown_keys(wanted(*of, settings=named)) == (
+        'sources[0].tables[0].uniqueness_columns: ORDERS has no column "ID"; write one of ID, CODE',
+    )
+    assert unknown_keys(wanted(*of, settings=named, target=())) == ()
 
 
 def test_columns_without_a_type_are_left_out_and_named() -> None:

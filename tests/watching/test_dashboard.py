@@ -257,5 +257,7 @@ def test_without_the_extra_it_says_what_to_install(shared: Stage, monkeypatch: p
     monkeypatch.delattr("snowmelt.dashboard")
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
 
-    with pytest.raises(ConfigError, match=re.escape("the dashboard needs starlette; install snowmelt[dashboard]")):
+    with pytest.raises(
+        ConfigError, match=re.escape("the dashboard needs starlette; in the checkout: pip install '.[dashboard]'")
+    ):
         watch.dashboard(str(shared.config))

@@ -23,6 +23,7 @@ from snowmelt.planning import rounds
 from snowmelt.postgres import indexes, leases, load, rejected, sequences, status_store, tables, verification_store
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import ChunkTally, RunRow, TableRow
+from snowmelt.reports.words import counted
 from snowmelt.verification.verdicts import TableVerdict
 from snowmelt.wiring import RunResources, Wiring
 
@@ -254,16 +255,18 @@ def _result(run: RunResources, session: Session, deadline: Deadline) -> Finalize
     saved = report.save(run, session, deadline)
     loaded = sum(t["rows_loaded"] for t in progress)
     changed = sum(n for t in progress for changes in (t["changed_values"] or {}).values() for n in changes.values())
-    message = row.error_text or f"run {run.run_id} completed: {len(progress)} tables, {loaded} rows"
+    moved = f"{counted(len(progress), 'table')}, {counted(loaded, 'row')}"
+    message = row.error_text or f"run {run.run_id} completed: {moved}"
     if row.status != "failed":
         message += _verified(verdicts)
     if row.status == "completed_with_rejects":
         rejected = sum(t["rejected_rows"] for t in progress)
         reasons = status_store.rejection_reasons(session, run.run_id)
-        message += f"; {rejected} rows stayed out, see migration_status.rejected_rows: {'; '.join(reasons)}"
+        message += f"; {counted(rejected, 'row')} stayed out, see migration_status.rejected_rows: {'; '.join(reasons)}"
     if changed:
         message += (
-            f"; {changed} values were changed on the way as was said beforehand, see changed_values in the report"
+            f"; {counted(changed, 'value was', 'values were')} changed on the way as was said beforehand, "
+            "see changed_values in the report"
         )
     logger.info("run ended", extra={"status": row.status, "rows": loaded})
     return FinalizeResult(
@@ -281,7 +284,7 @@ def _verified(verdicts: Sequence[Mapping[str, object]]) -> str:
     if not verdicts:
         return ""
     unknown = [f"{v['source_table']} ({v['reason']})" for v in verdicts if v["verdict"] == "not comparable"]
-    equal = f", {len(verdicts) - len(unknown)} tables verified"
+    equal = f", {counted(len(verdicts) - len(unknown), 'table')} verified"
     return f"{equal}; not comparable: {', '.join(unknown[:MOST_REASONS])}" if unknown else equal
 
 

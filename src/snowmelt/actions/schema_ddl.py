@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from snowmelt.config import Config, SourceConfig
-from snowmelt.errors import AccessError, DataError
+from snowmelt.errors import AccessError, ConfigError, DataError
 from snowmelt.findings import place_of
 from snowmelt.planning import statement
 from snowmelt.postgres import tables
-from snowmelt.schema_ddl import Ddl, Wanted, ddl
+from snowmelt.schema_ddl import Ddl, Wanted, ddl, unknown_keys
 from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.types import quoted
 from snowmelt.wiring import Wiring
@@ -44,7 +44,7 @@ def schema_ddl(
 ) -> Written:
     """The DDL of the source's targets, or of some; with ``apply`` it is executed, all or nothing.
 
-    No table that is there is ever touched.
+    No table that is there is ever touched. ConfigError where a key names columns that the source has not.
     """
     selected = [config.with_defaults(table) for table in source.select(names)]
     places = {place_of(config, source, table).target: (place_of(config, source, table), table) for table in selected}
@@ -65,6 +65,8 @@ def schema_ddl(
                 )
                 for target, (place, table) in places.items()
             ]
+        if problems := [problem for each in wanted for problem in unknown_keys(each)]:
+            raise ConfigError("no table was made: its primary key is not known", problems)
         written = Written(
             schema=() if has_schema else (f"CREATE SCHEMA {quoted(source.postgres_schema)};",),
             tables=tuple(map(ddl, wanted)),

@@ -18,8 +18,8 @@ def unusable(place: Place, table: TableConfig, target: TargetTable | None, where
         yield place.error(
             "target_missing",
             f"{here} is not there in {where}",
-            "create it, or mend target and target_pg_schema",
-            mend=(f"snowmelt schema ddl --tables '{table.source}'",),
+            "create it (`snowmelt schema ddl --apply` does), or mend target and target_pg_schema",
+            mend=(f"snowmelt schema ddl --apply --tables '{table.source}'",),
         )
         return
     if not target.is_table:

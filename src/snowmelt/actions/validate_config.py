@@ -22,6 +22,7 @@ from snowmelt.planning import resume
 from snowmelt.planning.resume import Fresh, KnownRun, Resume, Start
 from snowmelt.postgres import indexes, status_store
 from snowmelt.postgres.session import Session
+from snowmelt.reports.words import counted
 from snowmelt.wiring import Wiring, keep_back
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def _foresee(event: ValidateConfigEvent, asked: _Asked, session: Session, wiring
     place = manifest_store.save_dry_run(wiring.store, _new_run_id(asked.source.source_name), foreseen)
     rows, chunks = sum(t.rows for t in foreseen.tables), sum(t.chunks for t in foreseen.tables)
     warnings = (*foreseen.warnings, *(w for t in foreseen.tables for w in t.warnings))
-    found = f"{len(planned)} tables, {rows} rows in {chunks} chunks"
+    found = f"{counted(len(planned), 'table')}, {counted(rows, 'row')} in {counted(chunks, 'chunk')}"
     return ValidateConfigResult(
         run_id="",
         resumed=False,

@@ -6,6 +6,7 @@ from snowmelt import config, console
 from snowmelt.cli.options import AsJson, ConfigPath
 from snowmelt.cli.shared import wired
 from snowmelt.errors import ConfigError
+from snowmelt.reports.words import counted
 
 app = typer.Typer(help="Look at a config.", no_args_is_help=True)
 
@@ -20,13 +21,15 @@ def check(config_path: ConfigPath = "config.json", as_json: AsJson = False) -> N
         if as_json:
             console.show_json({"ok": False, "problems": error.problems or (error.message,)})
         raise
-    summary = [{"source_name": s.source_name, "enabled": s.enabled, "tables": len(s.tables)} for s in parsed.sources]
     if as_json:
+        summary = [
+            {"source_name": s.source_name, "enabled": s.enabled, "tables": len(s.tables)} for s in parsed.sources
+        ]
         console.show_json({"ok": True, "sources": summary})
         return
-    for line in summary:
-        state = "" if line["enabled"] else " (not enabled)"
-        console.out.print(f"ok: source {line['source_name']}, {line['tables']} tables{state}")
+    for source in parsed.sources:
+        state = "" if source.enabled else " (not enabled)"
+        console.out.print(f"ok: source {source.source_name}, {counted(len(source.tables), 'table')}{state}")
 
 
 @app.command("schema")

@@ -16,6 +16,9 @@ def sandbox(
     env_file: Annotated[
         Path | None, typer.Option(help="Write the environment to this file too.", dir_okay=False)
     ] = None,
+    config_file: Annotated[
+        Path | None, typer.Option(help="Write a config that moves what is loaded to this file.", dir_okay=False)
+    ] = None,
     directory: Annotated[
         Path | None, typer.Option(help="Keep both servers' data in this folder.", file_okay=False)
     ] = None,
@@ -24,5 +27,5 @@ def sandbox(
     try:
         from snowmelt.local.sandbox import run
     except ModuleNotFoundError as error:
-        raise ConfigError(f"the sandbox needs {error.name}; install snowmelt[local]") from error
-    run(load=load, into=into, env_file=env_file, directory=directory)
+        raise ConfigError(f"the sandbox needs {error.name}; in the checkout: pip install '.[local]'") from error
+    run(load=load, into=into, env_file=env_file, config_file=config_file, directory=directory)

@@ -24,7 +24,7 @@ def dashboard(
         from snowmelt.dashboard import server
     except ModuleNotFoundError as error:
         missing = (error.name or "more").partition(".")[0]
-        raise ConfigError(f"the dashboard needs {missing}; install snowmelt[dashboard]") from error
+        raise ConfigError(f"the dashboard needs {missing}; in the checkout: pip install '.[dashboard]'") from error
     with _lookout(config_path, source) as lookout:
         lookout.scene()  # what cannot be reached now is said here, not on a page
         server.serve(lookout, port=port, on_url=lambda url: _announce(url, no_open=no_open))

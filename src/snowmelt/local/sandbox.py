@@ -1,14 +1,17 @@
 """Both servers on this machine, to try any config against."""
 
+import json
 import shlex
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from snowmelt import console
+from snowmelt.config import names
 from snowmelt.errors import ConfigError
 from snowmelt.local.postgres import LocalPostgres
 from snowmelt.local.snowflake import LocalSnowflake
@@ -37,30 +40,53 @@ def started(directory: Path | None = None) -> Iterator[Sandbox]:
         yield Sandbox(snowflake, postgres)
 
 
-def run(*, load: Path | None, into: str, env_file: Path | None, directory: Path | None) -> None:
+def run(
+    *, load: Path | None, into: str, env_file: Path | None, config_file: Path | None, directory: Path | None
+) -> None:
     """Start the sandbox, load data if asked, print its environment on stdout, and stay until SIGINT or SIGTERM."""
     database, _, schema = into.partition(".")
     if not database or not schema or "." in schema:
         raise ConfigError(f"--into {into}: write DATABASE.SCHEMA, such as SANDBOX.PUBLIC")
-    if env_file is not None:
-        _write(env_file, "")  # before minutes are spent on what could then not be told
+    if config_file is not None and load is None:
+        raise ConfigError("--config-file is for what --load brings; name a folder by --load")
+    for option, file in (("--env-file", env_file), ("--config-file", config_file)):
+        if file is not None:
+            _write(option, file, "")  # before minutes are spent on what could then not be told
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with started(directory) as sandbox:
-        if load is not None:
-            for table, rows in sandbox.snowflake.load_folder(load, database, schema).items():
-                console.err.print(f'loaded {rows:,} rows into {database}.{schema}."{table}"')
+        loaded = sandbox.snowflake.load_folder(load, database, schema) if load is not None else {}
+        for table, rows in loaded.items():
+            console.err.print(f'loaded {rows:,} rows into {database}.{schema}."{table}"')
         lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in sandbox.environment().items())
         with suppress(KeyboardInterrupt):
+            if config_file is not None:
+                _write("--config-file", config_file, json.dumps(_config(database, schema, loaded), indent=2) + "\n")
             if env_file is not None:
-                _write(env_file, lines)
+                _write("--env-file", env_file, lines)
             console.out.print(lines, end="")
             console.err.print("both servers run; put these lines into the .env beside your config. Ctrl-C stops them.")
             threading.Event().wait()
         console.err.print("stopping")
 
 
-def _write(env_file: Path, lines: str) -> None:
+def _config(database: str, schema: str, tables: Iterable[str]) -> dict[str, Any]:
+    """A config of one source that moves the tables into PostgreSQL's own first database, as often as it is asked to."""
+    return {
+        "sources": [
+            {
+                "source_name": "sandbox",
+                "source_sf_database": database,
+                "source_sf_schema": schema,
+                "target_pg_database": "postgres",
+                "target_pg_schema": "public",
+                "tables": [{"source": names.quoted(table), "truncate_onstart": True} for table in tables],
+            }
+        ]
+    }
+
+
+def _write(option: str, file: Path, text: str) -> None:
     try:
-        env_file.write_text(lines, encoding="utf-8")
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"--env-file {env_file} cannot be written: {error.strerror}; name another file") from error
+        raise ConfigError(f"{option} {file} cannot be written: {error.strerror}; name another file") from error

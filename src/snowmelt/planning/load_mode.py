@@ -57,6 +57,7 @@ def _unknown(place: Place, name: str) -> Finding:
     return place.error(
         "key_unknown",
         f"uniqueness_columns names {name}, which is no column of both",
+        "column names are written as they are, without quotes of their own" if '"' in name else "",
         setting=place.key("uniqueness_columns"),
     )
 

@@ -113,7 +113,10 @@ def is_installed(session: Session) -> bool:
 def require_installed(session: Session) -> None:
     """ConfigError when there is no status schema to read."""
     if _installed_version(session) is None:
-        raise ConfigError(f"{session.where}: no status schema here; `snowmelt status install` puts it in place")
+        raise ConfigError(
+            f"{session.where}: nothing has run here yet, there is no status schema; "
+            "the first `snowmelt migrate` puts it in place"
+        )
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
