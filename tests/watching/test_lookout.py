@@ -124,7 +124,7 @@ def test_the_session_of_whoever_looks_can_change_nothing(stage: Stage, monkeypat
 def test_a_database_without_a_status_schema_is_a_plain_error(stage: Stage) -> None:
     stage.database.execute("DROP SCHEMA migration_status CASCADE")
 
-    with stage.lookout() as lookout, pytest.raises(ConfigError, match="snowmelt status install"):
+    with stage.lookout() as lookout, pytest.raises(ConfigError, match="nothing has run here yet"):
         lookout.scene()
 
 
