@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 
 import left_behind
+from databases import Databases
 from snowmelt.errors import SnowmeltError
 from snowmelt.local.postgres import Database, LocalPostgres
 
@@ -74,10 +75,16 @@ def postgres() -> Iterator[LocalPostgres]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def databases(postgres: LocalPostgres) -> Databases:
+    """Empty databases of the shared server."""
+    return Databases(postgres)
+
+
 @pytest.fixture
-def database(postgres: LocalPostgres) -> Iterator[Database]:
-    """An empty database of the shared server, gone after the test with every connection to it."""
-    with postgres.database() as fresh:
+def database(databases: Databases) -> Iterator[Database]:
+    """An empty database of the shared server; after the test every connection to it is ended."""
+    with databases.lend() as fresh:
         yield fresh
         assert [*left_behind.in_status(fresh)] == []
 

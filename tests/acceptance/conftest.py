@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from acceptance.world import World
-from snowmelt.local.postgres import LocalPostgres
+from databases import Databases
 from snowmelt.local.snowflake import LocalSnowflake
 
 
 @pytest.fixture
-def world(snowflake: LocalSnowflake, postgres: LocalPostgres, tmp_path: Path) -> Iterator[World]:
+def world(snowflake: LocalSnowflake, databases: Databases, tmp_path: Path) -> Iterator[World]:
     """A world without tables."""
-    with postgres.database() as database:
+    with databases.lend() as database:
         snowflake.create_schema(database.name.upper(), "PUBLIC")
         try:
             given = World(snowflake, database, tmp_path)
