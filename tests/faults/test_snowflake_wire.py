@@ -18,7 +18,7 @@ class _Echo(BaseHTTPRequestHandler):
     seen: list[bytes]
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         self.seen.append(body)
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
