@@ -174,10 +174,10 @@ def test_a_folder_of_csv_is_moved_by_the_config_that_the_sandbox_writes(folder: 
         migrated = [run(folder, "migrate", "--json") for _ in range(2)]
         running.process.send_signal(signal.SIGINT)
         running.process.communicate(timeout=PATIENCE_SECONDS)
-    assert made.stderr.strip() == 'created public."big parts", public.parts'
+    assert made.stderr.strip() == "created public.big parts, public.parts"
     for done in migrated:
         assert done.returncode == 0, done.stderr
-        assert [table["rows_loaded"] for table in json.loads(done.stdout)["tables"]] == [3, 3]
+        assert [table["rows"] for table in json.loads(done.stdout)["tables"]] == [3, 3]
 
 
 @pytest.mark.full
