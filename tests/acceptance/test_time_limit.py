@@ -21,8 +21,11 @@ def test_a_table_that_needs_half_a_minute_is_loaded_by_invocations_of_five_secon
     rows = 48_500
     world.add_table("entries", rows, truncate_onstart=True)
     world.configure(batch_size=1000, parallel_threads=1, lambda_timeout_buffer_seconds=3.4)
-    # 49 chunks, and all but the first download a batch.
-    world.snowflake.set_delays(batch_seconds=0.7)
+    # 49 chunks, each of which the target takes about a second to store.
+    world.target.execute(
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.0006); RETURN NEW; END';"
+        "CREATE TRIGGER slow BEFORE INSERT ON entries FOR EACH ROW EXECUTE FUNCTION slow()"
+    )
     with world.aws(timeout_seconds=5, concurrency=2) as aws:
         execution = aws.step_functions.run()
 
