@@ -18,7 +18,10 @@ class _Echo(BaseHTTPRequestHandler):
     seen: list[bytes]
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        if "Content-Length" not in self.headers:  # cut off within its headers: no request that a server would take
+            self.close_connection = True
+            return
+        body = self.rfile.read(int(self.headers["Content-Length"]))
         self.seen.append(body)
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
