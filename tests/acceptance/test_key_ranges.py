@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from acceptance.test_load_modes import change, keyed, migrate, refused
-from acceptance.world import World
+from acceptance.world import World, eventually
 
 
 def ranges(world: World) -> list[dict[str, Any]]:
@@ -31,8 +31,6 @@ def test_rows_that_arrive_after_the_start_are_not_read(world: World) -> None:
     world.configure(batch_size=500)
     world.snowflake.set_delays(query_seconds=0.3, containing='"ORDERS"')
     process = world.start_cli("migrate", "--json")
-    from acceptance.world import eventually
-
     eventually(lambda: bool(world.chunks("completed")), what="a chunk is completed")
     change(world, "DELETE FROM ORDERS WHERE ID >= 2000")
     change(world, "INSERT INTO ORDERS SELECT ID + 100000, AMOUNT, NOTE, BOOKED FROM ORDERS")

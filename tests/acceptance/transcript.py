@@ -1,7 +1,6 @@
 """What an on-call sees and does in an incident, kept in docs/incidents.md as it was printed."""
 
 import fcntl
-import os
 import re
 import textwrap
 from collections.abc import Callable, Iterator
@@ -44,14 +43,10 @@ class Transcript:
     def __init__(self, world: World) -> None:
         self._world = world
         self._parts: list[list[str]] = [[]]
-        self._commands = 0
 
     def starts(self, *arguments: str) -> Command:
         """``snowmelt ARGUMENTS`` in another terminal."""
-        self._commands += 1
-        environment = {"PATH": os.defpath, "HOME": str(self._world.folder)}
-        environment |= self._world.environment(str(self._world.folder / "store"))
-        return Command(*arguments, environment=environment, printed=self._world.folder / f"command-{self._commands}")
+        return self._world.start_cli(*arguments)
 
     def runs(self, *arguments: str) -> Ended:
         """``snowmelt ARGUMENTS`` to its end, as typed and printed."""
