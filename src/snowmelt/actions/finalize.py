@@ -23,9 +23,9 @@ from snowmelt.planning import rounds
 from snowmelt.postgres import indexes, leases, load, rejected, sequences, status_store, tables, verification_store
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import ChunkTally, RunRow, TableRow
-from snowmelt.reports.words import counted
 from snowmelt.verification.verdicts import TableVerdict
 from snowmelt.wiring import RunResources, Wiring
+from snowmelt.wording import counted
 
 logger = logging.getLogger(__name__)
 
@@ -224,8 +224,8 @@ def _why_different(session: Session, plan: TablePlan, verdict: TableVerdict) -> 
 
 
 def _difference(verdict: TableVerdict) -> str:
-    counted = ((verdict.missing, "missing"), (verdict.extra, "too many"), (verdict.changed, "with other values"))
-    found = ", ".join(f"{rows} {what}" for rows, what in counted if rows)
+    differences = ((verdict.missing, "missing"), (verdict.extra, "too many"), (verdict.changed, "with other values"))
+    found = ", ".join(f"{rows} {what}" for rows, what in differences if rows)
     return (
         f"table {verdict.table}: {verdict.target} does not hold the {verdict.source_rows} rows of {verdict.snapshot}: "
         f"of its {verdict.target_rows} rows {found}; `snowmelt verify --table {verdict.table}` shows them, --repair "

@@ -22,8 +22,8 @@ from snowmelt.planning import resume
 from snowmelt.planning.resume import Fresh, KnownRun, Resume, Start
 from snowmelt.postgres import indexes, status_store
 from snowmelt.postgres.session import Session
-from snowmelt.reports.words import counted
 from snowmelt.wiring import Wiring, keep_back
+from snowmelt.wording import counted
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from snowmelt import config, console
 from snowmelt.cli.options import AsJson, ConfigPath
 from snowmelt.cli.shared import wired
 from snowmelt.errors import ConfigError
-from snowmelt.reports.words import counted
+from snowmelt.wording import counted
 
 app = typer.Typer(help="Look at a config.", no_args_is_help=True)
 

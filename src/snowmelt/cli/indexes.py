@@ -11,11 +11,6 @@ from snowmelt.cli.shared import EXIT_FAILED, EXIT_UNFINISHED, opened
 app = typer.Typer(help="Look after indexes that loads dropped.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    """Look after indexes that loads dropped."""
-
-
 @app.command("restore")
 def restore_indexes(
     config_path: ConfigPath = "config.json",

@@ -13,11 +13,6 @@ from snowmelt.cli.shared import opened
 app = typer.Typer(help="Look after target tables.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    """Look after target tables."""
-
-
 @app.command("ddl")
 def ddl(
     config_path: ConfigPath = "config.json",

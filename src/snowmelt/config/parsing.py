@@ -12,6 +12,7 @@ from snowmelt.config.fallbacks import variable, with_fallbacks
 from snowmelt.config.problems import Path, Problem, level, misfits, one_per_place, written
 from snowmelt.config.shape import Config
 from snowmelt.errors import ConfigError
+from snowmelt.wording import counted
 
 _DEEPEST = 50
 """Far more than any config needs, and far less than the stack allows."""
@@ -35,8 +36,7 @@ def load(text: str, environment: Mapping[str, str], *, where: str) -> Config:
         problems += misfits(error, tree)
     problems = one_per_place([*problems, *unfilled, *contradictions(tree)])
     if config is None or problems:
-        counted = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise ConfigError(f"{where} has {counted}", map(str, problems))
+        raise ConfigError(f"{where} has {counted(len(problems), 'problem')}", map(str, problems))
     return config
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from snowmelt import wording
 from snowmelt.config import TableConfig
 from snowmelt.findings import Finding, Place
 from snowmelt.models import ColumnPlan
@@ -254,7 +255,7 @@ def _as_in(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def _rows(found: int) -> str:
-    return f"{found:,} rows have" if found != 1 else "1 row has"
+    return wording.counted(found, "row has", "rows have")
 
 
 def _filter(looked: Looked, condition: str) -> str:

@@ -7,6 +7,7 @@ from importlib.resources import files
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from snowmelt import wording
 from snowmelt.reports import charts, words
 from snowmelt.reports.report import Report
 
@@ -21,7 +22,7 @@ def prose(text: str) -> Markup:
 
 _FILTERS = (
     prose,
-    words.counted,
+    wording.counted,
     words.dollars,
     words.duration,
     words.masked,

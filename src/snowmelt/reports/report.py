@@ -7,7 +7,8 @@ from snowmelt.models import Value
 from snowmelt.reports import cost
 from snowmelt.reports.cost import Cost
 from snowmelt.reports.facts import Facts
-from snowmelt.reports.words import counted, duration, joined, masked, number, rate
+from snowmelt.reports.words import duration, joined, masked, number, rate
+from snowmelt.wording import counted
 
 REPORT_FORMAT = 1
 """Version of the shape of ``report.json``: grows when a field goes or changes its meaning, not when one comes."""

@@ -69,11 +69,6 @@ def quantity(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:,.3g}"
 
 
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """``1 table``, ``1,234 tables``."""
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def joined(words: list[str]) -> str:
     """``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
