@@ -184,3 +184,52 @@ def test_the_staging_table_is_made_once_per_session(orders: Database) -> None:
             assert merged(session, plan("insert_only", watermark=True), []) == Merged(0, 0, 0, 0)
     with pytest.raises(psycopg2.errors.UndefinedTable):
         orders.rows("SELECT 1 FROM pg_temp.snowmelt_staging_7")
+
+
+@pytest.mark.parametrize(
+    ("kind", "old", "new"),
+    [
+        ("interval", "30 days", "1 mon"),
+        ("box", "(1,1),(0,0)", "(2,0.5),(0,0)"),
+        ("point", "(1,2)", "(1,3)"),
+        ("json", '{"a":1}', '{"a": 1}'),
+        ("numeric", "1.0", "1.00"),
+        ("float8", "0", "-0"),
+    ],
+)
+def test_a_value_that_postgres_calls_equal_is_written_as_it_was_sent(
+    database: Database, kind: str, old: str, new: str
+) -> None:
+    database.execute(f'CREATE TABLE "the orders" (id integer PRIMARY KEY, v {kind})')
+    database.execute(f"INSERT INTO \"the orders\" VALUES (1, '{old}')")
+    table = keyed_by_id(v=kind)
+    with session_of(database) as session:
+        assert written(session, table, f"(1, '{new}')") == Merged(inserted=0, updated=1, unchanged=0, deduplicated=0)
+        assert written(session, table, f"(1, '{new}')") == Merged(inserted=0, updated=0, unchanged=1, deduplicated=0)
+    assert database.rows('SELECT v::text FROM "the orders"') == database.rows(f"SELECT '{new}'::{kind}::text")
+
+
+def keyed_by_id(**columns: str) -> TablePlan:
+    """Return a plan that merges by ``id`` into the orders, with these other columns."""
+    return plan("upsert", watermark=False).model_copy(
+        update={
+            "key": ("id",),
+            "columns": tuple(
+                ColumnPlan(
+                    source=SourceColumn(name=name, type="TEXT"),
+                    target=TargetColumn(name=name, type=kind),
+                    select="x",
+                    wire="string",
+                )
+                for name, kind in {"id": "int4", **columns}.items()
+            ),
+        }
+    )
+
+
+def written(session: Session, table: TablePlan, rows: str) -> Merged:
+    """Merge literal rows, and return what became of them."""
+    staging.create(session, table)
+    with session.transaction() as cursor:
+        cursor.execute(f"INSERT INTO pg_temp.snowmelt_staging_7 VALUES {rows}")
+        return merge.merge(cursor, table, rows=cursor.rowcount)

@@ -16,7 +16,7 @@ from snowmelt.postgres import staging
 from snowmelt.postgres.session import Cursor, fetch, fetch_one
 from snowmelt.postgres.tables import identifier
 
-_JSON = ("json", "jsonb")
+_TEXTS = ("text", "varchar", "bpchar", "citext")
 _SAMPLE = 3
 _SORT_IN_MEMORY = compose.SQL(
     """
@@ -117,7 +117,7 @@ def _statement(plan: TablePlan) -> compose.Composed:
     newer = _newer(plan, "n", "t")
     wanted = compose.SQL("t.{} IS NULL").format(compose.Identifier(key[0]))
     if plan.load_mode == "upsert" and others:
-        wanted = compose.SQL("{} OR ({} AND {})").format(wanted, newer, _differs(plan, others, "n", "t"))
+        wanted = compose.SQL("{} OR ({} AND {})").format(wanted, newer, _differs(others, "n", "t"))
     return compose.SQL(
         """
         WITH newest AS MATERIALIZED (
@@ -154,7 +154,7 @@ def _conflict(plan: TablePlan, others: Sequence[str]) -> compose.Composable:
     return compose.SQL("UPDATE SET {} WHERE {} AND {}").format(
         compose.SQL(", ").join(compose.SQL("{0} = excluded.{0}").format(compose.Identifier(c)) for c in others),
         _newer(plan, "excluded", "t"),
-        _differs(plan, others, "excluded", "t"),
+        _differs(others, "excluded", "t"),
     )
 
 
@@ -162,34 +162,43 @@ def _newer(plan: TablePlan, new: str, old: str) -> compose.Composable:
     """Whether the new row may replace the old one: late arrivals never undo a later change."""
     if plan.target_watermark is None:
         return compose.SQL("true")
-    mark = compose.Identifier(plan.target_watermark)
-    return compose.SQL("({old}.{mark} IS NULL OR {new}.{mark} >= {old}.{mark})").format(
-        old=compose.Identifier(old), new=compose.Identifier(new), mark=mark
+    return compose.SQL("({old}.{mark} IS NULL OR {new} >= {ordered})").format(
+        old=compose.Identifier(old),
+        mark=compose.Identifier(plan.target_watermark),
+        new=_ordered_mark(plan, new),
+        ordered=_ordered_mark(plan, old),
     )
 
 
-def _differs(plan: TablePlan, columns: Sequence[str], new: str, old: str) -> compose.Composable:
-    types = {c.target.name: c.target.type for c in plan.columns}
+def _ordered_mark(plan: TablePlan, *table: str) -> compose.Composable:
+    """Return the watermark of a row as it is ordered everywhere: texts by their bytes, as Snowflake orders them.
+
+    The database's own collation would call another row the newest than the bounds of the read do.
+    """
+    name = plan.target_watermark or ""
+    mark = compose.Identifier(*table, name)
+    is_text = {c.target.name: c.target.type for c in plan.columns}.get(name) in _TEXTS
+    return compose.SQL('({}::text COLLATE "C")').format(mark) if is_text else mark
+
+
+def _differs(columns: Sequence[str], new: str, old: str) -> compose.Composable:
+    """Whether what is stored is not what was sent, by the values' images.
+
+    The types' own ``=`` calls values equal that are not (``citext``, ``interval``), and some have none (``point``).
+    """
 
     def side(name: str) -> compose.Composable:
-        # json has no equality; as jsonb two spellings of one value are equal.
-        values = (
-            compose.SQL("{}.{}::jsonb" if types[c] in _JSON else "{}.{}").format(
-                compose.Identifier(name), compose.Identifier(c)
-            )
-            for c in columns
-        )
-        return compose.SQL("ROW({})").format(compose.SQL(", ").join(values))
+        values = (compose.SQL("{}.{}").format(compose.Identifier(name), compose.Identifier(c)) for c in columns)
+        return compose.SQL("ROW({})::record").format(compose.SQL(", ").join(values))
 
-    return compose.SQL("{} IS DISTINCT FROM {}").format(side(new), side(old))
+    return compose.SQL("{} OPERATOR(pg_catalog.*<>) {}").format(side(new), side(old))
 
 
 def _order(plan: TablePlan) -> compose.Composable:
-    order = [compose.Identifier(k) for k in plan.key]
+    order: list[compose.Composable] = [compose.Identifier(k) for k in plan.key]
     if plan.target_watermark is None:
         return compose.SQL(", ").join(order)
-    newest = compose.SQL("{} DESC NULLS LAST").format(compose.Identifier(plan.target_watermark))
-    return compose.SQL(", ").join([*order, newest])
+    return compose.SQL(", ").join([*order, compose.SQL("{} DESC NULLS LAST").format(_ordered_mark(plan))])
 
 
 def _duplicates(cursor: Cursor, plan: TablePlan, rows: compose.Composable) -> str:
