@@ -19,6 +19,14 @@ from snowmelt.models import ColumnPlan, SourceColumn, TargetColumn
 MICROSECOND_DIGITS = 6
 """Digits of a second that PostgreSQL keeps."""
 
+FLOAT4_LIMIT = 3.4028235677973366e38
+"""The lowest magnitude that rounds to infinity in 24 bits: half way between the greatest float4 and 2**128."""
+
+
+def beyond_float4(value: str) -> str:
+    """The condition, in Snowflake's SQL, on a finite FLOAT that is too big for float4; false for NaN."""
+    return f"ABS({value}) >= {FLOAT4_LIMIT!r}::FLOAT AND ABS({value}) < 'inf'::FLOAT"
+
 
 @dataclass(frozen=True)
 class Match:

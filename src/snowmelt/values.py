@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from snowmelt.errors import DataError, RejectedRowsError, SourceChangedError
 from snowmelt.models import Change, ColumnPlan, PolicyName
-from snowmelt.types import cure, longest_text, postgres_type, quoted
+from snowmelt.types import FLOAT4_LIMIT, beyond_float4, cure, longest_text, postgres_type, quoted
 
 Values: TypeAlias = "pa.Array[Any]"
 Changes = Counter[tuple[str, Change]]
@@ -168,7 +168,7 @@ _NOT_FINITE = _Misfit("the value is NaN or infinite", "{name} IN ('NaN'::FLOAT, 
 _BEFORE_YEAR_1 = _Misfit("the date is before the year 1", "YEAR({name}) < 1")
 
 
-_TOO_BIG_FOR_FLOAT4 = _Misfit("the value does not fit into float4", "ABS({name}) > 3.4028235e38")
+_TOO_BIG_FOR_FLOAT4 = _Misfit("the value does not fit into float4", beyond_float4("{name}"))
 
 
 def _digits_below(column: ColumnPlan) -> _Misfit:
@@ -229,10 +229,9 @@ class _Column:
             values = self._settled("nan", wild, _NOT_FINITE, values, lambda kept: _nulled(kept, wild))
         if values.type == wanted:
             return values
-        narrow = values.cast(wanted, safe=False)
         if not pa.types.is_float32(wanted):
-            return narrow
-        overflows = pc.and_(pc.is_finite(values), pc.invert(pc.is_finite(narrow)))
+            return values.cast(wanted, safe=False)
+        overflows = pc.and_(pc.is_finite(values), pc.greater_equal(pc.abs(values), pa.scalar(FLOAT4_LIMIT)))
         values = self._settled(
             "out_of_range", overflows, _TOO_BIG_FOR_FLOAT4, values, lambda kept: _nulled(kept, overflows)
         )
@@ -555,8 +554,7 @@ def _judged_by_policy(column: ColumnPlan) -> Iterator[tuple[PolicyName, _Misfit]
     if source.type == "REAL":
         yield "nan", _NOT_FINITE
         if wire == "float":
-            finite = f"{_TOO_BIG_FOR_FLOAT4.where} AND NOT {_NOT_FINITE.where}"
-            yield "out_of_range", _Misfit(_TOO_BIG_FOR_FLOAT4.what, finite)
+            yield "out_of_range", _TOO_BIG_FOR_FLOAT4
     if source.type == "DATE" or source.type.startswith("TIMESTAMP"):
         yield "before_year_1", _BEFORE_YEAR_1
     if column.cut:

@@ -125,6 +125,21 @@ def test_what_cannot_be_compared_is_said_and_fails_nothing(world: World) -> None
     assert [row[:2] for row in found(world)] == [("checksums", "not comparable")]
 
 
+@pytest.mark.parametrize("difference", [-1, 1])
+def test_a_table_whose_chunks_read_other_than_all_rows_is_never_complete(world: World, difference: int) -> None:
+    world.add_table("entries", ROWS)
+    world.configure(verification="off")
+    assert migrate(world)[0] == 0
+    world.target.execute("UPDATE migration_status.migration_runs SET status = 'failed', completed_at = NULL")
+    world.target.execute("UPDATE migration_status.migration_table_status SET status = 'loading', completed_at = NULL")
+    world.target.execute(f"UPDATE migration_status.migration_chunk_status SET actual_rows = actual_rows + {difference}")
+
+    code, result = migrate(world)
+
+    assert (code, result["tables"][0]["status"]) == (1, "failed")
+    assert f"{ROWS + difference} rows were read where the source has {ROWS}" in result["message"]
+
+
 # --- in steps ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """No false alarm: random tables of every type that the stand-in has, loaded as a chunk is, verify as equal."""
 
+import math
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from test_round_trip import (
     with_nulls,
 )
 
-from snowmelt import schema_compare
+from snowmelt import schema_compare, values
 from snowmelt.actions.verify_sides import whole
 from snowmelt.actions.verify_source import Asked, Load
 from snowmelt.actions.verify_table import verify_table
@@ -34,12 +35,13 @@ from snowmelt.config import PostgresConfig
 from snowmelt.findings import Place
 from snowmelt.local.postgres import Database
 from snowmelt.local.snowflake import LocalSnowflake
-from snowmelt.models import TableName, TablePlan
+from snowmelt.models import Policies, TableName, TablePlan
 from snowmelt.planning import statement
 from snowmelt.postgres import fingerprints, staging, tables
 from snowmelt.postgres.copy import copy_batches
 from snowmelt.postgres.session import Session
 from snowmelt.snowflake_source import SnowflakeSource
+from snowmelt.values import Changes
 
 ROWS = 40
 FEW, MANY = 15, 1000
@@ -114,31 +116,41 @@ class Servers:
         random = np.random.default_rng(seed)
         picked = [kinds[i] for i in random.permutation(len(kinds))[: random.integers(1, len(kinds) + 1)]]
         rows = int(random.integers(0, ROWS))
-        values = {f"C{i}": with_nulls(random, kind.make(random, ROWS)).values for i, kind in enumerate(picked)}
-        table = pa.table({"ID": pa.array(range(ROWS), pa.int64()), **values}).slice(0, rows)
+        made = {f"C{i}": with_nulls(random, kind.make(random, ROWS)).values for i, kind in enumerate(picked)}
+        table = pa.table({"ID": pa.array(range(ROWS), pa.int64()), **made}).slice(0, rows)
         types = {"ID": "NUMBER(18,0)", **{f"C{i}": kind.snowflake for i, kind in enumerate(picked)}}
         name = self.database.name.upper()
         self.snowflake.load_table(name, "PUBLIC", "T", table, types=types)
         columns = ", ".join(f"c{i} {kind.postgres}" for i, kind in enumerate(picked))
         self.database.execute(f"DROP TABLE IF EXISTS t; CREATE TABLE t (id bigint PRIMARY KEY, {columns})")
+        plan = self.plan(key=("id",) if seed % 2 else ())
+        return plan, self.load(plan, rows)[0]
+
+    def plan(self, *, key: tuple[str, ...] = (), **policies: Any) -> TablePlan:
+        """The plan of the table T of both sides as they are."""
+        name = self.database.name.upper()
         compared = schema_compare.compare(
             Place("T", TARGET),
             self.source.describe_table(name, "PUBLIC", "T"),
             tables.read(self.session, [TARGET])[TARGET].columns,
         )
         assert not compared.problems
-        plan = TablePlan(
+        columns = tuple(c.model_copy(update={"policies": Policies(**policies)}) for c in compared.columns)
+        return TablePlan(
             table_id=0,
             source="T",
             target=TARGET,
-            columns=compared.columns,
+            columns=columns,
             reads_from=statement.source_table(name, "PUBLIC", "T"),
-            key=("id",) if seed % 2 else (),
+            key=key,
             truncate_onstart=True,
             append=False,
             batch_size=1000,
             max_retry_attempts=1,
         )
+
+    def load(self, plan: TablePlan, rows: int | None = None) -> tuple[str, Changes]:
+        """Load all rows; the id of the query that read them, and how many values were changed on the way."""
         result = self.source.run(statement.of_chunk(plan))
         if plan.is_cast:
             fingerprints.forget_staging(self.session, plan)
@@ -148,8 +160,8 @@ class Servers:
             copied = copy_batches(cursor, into, plan.columns, whole(result))
             if plan.is_cast:
                 staging.insert(cursor, plan)
-        assert copied.rows == rows
-        return plan, result.query_id
+        assert rows is None or copied.rows == rows
+        return result.query_id, copied.changes
 
 
 @pytest.fixture
@@ -174,6 +186,26 @@ def check(servers: Servers, kinds: tuple[Kind, ...], seed: int, *, fetches: bool
     # A count and a sum: the sums alone were equal, and no value was looked at.
     asked = servers.snowflake.queries()[before:]
     assert fetches or len(asked) == 2, (seed, [query["text"] for query in asked[2:]])
+
+
+def test_the_check_before_a_run_its_load_and_its_verification_agree_about_float4(servers: Servers) -> None:
+    half_way, least = 2.0**128 - 2.0**103, 2.0**-149
+    edges = [half_way, math.nextafter(half_way, 0), 3.4028235e38, 3.4028236e38, 3.5e38, math.inf, math.nan, 0.0]
+    edges += [least, least / 2, math.nextafter(least / 2, 1), least * 1.5, 1e-46, 1e-300, 5e-324, 1.5, 2.0**-126]
+    numbers = [*edges, *(-number for number in edges), None]
+    name = servers.database.name.upper()
+    table = pa.table({"ID": pa.array(range(len(numbers)), pa.int64()), "F": pa.array(numbers, pa.float64())})
+    servers.snowflake.load_table(name, "PUBLIC", "T", table, types={"ID": "NUMBER(18,0)", "F": "FLOAT"})
+    servers.database.execute("DROP TABLE IF EXISTS t; CREATE TABLE t (id bigint PRIMARY KEY, f real)")
+    plan = servers.plan(key=("id",), out_of_range="null")
+    (doubt,) = (doubt for doubt in values.doubts(plan.columns[1]) if doubt.check == "out_of_range")
+
+    query_id, changes = servers.load(plan)
+    ((foreseen,),) = servers.source.aggregate(f"SELECT COUNT(*) FROM {plan.reads_from} WHERE {doubt.where}")
+    verdict = verify_table(servers.session, servers.source, plan, Load("run", query_id, datetime.now(UTC)), Asked())
+
+    assert changes["f", "out_of_range"] == foreseen == 6  # half way, 3.4028236e38 and 3.5e38, of either sign
+    assert verdict.verdict == "equal", verdict
 
 
 EXACT = tuple(kind for kind in KINDS if kind.is_exact)

@@ -325,6 +325,24 @@ def test_a_float_beyond_the_targets_range_never_becomes_infinite() -> None:
     )
 
 
+HALF_WAY = 2.0**128 - 2.0**103  # between the greatest float4 and the first number that has no room for its exponent
+BELOW = math.nextafter(HALF_WAY, 0.0)
+
+
+def test_a_float_is_too_big_from_half_way_to_infinity_on() -> None:
+    values = pa.array([BELOW, -BELOW, HALF_WAY, -HALF_WAY, math.nextafter(HALF_WAY, math.inf), 3.5e38, math.inf, None])
+
+    assert "rows 3, 4, 5, 6 of the chunk: the value does not fit" in refusal(values, planned("REAL", "float4"))
+    found, changes = prepared(values, planned("REAL", "float4", out_of_range="null"))
+    assert changes["the column", "out_of_range"] == 4
+    assert [v if v is None else float(v) for v in found] == (
+        [GREATEST, -GREATEST, None, None, None, None, math.inf, None]
+    )
+
+
+GREATEST = (2.0 - 2.0**-23) * 2.0**127
+
+
 # --- times ----------------------------------------------------------------------------------------------------
 
 EARLY = pa.array([-719_163, -719_162, None, 0], pa.date32())  # 0001-12-31 BC, 0001-01-01

@@ -28,9 +28,6 @@ _LAYOUTS: dict[Width, _Layout] = {
 _HALF = 1 << 26
 """A float's 52 places are taken in two parts of 26, which any conversion to a whole number keeps."""
 
-TOO_BIG_FOR_FLOAT4 = "3.4028235677973366e38::FLOAT"
-"""The lowest number that is rounded to infinity."""
-
 
 def steps_in_snowflake(value: str, column: str, width: Width) -> tuple[tuple[str, str], ...]:
     """What is reckoned of each row beforehand, each from the one before: a name, quoted, and the SQL behind it."""
@@ -53,8 +50,9 @@ def in_snowflake(value: str, column: str, width: Width) -> str:
     places = _rounded(size, exponent) if width == "float4" else _in_two_parts(size, exponent)
     number = f"({exponent} - {layout.lowest})::NUMBER(38, 0) * {1 << layout.places} + {places}"
     special = f"IFF({value} = 0, 0, IFF({value} = 'NaN'::FLOAT, {layout.nan}, {layout.infinity}))"
-    sign = f"IFF({value} < 0, '-', '')"
-    return f"IFF({value} IS NULL, NULL, {sign} || TO_VARCHAR(COALESCE({number}, {special})))"
+    # The sign multiplies, so that what is rounded to zero has none.
+    signed = f"IFF({value} < 0, -1, 1) * COALESCE({number}, {special})"
+    return f"IFF({value} IS NULL, NULL, TO_VARCHAR({signed}))"
 
 
 def _names(column: str) -> tuple[str, str, str]:

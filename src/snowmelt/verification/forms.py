@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from snowmelt.models import ColumnPlan
-from snowmelt.types import longest_text, numeric_digits
+from snowmelt.types import beyond_float4, longest_text, numeric_digits
 from snowmelt.verification import float_bits
 
 
@@ -224,7 +224,7 @@ def _after_policies(column: ColumnPlan, name: str) -> str:
 def _limit(column: ColumnPlan) -> str | None:
     """The condition on a number that is too big for the target, if one can be."""
     if column.wire == "float":
-        return f"ABS({{value}}) >= {float_bits.TOO_BIG_FOR_FLOAT4} AND ABS({{value}}) < 'inf'::FLOAT"
+        return beyond_float4("{value}")
     if column.wire.startswith("int"):
         bits = int(column.wire.removeprefix("int"))
         return f"{{value}} < {-(2 ** (bits - 1))} OR {{value}} >= {2 ** (bits - 1)}"
