@@ -285,7 +285,8 @@ def test_a_sign_in_of_the_config_is_not_overridden_by_the_environment() -> None:
 @pytest.mark.parametrize(
     ("given", "taken"),
     [
-        (("private_key", "private_key_path", "token", "password"), "private_key"),
+        (("private_key", "rsa_key", "private_key_path", "token", "password"), "private_key"),
+        (("rsa_key", "private_key_path", "token", "password"), "rsa_key"),
         (("private_key_path", "token", "password"), "private_key_path"),
         (("token", "password"), "token"),
         (("password",), "password"),
@@ -305,8 +306,8 @@ def test_without_a_way_to_sign_in_the_ways_are_named() -> None:
 
     assert problem == (
         "snowflake.private_key: there is no way to sign in; "
-        "set one of private_key, private_key_path, token, password, or in the environment one of "
-        "SNOWFLAKE_PRIVATE_KEY, SNOWFLAKE_PRIVATE_KEY_PATH, SNOWFLAKE_TOKEN, SNOWFLAKE_PASSWORD"
+        "set one of private_key, rsa_key, private_key_path, token, password, or in the environment one of "
+        "SNOWFLAKE_PRIVATE_KEY, SNOWFLAKE_RSA_KEY, SNOWFLAKE_PRIVATE_KEY_PATH, SNOWFLAKE_TOKEN, SNOWFLAKE_PASSWORD"
     )
 
 

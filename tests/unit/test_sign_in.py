@@ -116,6 +116,28 @@ def test_a_file_is_read_as_pem_or_der(tmp_path: Path, kind: str, encoding: Encod
     assert private_key_der(config(private_key_path=str(file), private_key_passphrase=PASSPHRASE)) == EXPECTED
 
 
+@pytest.mark.parametrize("key", ["private_key", "rsa_key"])
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_key_or_the_path_of_its_file_is_read_from_either_name(tmp_path: Path, key: str, spelling: Any) -> None:
+    file = tmp_path / "rsa_key.p8"
+    file.write_text(spelling(pem_of(*FORMATS["PKCS#8"])))
+    for given in (spelling(pem_of(*FORMATS["PKCS#8"])), str(file), f" '{file}'\n"):
+        assert credentials(config(**{key: given})) == {"authenticator": "SNOWFLAKE_JWT", "private_key": EXPECTED}
+
+
+def test_a_path_that_is_relative_or_in_the_home_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "key").write_text(pem_of(*FORMATS["PKCS#8"]))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert {private_key_der(config(rsa_key=path)) for path in ("key", "./key", "~/key")} == {EXPECTED}
+
+
+@pytest.mark.parametrize("path", ["/run/secrets/h1dden.p8", "keys/h1dden", "h1dden.pem"])
+def test_a_path_of_no_file_is_told_without_what_was_given(path: str) -> None:
+    said = explanation(rsa_key=path)
+    assert "snowflake.rsa_key: it is no key, and the file that it may name cannot be read: No such file" in said
+
+
 def test_a_passphrase_that_the_key_does_not_need_does_no_harm() -> None:
     text = pem_of(*FORMATS["PKCS#8"])
     assert private_key_der(config(private_key=text, private_key_passphrase="superfluous")) == EXPECTED

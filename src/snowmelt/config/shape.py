@@ -34,12 +34,12 @@ from snowmelt.config.values import (
 from snowmelt.errors import ConfigError
 from snowmelt.models import VerificationAtEnd
 
-SignIn = Literal["private_key", "private_key_path", "token", "password"]
+SignIn = Literal["private_key", "rsa_key", "private_key_path", "token", "password"]
 
-SIGN_IN_KEYS: tuple[SignIn, ...] = ("private_key", "private_key_path", "token", "password")
+SIGN_IN_KEYS: tuple[SignIn, ...] = ("private_key", "rsa_key", "private_key_path", "token", "password")
 """Ways to sign in to Snowflake, the one that is taken first coming first."""
 
-SECRET_KEYS = frozenset({"private_key", "private_key_passphrase", "token", "password"})
+SECRET_KEYS = frozenset({"private_key", "rsa_key", "private_key_passphrase", "token", "password"})
 """Keys whose values are never shown."""
 
 
@@ -60,7 +60,9 @@ class SnowflakeConfig(_Part):
     user: Text
     """User that reads the source tables."""
     private_key: Secret | None = None
-    """Key pair: the RSA private key as PEM text or base64 of its DER."""
+    """Key pair: the RSA private key as PEM text or base64 of its DER, or the path of its file."""
+    rsa_key: Secret | None = None
+    """Another name of private_key."""
     private_key_path: Text | None = None
     """Key pair: file of the RSA private key."""
     private_key_passphrase: Secret | None = None
@@ -88,7 +90,7 @@ class SnowflakeConfig(_Part):
         for key in SIGN_IN_KEYS:
             if getattr(self, key) is not None:
                 return key
-        raise ConfigError("snowflake: no way to sign in; set private_key, private_key_path, token or password")
+        raise ConfigError("snowflake: no way to sign in; set private_key, rsa_key, private_key_path, token or password")
 
 
 class PostgresConfig(_Part):

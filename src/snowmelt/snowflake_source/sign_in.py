@@ -30,7 +30,7 @@ _HOW_TO_MAKE_ONE = "make one with: openssl genrsa 2048 | openssl pkcs8 -topk8 -n
 def credentials(config: SnowflakeConfig) -> dict[str, Any]:
     """The connector's parameters that prove who signs in: key pair before token before password."""
     match config.sign_in:
-        case "private_key" | "private_key_path":
+        case "private_key" | "rsa_key" | "private_key_path":
             return {"authenticator": "SNOWFLAKE_JWT", "private_key": private_key_der(config)}
         case "token":
             return {"authenticator": "oauth", "token": _secret(config.token)}
@@ -42,11 +42,14 @@ def private_key_der(config: SnowflakeConfig) -> bytes | None:
     """The config's RSA private key as unencrypted PKCS#8 DER; None where the config has no key pair.
 
     Read as PEM or DER, PKCS#1 or PKCS#8, encrypted or not. Text may be PEM as it is, PEM with ``\\n``
-    written out or collapsed onto one line, as secret stores hand it on, or base64 of DER or of a PEM file.
+    written out or collapsed onto one line, as secret stores hand it on, base64 of DER or of a PEM file, or
+    the path of a file that holds any of these.
     Raises ConfigError that names the key of the config and never what is in it.
     """
     if config.private_key is not None:
-        origin, content = "private_key", _key_bytes(config.private_key.get_secret_value())
+        origin, content = "private_key", _text_or_file("private_key", config.private_key.get_secret_value())
+    elif config.rsa_key is not None:
+        origin, content = "rsa_key", _text_or_file("rsa_key", config.rsa_key.get_secret_value())
     elif config.private_key_path is not None:
         origin, content = f"private_key_path {config.private_key_path}", _file_bytes(config.private_key_path)
     else:
@@ -69,14 +72,47 @@ def _secret(value: Any) -> str | None:
     return None if value is None else str(value.get_secret_value())
 
 
+_LONGEST_PATH = 4096
+"""PATH_MAX of Linux: nothing longer names a file."""
+_LOOKS_LIKE_A_PATH = re.compile(r"(?:[/~.]|[\w.-]+/).*|.*\.(?:pem|p8|pk8|der|key)", re.IGNORECASE)
+
+
+def _text_or_file(key: str, value: str) -> bytes:
+    """Return the key that a text is, or that the file at that path holds; a text that is a key is never a path."""
+    content = _key_bytes(value)
+    if content.startswith((b"-----BEGIN", b"\x30\x81", b"\x30\x82")):  # PEM, or the long SEQUENCE of a DER key
+        return content
+    path = value.strip().strip("\"'")
+    if len(path) > _LONGEST_PATH or len(path.splitlines()) != 1 or "\0" in path or not _is_path(path):
+        return content
+    try:
+        return _read(path)
+    except (OSError, RuntimeError) as error:  # what may have been meant as a key is not shown
+        raise ConfigError(
+            f"snowflake.{key}: it is no key, and the file that it may name cannot be read: {_reason(error)}; give PEM, "
+            f"base64 of DER, or the path of the private key file; {_HOW_TO_MAKE_ONE}"
+        ) from None
+
+
+def _is_path(text: str) -> bool:
+    return _LOOKS_LIKE_A_PATH.fullmatch(text) is not None or Path(text).is_file()
+
+
 def _file_bytes(path: str) -> bytes:
     try:
-        content = Path(path).expanduser().read_bytes()
+        return _read(path)
     except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "there is no home directory"
         raise ConfigError(
-            f"snowflake.private_key_path: cannot read {path}: {reason}; give the path of the private key file"
+            f"snowflake.private_key_path: cannot read {path}: {_reason(error)}; give the path of the private key file"
         ) from error
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    return getattr(error, "strerror", None) or "there is no home directory"
+
+
+def _read(path: str) -> bytes:
+    content = Path(path).expanduser().read_bytes()
     try:
         return _key_bytes(content.decode("ascii"))
     except UnicodeDecodeError:  # not text, so DER
