@@ -42,6 +42,8 @@ from snowmelt.postgres.copy import copy_batches
 from snowmelt.postgres.session import Session
 from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.values import Changes
+from snowmelt.verification import source_sql
+from snowmelt.verification.verdicts import Mode, Repair
 
 ROWS = 40
 FEW, MANY = 15, 1000
@@ -206,6 +208,68 @@ def test_the_check_before_a_run_its_load_and_its_verification_agree_about_float4
 
     assert changes["f", "out_of_range"] == foreseen == 6  # half way, 3.4028236e38 and 3.5e38, of either sign
     assert verdict.verdict == "equal", verdict
+
+
+@pytest.mark.parametrize(
+    ("columns", "is_cast"),
+    [
+        (560, True),
+        pytest.param(1_600, False, marks=pytest.mark.full),
+        pytest.param(1_600, True, marks=pytest.mark.full),
+    ],
+)
+def test_a_row_of_many_columns_is_compared_and_shown(servers: Servers, columns: int, is_cast: bool) -> None:
+    name = servers.database.name.upper()
+    numbers = {f"C{i}": pa.array([None, i, -i] if i % 4 == 0 else [None] * 3, pa.int64()) for i in range(columns - 6)}
+    table = pa.table(
+        {
+            "ID": pa.array([1, 2, 3], pa.int64()),
+            **numbers,
+            "F": pa.array([0.5, None, -0.1]),
+            "T": pa.array(["", "a, b", None]),
+            "M": pa.array([datetime(1, 1, 1), None, datetime(2026, 1, 1, 1, 2, 3)], pa.timestamp("us")),  # noqa: DTZ001
+            "B": pa.array([True, False, None]),
+            "A": pa.array(["10.0.0.1", None, "::1"]),
+        }
+    )
+    types = {"F": "FLOAT", "T": "VARCHAR", "M": "TIMESTAMP_NTZ(6)", "B": "BOOLEAN", "A": "VARCHAR"}
+    servers.snowflake.load_table(name, "PUBLIC", "T", table, types=dict.fromkeys(table.column_names, "INT") | types)
+    listed = ", ".join(f"c{i} smallint" for i in range(columns - 6))
+    kinds = f"f float8, t text, m timestamp, b boolean, a {'inet' if is_cast else 'text'}"
+    servers.database.execute(f"DROP TABLE IF EXISTS t; CREATE TABLE t (id bigint PRIMARY KEY, {listed}, {kinds})")
+    plan = servers.plan(key=("id",))
+    assert len(plan.columns) == columns
+    query_id, _ = servers.load(plan)
+    load = Load("run", query_id, datetime.now(UTC))
+
+    if columns > 1_000:  # a statement of the stand-in takes a second for 500 columns
+        assert verify_table(servers.session, servers.source, plan, load, Asked()).verdict == "equal"
+
+    servers.database.execute("UPDATE t SET c8 = 7, f = 0.25 WHERE id = 2; DELETE FROM t WHERE id = 3")
+    modes: tuple[Mode, ...] = ("checksums", "rows") if columns > 1_000 else ("checksums",)
+    for mode in modes:
+        found = verify_table(servers.session, servers.source, plan, load, Asked(mode))
+        assert (found.verdict, found.changed, found.missing, found.extra) == ("different", 1, 1, 0), found
+        changed = {
+            row.kind: (row.key, {c.column: (c.source, c.target) for c in row.columns}) for row in found.differences
+        }
+        assert changed["changed"] == ({"id": "2"}, {"c8": ("8", "7"), "f": (None, "0.25")})
+    if columns > 1_000:
+        repaired = verify_table(servers.session, servers.source, plan, load, Asked(repair=True))
+        assert (repaired.verdict, repaired.repaired) == ("equal", Repair(updated=1, inserted=1, deleted=0))
+
+
+def test_values_are_compared_where_the_statement_that_hashes_them_would_be_too_long(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, query_id = servers.loaded(EXACT, 1)
+    load = Load("run", query_id, datetime.now(UTC))
+    monkeypatch.setattr(source_sql, "LONGEST_STATEMENT", 300)
+
+    assert verify_table(servers.session, servers.source, plan, load, Asked()).verdict == "equal"
+    servers.database.execute("DELETE FROM t WHERE id = 0")
+    found = verify_table(servers.session, servers.source, plan, load, Asked())
+    assert (found.verdict, found.missing, [row.key for row in found.differences]) == ("different", 1, [{"id": "0"}])
 
 
 EXACT = tuple(kind for kind in KINDS if kind.is_exact)

@@ -17,6 +17,7 @@ from snowmelt.postgres.session import Session
 from snowmelt.postgres.tables import identifier
 from snowmelt.postgres.verification_store import ALL_SUMMED, Begun
 from snowmelt.verification.comparing import Tally
+from snowmelt.verification.source_sql import StatementTooLongError
 from snowmelt.verification.verdicts import Mode, TableVerdict
 from snowmelt.wiring import RunResources
 
@@ -91,13 +92,13 @@ class _Steps:
     def summed(self, source: SnowflakeSide, target: TargetSide) -> tuple[Tally, Tally]:
         """The sums of both sides; where they differ, what follows is the last stage."""
         query_id = self._begun.source_query_id
-        if query_id is None:
-            query_id = source.submit_total()
-            verification_store.save_source_query(self._session, self._run_id, self._plan.table_id, query_id)
         try:
+            if query_id is None:
+                query_id = source.submit_total()
+                verification_store.save_source_query(self._session, self._run_id, self._plan.table_id, query_id)
             here = self._of_target(target)
             there = source.submitted_total(query_id)
-        except DataError:  # such as a value whose text form is too long: the rows' values are compared instead
+        except (DataError, StatementTooLongError):  # such as a text form that is too long: values are compared instead
             self.begin_last_stage()
             raise
         if there != here:

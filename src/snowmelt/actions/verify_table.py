@@ -19,7 +19,7 @@ from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.types import quoted
 from snowmelt.verification import comparing, forms
 from snowmelt.verification.comparing import Suspects, Tally
-from snowmelt.verification.source_sql import SourceRows
+from snowmelt.verification.source_sql import SourceRows, StatementTooLongError
 from snowmelt.verification.verdicts import ColumnDifference, Mode, Repair, RowDifference, TableVerdict
 
 KEYS_AT_ONCE = 2_000
@@ -135,8 +135,8 @@ class _Check:
             )
         try:
             there, here = self._summed(SnowflakeSide(self._snowflake, source), target)
-        except DataError as error:
-            if forms.TOO_LONG_FOR_FORMS not in error.message:
+        except (DataError, StatementTooLongError) as error:
+            if isinstance(error, DataError) and forms.TOO_LONG_FOR_FORMS not in error.message:
                 raise
             return self._by_values(verdict, source, target, exact)
         verdict = _with_rows(verdict, there, here, every)

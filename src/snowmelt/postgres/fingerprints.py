@@ -212,40 +212,58 @@ def side_by_side(
     cursor: Cursor, plan: TablePlan, exact: Hashing, *, limit: int
 ) -> list[tuple[dict[str, str | None], dict[str, tuple[str | None, str | None]]]]:
     """Rows that are staged and in the target with other values: the key, and each column that differs, both values."""
-    selected = [
+    selected: list[compose.Composable] = [
         compose.SQL("s.{0}::text AS {1}").format(compose.Identifier(c.target.name), compose.Identifier(f"k{i}"))
         for i, c in enumerate(exact.key)
     ]
-    differs = []
-    for i, column in enumerate(exact.compared):
-        name = quoted(column.target.name)
-        there, here = exact.field(column, f"s.{name}"), exact.field(column, f"t.{name}")
-        differs.append(compose.SQL(f"({there})::text IS DISTINCT FROM ({here})::text"))
-        selected += [
-            compose.SQL("s.{0}::text AS {1}, t.{0}::text AS {2}, {3} AS {4}").format(
-                compose.Identifier(column.target.name),
-                compose.Identifier(f"s{i}"),
-                compose.Identifier(f"t{i}"),
-                differs[-1],
-                compose.Identifier(f"d{i}"),
-            )
-        ]
-    query = compose.SQL("SELECT {} FROM {} AS s JOIN {} AS t ON {} WHERE {} ORDER BY {} LIMIT {}").format(
+    names = [compose.Identifier(column.target.name) for column in exact.compared]
+    fields = [quoted(column.target.name) for column in exact.compared]
+    differs = [
+        compose.SQL(
+            f"({exact.field(column, f's.{name}')})::text IS DISTINCT FROM ({exact.field(column, f't.{name}')})::text"
+        )
+        for column, name in zip(exact.compared, fields, strict=True)
+    ]
+    # Arrays: a list of results may have 1,664 items, and a table 1,600 columns.
+    selected += [
+        _array([compose.SQL("s.{}::text").format(name) for name in names], "there"),
+        _array([compose.SQL("t.{}::text").format(name) for name in names], "here"),
+        _array(differs, "differs"),
+    ]
+    order = [compose.Identifier(f"o{i}") for i in range(len(exact.key))]
+    selected += [
+        compose.SQL("s.{} AS {}").format(compose.Identifier(c.target.name), name)
+        for c, name in zip(exact.key, order, strict=True)
+    ]
+    # Sorted outside: a sort of the joined rows would be one of both tables' columns, which may be more than 1,664 too.
+    query = compose.SQL(
+        "SELECT * FROM (SELECT {} FROM {} AS s JOIN {} AS t ON {} WHERE {} OFFSET 0) AS changed ORDER BY {} LIMIT {}"
+    ).format(
         compose.SQL(", ").join(selected),
         _staged(plan),
         identifier(plan.target),
         _same_key(exact),
         compose.SQL(" OR ").join(differs),
-        compose.SQL(", ").join(compose.Identifier("s", c.target.name) for c in exact.key),
+        compose.SQL(", ").join(order),
         compose.Literal(limit),
     )
     return [
         (
             {c.target.name: row[f"k{i}"] for i, c in enumerate(exact.key)},
-            {c.target.name: (row[f"s{i}"], row[f"t{i}"]) for i, c in enumerate(exact.compared) if row[f"d{i}"]},
+            {
+                c.target.name: (there, here)
+                for c, there, here, differ in zip(
+                    exact.compared, row["there"], row["here"], row["differs"], strict=True
+                )
+                if differ
+            },
         )
         for row in fetch(cursor, query)
     ]
+
+
+def _array(items: Sequence[compose.Composable], name: str) -> compose.Composable:
+    return compose.SQL("ARRAY[{}] AS {}").format(compose.SQL(", ").join(items), compose.Identifier(name))
 
 
 def rows_as_text(

@@ -39,7 +39,7 @@ def create(session: Session, plan: TablePlan) -> None:
             "CREATE TEMP TABLE IF NOT EXISTS {} ON COMMIT DELETE ROWS AS SELECT {} FROM {} WITH NO DATA"
         ).format(compose.Identifier(name(plan).name), compose.SQL(", ").join(columns), identifier(plan.target))
     )
-    if plan.is_cast:
+    if plan.is_cast and _is_numbered(plan):
         session.run(
             compose.SQL("ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} bigint GENERATED ALWAYS AS IDENTITY").format(
                 identifier(name(plan)), compose.Identifier(_NUMBER)
@@ -122,6 +122,15 @@ def _value(column: ColumnPlan) -> compose.Composable:
 _NUMBER = "snowmelt row number"
 """Column that tells in which order rows came, which their places on disk do not: a short row fills an earlier gap."""
 
+_MOST_COLUMNS = 1_600
+"""Of a table in PostgreSQL."""
+
+
+def _is_numbered(plan: TablePlan) -> bool:
+    """Whether the staging table has room for the rows' numbers beside the columns."""
+    return len(plan.columns) < _MOST_COLUMNS
+
+
 _Place = tuple[int, int]
 """Block and line of a row."""
 
@@ -129,16 +138,16 @@ _LINES_PER_BLOCK = 2048
 """More than any block holds."""
 
 
-def _bad_rows(cursor: Cursor, plan: TablePlan, column: ColumnPlan) -> list[tuple[int, str]]:
-    """Numbers of some rows whose value cannot be converted, each with PostgreSQL's reason."""
+def _bad_rows(cursor: Cursor, plan: TablePlan, column: ColumnPlan) -> list[tuple[int | None, str]]:
+    """Numbers of some rows whose value cannot be converted, if they have any, each with PostgreSQL's reason."""
     blocks = _blocks(cursor, plan)
-    found: list[tuple[int, str]] = []
+    found: list[tuple[int | None, str]] = []
     start: _Place = (0, 0)
     while len(found) < _MOST_NAMED and (bad := _first_bad(cursor, plan, column, start, (blocks, 0))) is not None:
         place, reason = bad
-        found.append((_number(cursor, plan, place), reason))
+        found.append((_number(cursor, plan, place) if _is_numbered(plan) else None, reason))
         start = (place[0], place[1] + 1)
-    return sorted(found)
+    return sorted(found, key=lambda bad: bad[0] or 0)
 
 
 def _first_bad(
@@ -196,11 +205,12 @@ def _tid(place: _Place) -> str:
     return f"({place[0]},{place[1]})"
 
 
-def _rejected(plan: TablePlan, column: ColumnPlan, found: list[tuple[int, str]]) -> RejectedRowsError:
+def _rejected(plan: TablePlan, column: ColumnPlan, found: list[tuple[int | None, str]]) -> RejectedRowsError:
     numbers = ", ".join(str(number) for number, _ in found)
     more = " and maybe more" if len(found) == _MOST_NAMED else ""
+    rows = f"row{'s' * (len(found) > 1)} {numbers}{more} of the chunk" if _is_numbered(plan) else "a row of the chunk"
     return RejectedRowsError(
-        f'table {plan.source}: column "{column.target.name}", row{"s" * (len(found) > 1)} {numbers}{more} of the '
-        f"chunk: PostgreSQL cannot convert the value into {postgres_type(column.target)}: {found[0][1]}; mend or "
-        f"exclude such rows in Snowflake, or {cure(column.source)}"
+        f'table {plan.source}: column "{column.target.name}", {rows}: PostgreSQL cannot convert the value into '
+        f"{postgres_type(column.target)}: {found[0][1]}; correct or exclude such rows in Snowflake, or "
+        f"{cure(column.source)}"
     )

@@ -240,8 +240,16 @@ def _limit(column: ColumnPlan) -> str | None:
 
 def record_in_snowflake(fields: Sequence[str]) -> str:
     """The text of a row, of its fields in Snowflake's SQL."""
-    texts = ", ',', ".join(f"COALESCE({field}, '')" for field in fields)
+    parts = [
+        ", ',', ".join(f"COALESCE({field}, '')" for field in fields[start : start + FIELDS_AT_ONCE])
+        for start in range(0, len(fields), FIELDS_AT_ONCE)
+    ]
+    texts = parts[0] if len(parts) == 1 else ", ',', ".join(f"CONCAT({part})" for part in parts)
     return f"CONCAT('(', {texts}, ')')"
+
+
+FIELDS_AT_ONCE = 100
+"""Of a row's text; no function is given thousands of arguments."""
 
 
 def hash_in_snowflake(fields: Sequence[str]) -> str:

@@ -10,6 +10,14 @@ from snowmelt.types import quoted
 from snowmelt.values import cut_masks
 from snowmelt.verification import forms
 
+LONGEST_STATEMENT = 500_000
+"""Characters of a statement that hashes rows; Snowflake takes a megabyte, and keys and buckets come on top."""
+
+
+class StatementTooLongError(Exception):
+    """A row of this table has too many columns for Snowflake to hash it in one statement."""
+
+
 _KEY, _ROW = '"snowmelt key"', '"snowmelt row"'
 
 
@@ -34,8 +42,11 @@ class SourceRows:
         return f"SELECT COUNT(*) FROM {self._hashed()}"  # noqa: S608 - put together from quoted names and numbers
 
     def total(self) -> str:
-        """One row: how many there are, and the sum of their hashes."""
-        return f"SELECT COUNT(*), SUM({_ROW}) FROM {self._hashed()}"  # noqa: S608
+        """One row: how many there are, and the sum of their hashes; StatementTooLongError if it cannot be asked."""
+        statement = f"SELECT COUNT(*), SUM({_ROW}) FROM {self._hashed()}"  # noqa: S608
+        if len(statement) > LONGEST_STATEMENT:
+            raise StatementTooLongError
+        return statement
 
     def buckets(self, count: int) -> str:
         """A row per bucket of key hashes: its number, rows, sum of hashes."""

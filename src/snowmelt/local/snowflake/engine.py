@@ -53,6 +53,7 @@ class Engine:
             "memory_limit": memory_limit,
             "temp_directory": str(directory / "spill"),
             "python_enable_replacements": "false",
+            "max_expression_depth": "100000",  # a row's text of 1,600 columns is a chain of as many operators
         }
         for name, value in settings.items():
             root.execute(f"set global {name} = '{value}'")

@@ -208,18 +208,22 @@ class ResultStore:
         return result
 
     def _drop_oldest(self) -> None:
-        with self._lock:
-            finished = list(self._directory.glob("*/result.json"))
-            surplus = len(finished) - self._keep
-            if surplus <= 0:
-                return
-            by_age = sorted(finished, key=lambda p: p.stat().st_mtime)
-        for path in by_age[:surplus]:
-            self._drop(path.parent.name)
+        with self._lock:  # of two statements that end at once, each would drop what the other still looks at
+            finished = sorted((age, path) for path in self._directory.glob("*/result.json") if (age := _age(path)))
+            for _, path in finished[: max(0, len(finished) - self._keep)]:
+                self._drop(path.parent.name)
 
     def _drop(self, query_id: str) -> None:
         self._expired.add(query_id)
         shutil.rmtree(self._directory / query_id, ignore_errors=True)
+
+
+def _age(path: Path) -> float:
+    """When the file was written; zero for one that is gone, as results expire at any time."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def cut(reader: Iterable[pa.RecordBatch], growth: BatchGrowth) -> Iterator[pa.Table]:
