@@ -41,12 +41,13 @@ def test_a_bad_row_of_each_kind_stays_out_and_is_explained_and_all_others_are_in
         good = ", ".join("NULL" if name != "NEEDED" else "'x'" for name in KINDS)
         world.target.execute(f"INSERT INTO kinds VALUES (-1, {good})")
         world.target.execute("ALTER TABLE kinds ENABLE TRIGGER quiet")
-    world.configure(batch_size=CHUNK_ROWS)
+    world.configure(batch_size=CHUNK_ROWS, verification="checksums")
 
     code, result = migrate(world)
 
     assert code == 0, result["message"]
     assert result["status"] == "completed_with_rejects"
+    assert "1 table verified" in result["message"]
     assert f"{len(KINDS)} rows stayed out" in result["message"]
     there = {row[0] for row in world.target.rows("SELECT id FROM kinds WHERE id >= 0")}
     assert there == set(range(ROWS)) - set(BAD)
@@ -64,6 +65,12 @@ def test_a_bad_row_of_each_kind_stays_out_and_is_explained_and_all_others_are_in
         "SELECT sum(actual_rows)::int, sum(rejected_rows)::int, sum(inserted_rows)::int"
         " FROM migration_status.migration_chunk_status"
     ) == [(ROWS, len(KINDS), ROWS - len(KINDS))]
+    for mode in ("checksums", "rows"):
+        verified = world.cli("verify", "--mode", mode, "--json")
+        (verdict,) = json.loads(verified.out)["tables"]
+        said = {name: verdict[name] for name in ("verdict", "source_rows", "rejected", "left_alone")}
+        expected = {"verdict": "equal", "source_rows": ROWS - len(KINDS), "rejected": len(KINDS)}
+        assert said == expected | {"left_alone": 1 if load else 0}, verdict
     shown = world.cli("status").out
     assert f"{len(KINDS)} rows stayed out" in " ".join(shown.split())
 
@@ -87,6 +94,50 @@ def test_more_refused_rows_than_allowed_fail_the_run_until_someone_agrees(world:
     assert result["status"] == "completed_with_rejects"
     assert world.target.rows("SELECT count(*) FROM kinds") == [(ROWS - 3,)]
     assert world.target.rows("SELECT max(completed_at) FROM migration_status.migration_chunk_status") == loaded_at
+
+
+def test_a_rejected_row_whose_key_the_target_has_is_left_out_of_both_sides(world: World) -> None:
+    codes, ids = ["a", "b", "longer", "d", "e"], [1, 2, 3, 4, None]
+    table = pa.table({"ID": pa.array(ids, pa.int64()), "CODE": codes, "DOC": ['{"a": 1}'] * 5})
+    types = {"ID": "NUMBER(18,0)", "CODE": "VARCHAR", "DOC": "VARCHAR"}
+    world.snowflake.load_table(world.source_database, "PUBLIC", "CODES", table, types=types)
+    world.target.execute("CREATE TABLE codes (id bigint PRIMARY KEY, code varchar(5), doc jsonb)")
+    world.target.execute("INSERT INTO codes VALUES (3, 'old', '{}'), (4, 'old', '{}'), (9, 'own', '{}')")
+    world.tables.append({"source": "CODES", "uniqueness_columns": ["ID"], "source_filter": "ID IS NOT NULL"})
+    world.configure(verification="checksums")
+    assert migrate(world)[1]["status"] == "failed"  # more than none was rejected
+
+    code, result = migrate(world, "--accept-rejected")
+
+    assert (code, result["status"]) == (0, "completed_with_rejects"), result
+    assert "1 table verified" in result["message"]
+    loaded = [(1, "a"), (2, "b"), (3, "old"), (4, "d"), (9, "own")]
+    assert world.target.rows("SELECT id, code FROM codes ORDER BY id") == loaded
+    world.target.execute("UPDATE codes SET code = 'other' WHERE id = 2")
+    repaired = world.cli("verify", "--repair", "--json")
+    (verdict,) = json.loads(repaired.out)["tables"]
+    assert (repaired.exit_code, verdict["verdict"], verdict["left_alone"]) == (0, "equal", 2), verdict
+    assert verdict["repaired"] == {"updated": 1, "inserted": 0, "deleted": 0}
+    assert world.target.rows("SELECT id, code FROM codes ORDER BY id") == loaded
+
+
+def test_of_equal_rows_only_the_rejected_one_is_left_out(world: World) -> None:
+    table = pa.table({"ID": pa.array([1, 2, 2, 3], pa.int64()), "DOC": ["[1]", "[2]", "[2]", "[3]"]})
+    world.snowflake.load_table(
+        world.source_database, "PUBLIC", "TWICE", table, types={"ID": "NUMBER(18,0)", "DOC": "VARCHAR"}
+    )
+    world.target.execute("CREATE TABLE twice (id bigint, doc jsonb, EXCLUDE (id WITH =))")
+    world.tables.append({"source": "TWICE", "max_rejected_rows": 1})
+    world.configure(verification="checksums")
+
+    code, result = migrate(world)
+
+    assert (code, result["status"]) == (0, "completed_with_rejects"), result
+    world.target.execute("UPDATE twice SET doc = '[4]' WHERE id = 3")
+    for mode in ("checksums", "rows"):
+        verified = world.cli("verify", "--mode", mode, "--json")
+        (verdict,) = json.loads(verified.out)["tables"]
+        assert (verified.exit_code, verdict["missing"], verdict["extra"]) == (3, 1, 1), verdict
 
 
 def test_the_state_machine_succeeds_with_rows_left_out_and_fails_with_too_many(world: World) -> None:

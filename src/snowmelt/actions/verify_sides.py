@@ -13,6 +13,7 @@ from snowmelt.postgres.copy import copy_batches
 from snowmelt.postgres.fingerprints import Hashing, Statement
 from snowmelt.postgres.session import Cursor, Row, Session, fetch
 from snowmelt.snowflake_source import ScanResult, SnowflakeSource
+from snowmelt.verification import comparing
 from snowmelt.verification.comparing import Pair, Tally
 from snowmelt.verification.source_sql import SourceRows
 
@@ -26,10 +27,12 @@ class SnowflakeSide:
 
     snowflake: SnowflakeSource
     source: SourceRows
+    rejected: tuple[Pair, ...] = ()
+    """Hashes of keys and rows that the load rejected: they do not count."""
 
     def total(self) -> Tally:
         """Rows, and the sum of their hashes, in one query."""
-        return _tally(self.snowflake.aggregate(self.source.total()))
+        return _tally(self.snowflake.aggregate(self.source.total())) - Tally.of_pairs(self.rejected)
 
     def submit_total(self) -> str:
         """Have Snowflake begin with it; the id of the statement."""
@@ -38,17 +41,22 @@ class SnowflakeSide:
     def submitted_total(self, query_id: str) -> Tally:
         """What that statement gives when it ends."""
         self.snowflake.wait(query_id)
-        return _tally(self.snowflake.rows(query_id))
+        return _tally(self.snowflake.rows(query_id)) - Tally.of_pairs(self.rejected)
 
     def buckets(self, count: int) -> dict[int, Tally]:
         """The rows by the key's hash."""
         rows = self.snowflake.aggregate(self.source.buckets(count))
-        return {int(bucket): Tally.of(found, hashes) for bucket, found, hashes in rows}
+        tallies = {int(bucket): Tally.of(found, hashes) for bucket, found, hashes in rows}
+        for key, row in self.rejected:
+            if key % count in tallies:
+                tallies[key % count] -= Tally(1, row)
+        return tallies
 
     def pairs(self, count: int, buckets: Collection[int]) -> list[Pair]:
         """The hashes of every row in those buckets."""
         rows = self.snowflake.aggregate(self.source.pairs(count, buckets))
-        return [(int(key), int(row)) for key, row in rows]
+        found = [(int(key), int(row)) for key, row in rows]
+        return list(comparing.without(found, self.rejected)) if self.rejected else found
 
 
 def _tally(answer: Sequence[Sequence[Any]]) -> Tally:

@@ -89,7 +89,12 @@ class Opener:
     def __init__(self, snowflake: SnowflakeSource, source: SourceRows, query_id: str | None) -> None:
         self._snowflake = snowflake
         self._source = source
-        is_result = query_id is not None and source.select == source_sql.of_result(query_id) and source.every == 1
+        is_result = (
+            query_id is not None
+            and source.select == source_sql.of_result(query_id)
+            and source.every == 1
+            and not source.without
+        )
         self._query_id = query_id if is_result else None
 
     def __call__(self) -> ScanResult:

@@ -12,13 +12,13 @@ from snowmelt.actions.verify_sides import SnowflakeSide, StagedSide, staged
 from snowmelt.actions.verify_source import Asked, Load, NotComparableError, Opener
 from snowmelt.errors import DataError, RejectedRowsError
 from snowmelt.models import ColumnPlan, TablePlan, WatermarkPlan
-from snowmelt.postgres import fingerprints, staging
+from snowmelt.postgres import fingerprints, staging, verification_store
 from snowmelt.postgres.fingerprints import Hashing, TargetSide
 from snowmelt.postgres.session import Cursor, Session
 from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.types import quoted
-from snowmelt.verification import comparing, forms
-from snowmelt.verification.comparing import Suspects, Tally
+from snowmelt.verification import comparing, forms, literal_rows
+from snowmelt.verification.comparing import Pair, Suspects, Tally
 from snowmelt.verification.source_sql import SourceRows, StatementTooLongError
 from snowmelt.verification.verdicts import ColumnDifference, Mode, Repair, RowDifference, TableVerdict
 
@@ -27,8 +27,10 @@ KEYS_AT_ONCE = 2_000
 MOST_CONFIRMED = 50_000
 """Beyond so many suspects of inexact hashes it is cheaper to read all values."""
 MOST_REPAIRED = 200_000
+MOST_LEFT_OUT = 10_000
+"""Rejected rows whose hashes are asked for; of more than these only the number is compared."""
 Summed = Callable[[SnowflakeSide, TargetSide], tuple[Tally, Tally]]
-_NOT_SHOWN = "among the missing rows are those that the load refused; they cannot be staged, so no row is shown"
+_NOT_SHOWN = "among the missing rows are those that the load rejected; they cannot be staged, so no row is shown"
 
 
 def both(source: SnowflakeSide, target: TargetSide) -> tuple[Tally, Tally]:
@@ -53,7 +55,9 @@ def verify_table(
     except NotComparableError as error:
         verdict = not_comparable(plan.source, str(plan.target), load.run_id, asked.mode, str(error))
     except RejectedRowsError as error:
-        reason = f"rows were refused, and cannot be staged to compare values: {error.message}; use --mode checksums"
+        reason = (
+            f"the load rejected rows, which cannot be staged to compare values: {error.message}; use --mode checksums"
+        )
         verdict = not_comparable(plan.source, str(plan.target), load.run_id, asked.mode, reason)
     return verdict.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
 
@@ -86,6 +90,7 @@ class _Check:
         self._key = self._own_key if _hashes_agree(self._own_key) else ()
         self._not_exact = tuple(c.target.name for c in self._compared if not _form(c).is_exact)
         self._keeps_others = plan.append or plan.load_mode != "copy"
+        self._rejected: tuple[Pair, ...] = ()
         # Of rows with the same key a merge keeps the newest.
         self._one_of = bool(self._key) and plan.watermark is not None
 
@@ -102,6 +107,7 @@ class _Check:
             key=self._key,
         )
         target = fingerprints.target_rows(self._plan, self._bounds())
+        source = self._without_rejected(source)
         found = self._compare(source, rows, snapshot, TargetSide(self._session, target, self._by_sql()))
         if not (self._asked.repair and found.differs):
             return found
@@ -134,7 +140,7 @@ class _Check:
                 "the target database's encoding is not UTF8, in which Snowflake's texts are hashed; use --mode rows"
             )
         try:
-            there, here = self._summed(SnowflakeSide(self._snowflake, source), target)
+            there, here = self._summed(self._side(source), target)
         except (DataError, StatementTooLongError) as error:
             if isinstance(error, DataError) and forms.TOO_LONG_FOR_FORMS not in error.message:
                 raise
@@ -142,12 +148,30 @@ class _Check:
         verdict = _with_rows(verdict, there, here, every)
         if there == here:
             return verdict
-        found = comparing.locate(
-            SnowflakeSide(self._snowflake, source), target, max(there.rows, here.rows), one_of=self._one_of
-        )
+        found = comparing.locate(self._side(source), target, max(there.rows, here.rows), one_of=self._one_of)
         if self._not_exact and len(found) > MOST_CONFIRMED:
             return self._by_values(verdict, source, target, exact)
         return self._confirmed(verdict, source, target, exact, found)
+
+    def _without_rejected(self, source: SourceRows) -> SourceRows:
+        """Return the source without the rows that the load rejected, whose hashes are asked for once."""
+        if not self._load.rejected_rows or self._asked.mode == "counts":
+            return source
+        rows = verification_store.rejected_rows(
+            self._session, self._load.run_id, self._plan.table_id, limit=MOST_LEFT_OUT + 1
+        )
+        if len(rows) > MOST_LEFT_OUT:
+            return source
+        self._rejected = tuple(
+            (int(key), int(row))
+            for select in literal_rows.selects(rows, self._plan.columns)
+            for key, row in self._snowflake.aggregate(replace(source, select=select).all_pairs())
+        )
+        return replace(source, without=tuple(Counter(row for _, row in self._rejected).items()))
+
+    def _side(self, source: SourceRows) -> SnowflakeSide:
+        rejected = (pair for pair in self._rejected if pair[0] % source.every == 0)
+        return SnowflakeSide(self._snowflake, source, tuple(rejected))
 
     def _counted(self, verdict: TableVerdict, there: int, here: int) -> TableVerdict:
         there -= self._load.deduplicated_rows + self._load.rejected_rows
@@ -217,7 +241,7 @@ class _Check:
         left_alone = found.extra_rows if self._keeps_others else 0
         if self._keeps_others:
             found.extra, found.extra_rows = set(), 0
-        if not len(found) or self._is_but_refused(found):
+        if not len(found) or self._are_all_rejected(source, found):
             return verdict.model_copy(update={"left_alone": left_alone})
         try:
             shown = self._shown(source, target, exact, found)
@@ -237,9 +261,15 @@ class _Check:
             }
         )
 
-    def _is_but_refused(self, found: Suspects) -> bool:
-        """Whether just as many rows are missing as the load refused, and nothing else differs."""
-        return 0 < found.missing_rows == self._load.rejected_rows and not (found.extra or found.changed)
+    def _are_all_rejected(self, source: SourceRows, found: Suspects) -> bool:
+        """Whether just those rows are missing that the load rejected and that could not be told by their hashes."""
+        if found.extra or found.changed or not 0 < found.missing_rows <= self._load.rejected_rows:
+            return False
+        told, known = dict(source.without), 0
+        if told:
+            copies = {int(row): int(count) for row, count in self._snowflake.aggregate(source.copies(told))}
+            known = sum(min(count, copies.get(row, 0)) for row, count in told.items())
+        return found.missing_rows == self._load.rejected_rows - known
 
     def _shown(
         self, source: SourceRows, target: TargetSide, exact: Hashing, found: Suspects
@@ -310,7 +340,7 @@ class _Check:
         if self._asked.mode == "rows":
             side = StagedSide(self._session, self._plan, exact, Opener(self._snowflake, source, self._load.query_id))
             return comparing.locate(side, replace(target, hashing=exact), rows, one_of=self._one_of)
-        found = comparing.locate(SnowflakeSide(self._snowflake, source), target, rows, one_of=self._one_of)
+        found = comparing.locate(self._side(source), target, rows, one_of=self._one_of)
         return self._convicted(source, target, exact, found) if self._not_exact else found
 
     # --- what is compared ---------------------------------------------------------------------------------------------

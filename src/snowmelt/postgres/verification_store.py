@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from snowmelt import sql
 from snowmelt.postgres.session import Row, Session
+from snowmelt.row_text import RowText, parsed
 from snowmelt.verification.comparing import Tally
 from snowmelt.verification.verdicts import Mode, TableVerdict
 
@@ -62,6 +63,12 @@ def save_verdict(session: Session, run_id: str, table_id: int, verdict: TableVer
     kept = ("mode", "verdict", "reason", "source_rows", "target_rows", "missing", "extra", "changed", "seconds")
     values = {name: getattr(verdict, name) for name in kept}
     session.run(sql.query("save_verdict"), run_id=run_id, table_id=table_id, **values)
+
+
+def rejected_rows(session: Session, run_id: str, table_id: int, *, limit: int) -> list[RowText]:
+    """Return the rows that were rejected of a table, as they are kept."""
+    rows = session.rows(sql.query("rejected_contents"), run_id=run_id, table_id=table_id, limit=limit)
+    return [parsed(bytes(row["row_content"])) for row in rows]
 
 
 def verdicts(session: Session, run_id: str) -> list[Row]:

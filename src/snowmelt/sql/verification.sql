@@ -40,6 +40,14 @@ LEFT JOIN migration_status.migration_chunk_status c
 WHERE t.run_id = %(run_id)s AND t.table_id = %(table_id)s
 GROUP BY t.run_id, t.table_id, r.snapshot_at
 
+-- name: rejected_contents
+-- The rows that were rejected of a table of a run.
+SELECT r.row_content
+FROM migration_status.rejected_rows r
+JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id)
+WHERE r.run_id = %(run_id)s AND r.table_id = %(table_id)s AND c.status = 'completed'
+LIMIT %(limit)s
+
 -- name: spreading_deletes
 -- Foreign keys through which deleting a row of the table changes or deletes rows of another.
 SELECT k.conname AS name, k.conrelid::regclass::text AS of_table

@@ -27,6 +27,14 @@ class Tally:
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(self.rows + other.rows, (self.hashes + other.hashes) % HASHES)
 
+    def __sub__(self, other: "Tally") -> "Tally":
+        return Tally(self.rows - other.rows, (self.hashes - other.hashes) % HASHES)
+
+    @classmethod
+    def of_pairs(cls, pairs: Collection["Pair"]) -> "Tally":
+        """Return the sum over rows whose hashes are known."""
+        return cls(len(pairs), sum(row for _, row in pairs) % HASHES)
+
 
 Pair = tuple[int, int]
 """The hash of a row's key, and of the row."""
@@ -78,6 +86,17 @@ class Suspects:
         self.changed |= other.changed
         self.missing_rows += other.missing_rows
         self.extra_rows += other.extra_rows
+
+
+def without(pairs: Iterable[Pair], left_out: Iterable[Pair]) -> Iterator[Pair]:
+    """Yield the pairs but for as many of each as are left out."""
+    waiting = Counter((key % HASHES, row % HASHES) for key, row in left_out)
+    for key, row in pairs:
+        pair = key % HASHES, row % HASHES
+        if waiting[pair]:
+            waiting[pair] -= 1
+        else:
+            yield pair
 
 
 def bucket_count(rows: int) -> int:

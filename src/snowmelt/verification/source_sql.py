@@ -34,6 +34,8 @@ class SourceRows:
     key: tuple[ColumnPlan, ...]
     every: int = 1
     """Only rows whose key's hash is a multiple of it, a power of two."""
+    without: tuple[tuple[int, int], ...] = ()
+    """Hashes of rows that ``rows`` leaves out, each with how many of such rows."""
 
     def count(self) -> str:
         """One row: how many there are."""
@@ -57,8 +59,17 @@ class SourceRows:
         wanted = ", ".join(map(str, sorted(buckets)))
         return f"SELECT {_KEY}, {_ROW} FROM {self._hashed()}\nWHERE MOD({_KEY}, {count:d}) IN ({wanted})"  # noqa: S608
 
+    def all_pairs(self) -> str:
+        """A row per row: the hashes of its key and of itself."""
+        return f"SELECT {_KEY}, {_ROW} FROM {self._hashed()}"  # noqa: S608
+
+    def copies(self, rows: Collection[int]) -> str:
+        """A row per hash of a row that is there: the hash, and of how many rows."""
+        wanted = ", ".join(map(str, sorted(rows)))
+        return f"SELECT {_ROW}, COUNT(*) FROM {self._hashed()}\nWHERE {_ROW} IN ({wanted})\nGROUP BY 1"  # noqa: S608
+
     def rows(self, keys: Collection[int] | None = None) -> str:
-        """The rows with those key hashes, or all, in the form of the load's statement."""
+        """The rows with those key hashes, or all, in the form of the load's statement; without those left out."""
         names = [quoted(column.target.name) for column in self.columns]
         # What the masks tell was told and counted by the load.
         selected = ", ".join([*names, *("0" for _ in cut_masks(self.columns))])
@@ -66,7 +77,16 @@ class SourceRows:
         if keys is not None:
             conditions.append(f"{_KEY} IN ({', '.join(map(str, sorted(keys)))})")
         where = f"\nWHERE {' AND '.join(conditions)}" if conditions else ""
-        return f"SELECT {selected} FROM (\nSELECT *, {self._hash(self._key)} AS {_KEY} FROM {self._prepared(self._key)}\n) AS known_rows{where}"  # noqa: S608,E501
+        hashes, hashed = f"{self._hash(self._key)} AS {_KEY}", self._key
+        if self.without:
+            hashes, hashed = f"{hashes}, {self._hash(self.compared)} AS {_ROW}", (*self._key, *self.compared)
+            where += f"\nQUALIFY {self._is_kept()}"
+        return f"SELECT {selected} FROM (\nSELECT *, {hashes} FROM {self._prepared(hashed)}\n) AS known_rows{where}"  # noqa: S608
+
+    def _is_kept(self) -> str:
+        """Of rows with the same hash, which are the same, as many are left out as are to be."""
+        left_out = ", ".join(f"{row}, {count}" for row, count in self.without)
+        return f"ROW_NUMBER() OVER (PARTITION BY {_ROW} ORDER BY {_KEY}) > DECODE({_ROW}, {left_out}, 0)"
 
     @property
     def _key(self) -> tuple[ColumnPlan, ...]:

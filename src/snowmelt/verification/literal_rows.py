@@ -1,0 +1,90 @@
+"""Rows that are known by their values, as a relation in Snowflake's SQL: of these, too, Snowflake can give the hashes.
+
+A rejected row is in the source and not in the target. It is kept as text, and PostgreSQL cannot hold it; so Snowflake
+hashes it by the very forms by which it hashes the table, and it is left out of both sides.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from snowmelt import row_text
+from snowmelt.errors import DataError
+from snowmelt.models import ColumnPlan
+from snowmelt.row_text import RowText
+from snowmelt.types import quoted
+from snowmelt.values import arrow_type
+from snowmelt.verification import forms
+
+MOST_CHARACTERS = 200_000
+"""Of the rows of one statement."""
+
+
+def selects(rows: Sequence[RowText], columns: Sequence[ColumnPlan]) -> Iterator[str]:
+    """Yield statements that give all rows which can be written, columns named and typed as the load's statement has
+    them.
+    """
+    part: list[str] = []
+    for row in rows:
+        select = _select(row, columns)
+        if select is None:
+            continue
+        if part and sum(map(len, part)) + len(select) > MOST_CHARACTERS:
+            yield "\nUNION ALL\n".join(part)
+            part = []
+        part.append(select)
+    if part:
+        yield "\nUNION ALL\n".join(part)
+
+
+def _select(row: RowText, columns: Sequence[ColumnPlan]) -> str | None:
+    """The row as a SELECT without a table; None where a value of it cannot be written as a literal."""
+    try:
+        values = [f"{_literal(row[column.source.name], column)} AS {quoted(column.target.name)}" for column in columns]
+    except (DataError, KeyError, UnicodeEncodeError):  # half a character, or a value that is not the column's
+        return None
+    return f"SELECT {', '.join(values)}"
+
+
+def _literal(text: str | None, column: ColumnPlan) -> str:
+    wire = column.wire
+    if text is None:
+        return f"NULL::{_type(column)}"
+    text.encode()
+    if wire == "string":
+        # A literal may not hold NUL.
+        return f"({' || CHR(0) || '.join(forms.literal(part) for part in text.split(chr(0)))})::VARCHAR"
+    if wire == "binary":
+        return f"TO_BINARY({forms.literal(text)}, 'HEX')"
+    if wire.startswith(("date", "time")):
+        return _moment(text, column)
+    return f"{forms.literal(_FLOATS.get(text, text))}::{_type(column)}"
+
+
+_FLOATS = {"nan": "NaN"}
+
+
+def _moment(text: str, column: ColumnPlan) -> str:
+    """A date or time by its distance from a known one: no text of Snowflake's names the years before 0."""
+    (values,) = row_text.batch_of({1: {column.source.name: text}}, [column], where="a rejected row").columns
+    if pa.types.is_date(values.type):
+        return f"DATEADD('day', {values.cast(pa.int32())[0].as_py()}, '1970-01-01'::DATE)"
+    seconds, rest = divmod(values.cast(pa.int64())[0].as_py(), 1_000_000)
+    start = "'00:00:00'::TIME" if pa.types.is_time(values.type) else "'1970-01-01'::TIMESTAMP_NTZ"
+    return f"DATEADD('microsecond', {rest}, DATEADD('second', {seconds}, {start}))"
+
+
+def _type(column: ColumnPlan) -> str:
+    wire = arrow_type(column.wire)
+    kinds = (
+        (pa.types.is_floating, "FLOAT"),
+        (pa.types.is_boolean, "BOOLEAN"),
+        (pa.types.is_string, "VARCHAR"),
+        (pa.types.is_binary, "BINARY"),
+        (pa.types.is_date, "DATE"),
+        (pa.types.is_time, "TIME"),
+        (pa.types.is_timestamp, "TIMESTAMP_NTZ"),
+    )
+    source = column.source
+    number = f"NUMBER({38 if source.precision is None else source.precision}, {source.scale or 0})"
+    return next((name for is_kind, name in kinds if is_kind(wire)), number)
