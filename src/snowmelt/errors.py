@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from inspect import cleandoc
 from typing import ClassVar, Literal
 
-Retried = Literal["at once", "as a chunk", "by a start", "by itself", "never"]
-"""Who tries again: the same action, the next round, the next start, the workflow as its normal course, or nobody."""
+from snowmelt.wording import WITH_ACCEPT_REJECTED, WITH_ALLOW_SHRINK, WITH_NO_RESUME
+
+Retried = Literal["at once", "as a chunk", "by a start", "by a new run", "by itself", "never"]
+"""Who tries again: the same action, the next round, a resume, a new run, the workflow in its normal course, nobody."""
 
 
 class SnowmeltError(Exception):
@@ -29,6 +31,11 @@ class SnowmeltError(Exception):
         return str(self.args[0])
 
     @property
+    def is_final(self) -> bool:
+        """Whether another attempt of the same run must fail in the same way."""
+        return self.retried in ("by a start", "by a new run", "never")
+
+    @property
     def code(self) -> str:
         """A stable name for the kind of error, the same in status rows, logs and Step Functions."""
         return type(self).__name__
@@ -42,7 +49,7 @@ class ConfigError(SnowmeltError):
 
     exit_code = 2
     retried = "never"
-    cure = "mend what the message names; nothing was touched"
+    cure = "fix what the message names; nothing was touched"
 
     def __init__(self, message: str, problems: Iterable[str] = ()) -> None:
         self.problems = tuple(problems)
@@ -55,7 +62,7 @@ class ConfigError(SnowmeltError):
 class AccessError(SnowmeltError):
     """A server refuses the sign-in, or withholds a privilege."""
 
-    cure = "mend the sign-in or grant what is missing, then start again; `sql/grants_*.sql` has all that is needed"
+    cure = "fix the sign-in or grant what is missing, then start again; `sql/grants_*.sql` has all that is needed"
 
     def __init__(self, message: str, mend: Iterable[str] = ()) -> None:
         self.mend = tuple(mend)
@@ -94,61 +101,100 @@ class RejectedRowsError(DataError):
 
     retried = "by a start"
     cure = (
-        "see `snowmelt rejects`; mend the rows and replay them, or choose another policy, or agree that they stay out "
-        "(`--accept-rejected`)"
+        "see `snowmelt rejects`; fix the target and start again, which loads them; or fix the source and start again: "
+        "when the target still rejects them, a new run begins; or fix the rows and replay them; or accept that they "
+        f"are left in `rejected_rows`: start {WITH_ACCEPT_REJECTED}"
     )
 
 
 class TooManyRejectedError(DataError):
     """So many rows of a chunk are refused that something else must be wrong; nothing of it was loaded."""
 
-    cure = "mend the source or the target, or set `max_rejected_rows` higher"
+    retried = "by a new run"
+    cure = (
+        f"fix the source or the target and start again; or set `max_rejected_rows` higher, and start {WITH_NO_RESUME}"
+    )
 
 
 class DuplicateKeyError(DataError):
     """A row's key is in the table already, or twice among the rows that were sent, and no key is configured."""
 
+    retried = "by a new run"
     cure = (
-        "delete the duplicates that the message names, in the source or in the target, and start again with "
-        "`no_resume`; or name `uniqueness_columns`, by which rows are merged"
+        "delete the duplicates that the message names, in the source or in the target, and start again; or name "
+        f"`uniqueness_columns`, by which rows are merged, and start {WITH_NO_RESUME}"
     )
 
 
 class AmbiguousKeyError(DataError):
     """Rows share a key, and no watermark says which of them is the newest."""
 
-    cure = "mend `uniqueness_columns` or the source, or name `source_watermark` and `target_watermark`"
+    retried = "by a new run"
+    cure = (
+        "fix the source and start again; or fix `uniqueness_columns`, or name `source_watermark` and "
+        f"`target_watermark`, and start {WITH_NO_RESUME}"
+    )
 
 
 class RowsDroppedError(DataError):
     """PostgreSQL kept fewer rows than were sent, without an error; nothing of the chunk was kept."""
 
-    cure = "look for a trigger or a rule on the target that drops rows"
+    retried = "by a start"
+    cure = "look for a trigger or a rule on the target that drops rows, then start again and the run resumes"
 
 
 class RowCountError(DataError):
     """Rows that were read are not as many as planned; nothing that does not add up is kept or called complete."""
 
-    cure = "start again with `no_resume`; if it comes back, somebody writes to a source that was thought to be still"
+    retried = "by a new run"
+    cure = "start again; if it comes back, somebody writes to a source that was thought to be still"
 
 
 class SourceChangedError(DataError):
     """The source is not what it was when the run was planned: other columns, other types, a result cut otherwise."""
 
-    cure = "start again with `no_resume`"
+    retried = "by a new run"
+    cure = "start again"
 
 
 class ResultGoneError(DataError):
     """A Snowflake result cannot be opened any more: it is older than a day, unknown, or another user's."""
 
     retried = "by itself"
-    cure = "nothing where the table can begin anew; else the message says how to go on"
+    cure = "nothing: the next plan scans the table again, or says why it cannot"
+
+
+class ResultLostError(DataError):
+    """A Snowflake result is gone of which rows were added to the target already: what is missing cannot be told."""
+
+    retried = "by a new run"
+    cure = "empty the target, then start again"
 
 
 class StatementError(DataError):
     """Snowflake refused a statement, or ended it."""
 
     cure = "the message has Snowflake's words and the query id; look it up in the query history"
+
+
+class StatementRefusedError(StatementError):
+    """Snowflake cannot compile a statement: a condition, a column or a function in it is wrong."""
+
+    retried = "by a start"
+    cure = (
+        "fix what the message names, such as a privilege or a view, and start again; or change the config, such as "
+        f"`source_filter`, and start {WITH_NO_RESUME}"
+    )
+
+
+class SourceValueError(StatementError):
+    """Snowflake cannot convert a value of the source, in `source_filter` or on its way."""
+
+    retried = "by a new run"
+    cure = (
+        "fix the value in the source and start again; or exclude its row by `source_filter`, and start "
+        f"{WITH_NO_RESUME}"
+    )
 
 
 class NotRunningError(DataError):
@@ -161,21 +207,35 @@ class NotRunningError(DataError):
 class TargetChangedError(DataError):
     """A target table or one of its columns is gone, or has another type, since the run was planned."""
 
-    cure = "undo the change, or start again with `no_resume`"
+    retried = "by a start"
+    cure = f"undo the change and start again; or start {WITH_NO_RESUME}, which plans a new run for the table as it is"
+
+
+class TargetRefusedError(DataError):
+    """PostgreSQL cannot do what it is asked for, whatever the rows: a function, an operator or an option is missing."""
+
+    retried = "by a start"
+    cure = "fix what the message names, then start again and the run resumes"
 
 
 class TargetNotEmptyError(DataError):
     """Somebody wrote into a target that was empty when the run began."""
 
     retried = "by a start"
-    cure = "find out who wrote the rows, or set `truncate_onstart` or `append`"
+    cure = (
+        "find out who wrote the rows; empty the target and start again, which resumes the run; or set "
+        f"`truncate_onstart` or `append`, and start {WITH_NO_RESUME}"
+    )
 
 
 class TruncationRefusedError(DataError):
     """Emptying the target would lose most of its rows, as its source has far fewer; nothing was touched."""
 
-    retried = "by a start"
-    cure = "look at the source and its `source_filter`; if the loss is meant, start again with `--allow-shrink`"
+    retried = "by a new run"
+    cure = (
+        "fix the source and start again; or change `source_filter`, and start "
+        f"{WITH_NO_RESUME}; if the loss is meant, start {WITH_ALLOW_SHRINK}: the run resumes"
+    )
 
 
 class TooLargeError(DataError):
@@ -195,7 +255,7 @@ class IndexNotRestoredError(DataError):
     """An index that was dropped for the load cannot be built again; the rows are in, and its definition is kept."""
 
     retried = "by a start"
-    cure = "mend what the message names, then `snowmelt indexes restore`"
+    cure = "fix what the message names, then `snowmelt indexes restore`"
 
 
 class NotEqualError(DataError):
@@ -203,8 +263,8 @@ class NotEqualError(DataError):
 
     retried = "by a start"
     cure = (
-        "see which rows differ by `snowmelt verify`, and what else writes to the target; mend them by `--repair` and "
-        "start again, or load the table anew by `--no-resume`"
+        "see which rows differ by `snowmelt verify`, and what else writes to the target; repair them by "
+        f"`snowmelt verify --repair` and start again, or load the table again: start {WITH_NO_RESUME}"
     )
 
 
@@ -212,14 +272,14 @@ class TableFailedError(DataError):
     """Chunks of a table could not be loaded, were never tried, or its place in the run was lost."""
 
     retried = "by a start"
-    cure = "mend what its chunks' errors name (`snowmelt errors`), then start again and the run resumes"
+    cure = "fix what its chunks' errors name (`snowmelt errors`), then start again"
 
 
 class RunFailedError(DataError):
     """The verdict of a run with tables that are not complete; it names the first reasons."""
 
     retried = "by a start"
-    cure = "mend what `snowmelt errors` shows, then start again and the run resumes"
+    cure = "fix what `snowmelt errors` shows, then start again: the run resumes, or says why a new one begins"
 
 
 class MissingError(DataError):
@@ -256,7 +316,7 @@ class OutOfTimeError(SnowmeltError):
 class StalledError(SnowmeltError):
     """The run made no progress and was ended rather than left to turn for ever."""
 
-    cure = "mend what the message says was tried last, then start again and the run resumes"
+    cure = "fix what the message says was tried last, then start again and the run resumes"
 
 
 # --- all codes --------------------------------------------------------------------------------------------------------
@@ -288,7 +348,12 @@ _MARKS = (
         "see the server's log",
         "by a start",
     ),
-    Code("Abandoned", "The run was closed for good: by `no_resume`, its age, or another run.", "nothing", "never"),
+    Code(
+        "Abandoned",
+        "The run was closed for good, before anything had failed in it: by `no_resume`, its age, or another run.",
+        "nothing",
+        "never",
+    ),
 )
 
 
@@ -336,7 +401,10 @@ are tried again:
 - *at once*: with growing pauses and jitter, as long as the invocation's time allows; then as a chunk
 - *as a chunk*: in the next round, up to `max_retry_attempts` times; everything else goes on meanwhile
 - *by itself*: in the normal course of the workflow; no attempt is counted
-- *by a start*: when somebody starts again; what is in stays in
+- *by a start*: when somebody starts again and the run resumes, as the same attempt would fail in the same way until
+  then; what is loaded stays loaded
+- *by a new run*: the rows that were read do not change any more, so a start does not resume the run: it closes it with
+  this reason and begins a new one
 - *never*: trying again would end in the same way
 
 | code | meaning | cure | tried again | exit code |

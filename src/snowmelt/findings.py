@@ -21,6 +21,7 @@ Severity = Literal["error", "warning", "note"]
 CHECKS: Mapping[str, str] = {
     # the source
     "source_table": "the source table is there and may be read",
+    "source_filter": "Snowflake understands the table's condition",
     "time_travel": "a table that key ranges cut can be read as of one moment, for as long as its load takes",
     "duration": "the load ends before Snowflake gives the result of its scan away, or can begin anew",
     # the target

@@ -213,8 +213,12 @@ def restore_indexes(wiring: Wiring, config: Config, source: SourceConfig, *, run
     )
 
 
+_CODES_OF = {"row": "RejectedRowsError", "index": "IndexNotRestoredError"}
+"""What a SQLSTATE comes under that PostgreSQL gave for a row or an index."""
+
+
 def _group(row: dict[str, object]) -> ErrorGroup:
-    known = errors.code(str(row["code"]))
+    known = errors.code(str(row["code"])) or errors.code(_CODES_OF.get(str(row["what"]), ""))
     return ErrorGroup.model_validate(
         {**row, "cure": known.cure if known else None, "retried": known.retried if known else None}
     )

@@ -26,6 +26,7 @@ from snowmelt.postgres.status_store import Driver
 from snowmelt.settings import Settings
 from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.warm import Pool
+from snowmelt.wording import WITH_NO_RESUME
 
 DRIVER_SECONDS = 960.0
 """How long a driver may be silent: longer than the longest invocation."""
@@ -209,7 +210,7 @@ class RunResources:
         if config.user.upper() != self.plan.snowflake_user.upper():
             raise ConfigError(
                 f"run {self.run_id} was begun as Snowflake user {self.plan.snowflake_user}, whose results no one "
-                f"else can read; the config now names {config.user}: put it back, or start again with no_resume"
+                f"else can read; the config now names {config.user}: put it back, or start {WITH_NO_RESUME}"
             )
         return config.model_copy(update={"role": self.plan.snowflake_role})
 

@@ -1,5 +1,15 @@
 """Words that messages, commands and reports have in common."""
 
+WITH_NO_RESUME = "with --no-resume (no_resume: true in the execution's input)"
+"""How a new run is asked for, on the command line and on AWS."""
+WITH_ACCEPT_REJECTED = "with --accept-rejected (accept_rejected: true in the execution's input)"
+WITH_ALLOW_SHRINK = "with --allow-shrink (allow_shrink: true in the execution's input)"
+
+
+def with_resume_run_id(run_id: str) -> str:
+    """Return how that run is named to a start, on the command line and on AWS."""
+    return f'with --resume-run-id {run_id} (resume_run_id: "{run_id}" in the execution\'s input)'
+
 
 def counted(count: int, one: str, many: str | None = None) -> str:
     """``1 table``, ``1,234 tables``."""

@@ -310,7 +310,7 @@ TABLES = [
         "BAD_FILTER",
         ID,
         PLAIN,
-        [error("values", setting="source_filter")],
+        [error("source_filter", setting="source_filter")],
         settings={"source_filter": "NO_SUCH_COLUMN > 1"},
     ),
     # --- values ---

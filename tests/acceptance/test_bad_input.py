@@ -263,7 +263,7 @@ MISTAKES: Mapping[str, Mistake] = {
         make=lambda _: None,
         start={"resume_run_id": "ledger-7", "no_resume": True},
         options=("--resume-run-id", "ledger-7", "--no-resume"),
-        says=("resume_run_id and no_resume contradict each other: pass one of them",),
+        says=("--resume-run-id and --no-resume (resume_run_id, no_resume) contradict each other: pass one of them",),
         exit_code=2,
         error="ConfigError",
     ),
@@ -505,7 +505,7 @@ def test_a_target_that_is_altered_after_it_was_planned_is_not_loaded(deployment:
         execution.cause or "",
         (
             "column id of the target public.lines has another type since the run was planned",
-            "undo the change, or start again",
+            "undo the change and start again, or start with --no-resume",
         ),
     )
     assert world.equal("entries")
@@ -530,9 +530,15 @@ def test_another_snowflake_user_cannot_finish_a_run(deployment: Deployment, worl
     named = start({"source_name": SOURCE, "resume_run_id": world.runs()[0]["run_id"]})
 
     assert (changed.status, changed.error) == ("FAILED", "ConfigError")
-    assert_one_line(changed.cause or "", ('snowflake.user: "SANDBOX" -> "ANOTHER"', "or no_resume=true to close it"))
+    assert_one_line(
+        changed.cause or "",
+        (
+            'snowflake.user: "SANDBOX" -> "ANOTHER"',
+            "to close it and begin a new run, start with --no-resume (no_resume: true",
+        ),
+    )
     assert (named.status, named.error) == ("FAILED", "StalledError")
     assert_one_line(
         named.cause or "",
-        ("was begun as Snowflake user SANDBOX", "ANOTHER", "put it back, or start again with no_resume"),
+        ("was begun as Snowflake user SANDBOX", "ANOTHER", "put it back, or start with --no-resume (no_resume: true"),
     )

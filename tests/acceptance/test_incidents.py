@@ -211,12 +211,12 @@ def test_a_duplicate_is_named_with_what_to_do_about_it(world: World, told: Trans
 
     assert told.runs("migrate").exit_code == 1
     assert "(Key (id)=(7) already exists." in told.seen()
-    assert "delete one of the rows and start again with no_resume" in told.seen()
+    assert "delete one of the rows and start again: a new run begins" in told.seen()
     assert "the run resumes" not in told.seen()
 
     told.turn()
     told.asks_snowflake("DELETE FROM ORDERS WHERE ID = 7 AND NOTE = 'again'")
-    assert told.runs("migrate", "--no-resume").exit_code == 0
+    assert told.runs("migrate").exit_code == 0
     assert world.equal("orders")
     assert world.target.rows("SELECT count(*) FROM orders") == [(2_000,)]
     page(told, "Duplicate key")
@@ -231,7 +231,10 @@ def test_a_target_that_was_altered_says_what_it_was(world: World, told: Transcri
 
     assert told.runs("migrate").exit_code == 1
     assert "column amount of the target public.orders has another type" in told.seen()
-    assert "(numeric(14,4), it was numeric(12,2)); undo the change, or start again with no_resume" in told.seen()
+    assert (
+        "(numeric(14,4), it was numeric(12,2)); undo the change and start again, or start with --no-resume"
+        in told.seen()
+    )
     assert "the run resumes" not in told.seen()
 
     told.turn()
@@ -249,12 +252,12 @@ def test_a_result_that_has_expired_says_how_to_begin_anew(world: World, told: Tr
         world.snowflake.expire_results(query_id)
 
     assert told.runs("migrate").exit_code == 1
-    assert "empty the target and start again with no_resume (TRUNCATE public.orders; `snowmelt migrate" in told.seen()
+    assert "empty the target (TRUNCATE public.orders) and start again: a new run begins" in told.seen()
     assert "the run resumes" not in told.seen()
 
     told.turn()
     told.queries("TRUNCATE public.orders")
-    assert told.runs("migrate", "--no-resume").exit_code == 0
+    assert told.runs("migrate").exit_code == 0
     assert world.equal("orders")
     page(told, "Expired result")
 
@@ -314,7 +317,7 @@ def test_a_bad_row_is_named_and_comes_in_when_it_fits(world: World, told: Transc
 
     assert told.runs("migrate").exit_code == 1
     assert 'row 1701 of chunk 1, column "note": the text is longer than varchar(60) holds' in told.seen()
-    assert "mend what they are refused for and start again: they are tried once more" in told.seen()
+    assert "change the target so that it takes them and start again" in told.seen()
 
     told.turn()
     told.queries("ALTER TABLE public.orders ALTER note TYPE varchar(100)")

@@ -324,8 +324,6 @@ def test_errors_are_grouped_with_their_cure(world: World) -> None:
     groups = json.loads(world.cli("errors", "--json").out)
 
     assert {(group["code"], group["what"], group["count"]) for group in groups} == {
-        ("RejectedRowsError", "run", 1),
-        ("RejectedRowsError", "table", 1),
         ("RejectedRowsError", "row", 1),
         ("23514", "row", 1),
     }

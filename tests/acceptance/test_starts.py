@@ -300,7 +300,7 @@ def test_a_changed_config_is_refused_key_by_key_and_the_named_run_goes_on_as_it_
     assert "parallel_threads: 1 -> 2" in cause
     assert "tables.ENTRIES.batch_size: 500 -> 700" in cause
     assert 'tables.ENTRIES.source_filter: null -> "ID < 10"' in cause
-    assert f"pass resume_run_id={left} to finish it as it was begun, or no_resume=true" in cause
+    assert f"to finish it as it was begun, start with --resume-run-id {left} (resume_run_id: " in cause
 
     resumed = succeeded(aws, {"resume_run_id": left})
 
@@ -324,7 +324,7 @@ def test_a_run_cannot_be_resumed_that_is_over_or_unknown_or_closed_by_the_same_s
     )
     assert f"source {SOURCE} has no such run" in refused(aws, {"resume_run_id": "ledger-0"}, error="ConfigError")
     both = refused(aws, {"resume_run_id": over, "no_resume": True}, error="ConfigError")
-    assert "resume_run_id and no_resume contradict each other" in both
+    assert "--resume-run-id and --no-resume (resume_run_id, no_resume) contradict each other" in both
     assert len(world.scans()) == 1
 
 

@@ -153,12 +153,16 @@ def test_a_server_without_a_connection_left_may_be_tried_again(guarded: LocalPos
             DataError,
             ('relation "nowhere" does not exist', "create the table, or mend its name"),
         ),
-        ("SELECT nothing FROM t", DataError, ('column "nothing" does not exist', "start again with no_resume")),
+        (
+            "SELECT nothing FROM t",
+            DataError,
+            ('column "nothing" does not exist', "undo that, or start with --no-resume"),
+        ),
         ("CREATE TABLE nowhere.t ()", ConfigError, ('schema "nowhere" does not exist', "mend target_pg_schema")),
         (
             "INSERT INTO t VALUES (1, 1)",
             DataError,
-            ("Key (id)=(1) already exists", "delete one of the rows and start again with no_resume"),
+            ("Key (id)=(1) already exists", "delete one of the rows and start again: a new run begins"),
         ),
         (
             "INSERT INTO t VALUES (NULL, 1)",

@@ -13,7 +13,7 @@ from snowmelt import errors
 from snowmelt.errors import SnowmeltError
 
 ROOT = Path(__file__).parents[2]
-STATUS_CODE = re.compile(r"error_code = (?:CASE .* THEN )?'(\w+)'")
+STATUS_CODE = re.compile(r"error_code = (?:CASE .* THEN |coalesce\(error_code, )?'(\w+)'")
 
 
 def kinds(kind: type[SnowmeltError] = SnowmeltError) -> Iterator[type[SnowmeltError]]:

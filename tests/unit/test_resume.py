@@ -10,6 +10,7 @@ from snowmelt.errors import ConfigError, HeldError, SnowmeltError
 from snowmelt.models import PLAN_FORMAT
 from snowmelt.planning import resume
 from snowmelt.planning.resume import Fresh, KnownRun, Resume, Start
+from snowmelt.wording import WITH_NO_RESUME
 
 START = Start(
     execution_id="arn:me",
@@ -87,6 +88,7 @@ def test_no_resume_closes_every_unfinished_run_of_the_tables() -> None:
     assert found == Fresh(
         closes=("flights-1", "flights-0"),
         message="new run; the unfinished flights-1, flights-0 is closed, as no_resume was asked for",
+        why="no_resume was asked for",
     )
 
 
@@ -106,6 +108,7 @@ def test_a_run_that_is_too_old_is_closed() -> None:
     assert decide(START, old) == Fresh(
         closes=("flights-1",),
         message="new run; the unfinished flights-1 is closed, as it is older than resume_max_age (8 d)",
+        why="it is older than resume_max_age (8 d)",
     )
 
 
@@ -157,7 +160,9 @@ def test_another_config_is_no_reason_to_resume_or_to_throw_work_away() -> None:
     assert isinstance(error, ConfigError)
     assert error.message == (
         f"run flights-1 is unfinished (failed) and was begun with another config: {CHANGES[0]}; {CHANGES[1]}; "
-        "pass resume_run_id=flights-1 to finish it as it was begun, or no_resume=true to close it and start fresh"
+        'to finish it as it was begun, start with --resume-run-id flights-1 (resume_run_id: "flights-1" in the '
+        "execution's input); to close it and begin a new run, start with --no-resume (no_resume: true in the "
+        "execution's input)"
     )
 
 
@@ -168,14 +173,14 @@ def test_another_config_is_no_reason_to_resume_or_to_throw_work_away() -> None:
             replace(OPEN_RUN, plan_format=PLAN_FORMAT + 1),
             (
                 f"was planned in format {PLAN_FORMAT + 1}, this version of Snowmelt reads {PLAN_FORMAT}; "
-                "finish it with the version that began it, or pass no_resume=true"
+                "finish it with the version that began it, or start " + WITH_NO_RESUME
             ),
         ),
         (
             replace(OPEN_RUN, store="/var/plans"),
             (
                 "keeps its plans in /var/plans, but SNOWMELT_STORE is s3://bucket/store; "
-                "set it to the former, or pass no_resume=true"
+                "set it to the former, or start " + WITH_NO_RESUME
             ),
         ),
     ],
@@ -186,6 +191,90 @@ def test_a_run_whose_plans_cannot_be_read_is_not_resumed(run: KnownRun, says: st
 
     assert isinstance(error, ConfigError)
     assert error.message == f"run flights-1 {says}"
+
+
+# --- a run that a resume does not help --------------------------------------------------------------------------------
+
+FAULT = "table FLIGHTS: chunk 3: Key (id)=(7) already exists"
+FAULTY_RUN = replace(FAILED_RUN, source_fault=FAULT)
+
+
+def test_a_run_that_failed_for_what_its_source_held_is_closed_with_that_reason_and_a_new_one_begins() -> None:
+    assert decide(START, FAULTY_RUN) == Fresh(
+        closes=("flights-1",),
+        message=f"new run; the unfinished flights-1 is closed, as {FAULT}",
+        why=FAULT,
+        resumable="flights-1",
+    )
+
+
+def test_a_run_whose_rows_are_still_rejected_is_closed_and_one_whose_rows_are_loaded_now_is_resumed() -> None:
+    run = replace(FAILED_RUN, has_rejected=True)
+
+    closed = resume.decide(START, [run], changed, lambda _: "2 rows are still rejected")
+    resumed = resume.decide(START, [run], changed, lambda _: None)
+
+    assert isinstance(closed, Fresh)
+    assert closed.message == "new run; the unfinished flights-1 is closed, as 2 rows are still rejected"
+    assert isinstance(resumed, Resume)
+
+
+def test_a_run_that_appended_rows_is_neither_resumed_in_vain_nor_repeated() -> None:
+    error = refusal(START, replace(FAULTY_RUN, added_to=("AIRLINES",)))
+
+    assert isinstance(error, ConfigError)
+    assert f"is not resumed, as {FAULT}; a new run would append again what" in error.message
+    assert "the target of AIRLINES (run flights-1): delete those rows there" in error.message
+    assert WITH_NO_RESUME in error.message
+    assert "--resume-run-id flights-1" in error.message
+
+
+def test_a_named_run_goes_on_whatever_it_failed_for_and_says_that_this_comes_back() -> None:
+    found = decide(replace(START, resume_run_id="flights-1"), FAULTY_RUN)
+
+    assert isinstance(found, Resume)
+    assert found.message.endswith(f"what failed before will fail again: {FAULT}")
+
+
+def test_a_fault_is_no_reason_to_ignore_another_config() -> None:
+    assert "another config" in refusal(START, replace(FAULTY_RUN, config_hash="other")).message
+
+
+# --- a start of other tables ------------------------------------------------------------------------------------------
+
+
+def no_change(_: KnownRun) -> Sequence[str]:
+    return ()
+
+
+def test_a_start_of_more_tables_than_the_open_run_has_closes_it_and_names_both_sides() -> None:
+    partial = replace(FAILED_RUN, tables=("FLIGHTS",), config_hash="of fewer tables")
+
+    found = resume.decide(START, [partial], no_change)
+
+    assert isinstance(found, Fresh)
+    assert found.message == (
+        "new run; the unfinished flights-1 is closed, as it has only FLIGHTS, and this start also asks for AIRLINES"
+    )
+
+
+def test_a_start_of_fewer_tables_than_the_open_run_has_names_both_sides_and_moves_nothing() -> None:
+    start = replace(START, tables=("FLIGHTS",), config_hash="of fewer tables")
+
+    with pytest.raises(ConfigError) as caught:
+        resume.decide(start, [FAILED_RUN], no_change)
+
+    assert "has AIRLINES, FLIGHTS, but this start asks only for FLIGHTS" in caught.value.message
+    assert "--resume-run-id flights-1" in caught.value.message
+    assert "another config" not in caught.value.message
+
+
+def test_a_named_run_goes_on_with_its_own_tables_and_says_so() -> None:
+    start = replace(START, tables=("FLIGHTS",), resume_run_id="flights-1", config_hash="of fewer tables")
+
+    found = resume.decide(start, [FAILED_RUN], no_change)
+
+    assert found.message.endswith("it goes on with its own tables: AIRLINES, FLIGHTS; this start names FLIGHTS")
 
 
 # --- a run that is named --------------------------------------------------------------------------------------------
@@ -227,7 +316,10 @@ def test_a_named_run_that_is_over_cannot_be_resumed(status: str) -> None:
     error = refusal(NAMED, replace(DONE_RUN, status=status))
 
     assert isinstance(error, ConfigError)
-    assert error.message == f"run flights-1 is {status} and cannot be resumed; start without resume_run_id"
+    assert (
+        error.message
+        == f"run flights-1 is {status} and cannot be resumed; start without --resume-run-id (resume_run_id)"
+    )
 
 
 def test_a_named_run_that_is_not_there_is_an_error_that_says_where_to_look() -> None:
@@ -235,7 +327,7 @@ def test_a_named_run_that_is_not_there_is_an_error_that_says_where_to_look() -> 
 
     assert isinstance(error, ConfigError)
     assert error.message == (
-        "resume_run_id=flights-7: source flights has no such run in this database; "
+        "--resume-run-id flights-7 (resume_run_id): source flights has no such run in this database; "
         "`snowmelt status --all` lists the runs there are"
     )
 
@@ -244,7 +336,9 @@ def test_a_named_run_and_no_resume_contradict_each_other() -> None:
     error = refusal(replace(NAMED, no_resume=True), OPEN_RUN)
 
     assert isinstance(error, ConfigError)
-    assert error.message == "resume_run_id and no_resume contradict each other: pass one of them"
+    assert error.message == (
+        "--resume-run-id and --no-resume (resume_run_id, no_resume) contradict each other: pass one of them"
+    )
 
 
 @pytest.mark.parametrize(

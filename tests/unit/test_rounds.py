@@ -86,7 +86,7 @@ def test_two_rounds_in_a_row_that_load_nothing_end_the_run() -> None:
 
     assert caught.value.message == (
         "run flights-1: 7 chunks are ready, but 2 rounds in a row loaded none of them: AccessError: 42501; "
-        "mend the cause and start again: the run resumes"
+        "fix the cause and start again: the run resumes, or says why a new one begins"
     )
 
 

@@ -10,7 +10,15 @@ from snowflake.connector.errors import (
     ProgrammingError,
 )
 
-from snowmelt.errors import AccessError, ResultGoneError, SnowmeltError, StatementError, TransientError
+from snowmelt.errors import (
+    AccessError,
+    ResultGoneError,
+    SnowmeltError,
+    SourceValueError,
+    StatementError,
+    StatementRefusedError,
+    TransientError,
+)
 from snowmelt.snowflake_source.failures import sign_in_failure, translate
 
 SIGNED_URL = "https://bucket.s3.amazonaws.com/results/01b/data_0?X-Amz-Signature=deadbeef&X-Amz-Expires=21599"
@@ -20,8 +28,8 @@ IN_A_SESSION = [
     (390114, TransientError, "in a new session"),
     (250003, TransientError, "lost touch with Snowflake"),
     (290503, TransientError, "lost touch with Snowflake"),
-    (1003, StatementError, "Snowflake refused"),
-    (904, StatementError, "Snowflake refused"),
+    (1003, StatementRefusedError, "Snowflake refused"),
+    (904, StatementRefusedError, "Snowflake refused"),
     (2003, AccessError, "what is granted to the role"),
     (3001, AccessError, "what is granted to the role"),
     (606, AccessError, "set snowflake.warehouse"),
@@ -44,6 +52,15 @@ def test_an_error_in_a_session_is_of_the_kind_that_says_what_to_do(
     assert "first line second line (query 01b-02: select 1 xxx" in verdict.message
     assert len(verdict.message) < 500
     assert str(number) not in verdict.message
+
+
+def test_a_value_that_snowflake_cannot_convert_is_the_sources_and_no_attempt_of_the_same_run_helps() -> None:
+    error = ProgrammingError(msg="Numeric value 'x' is not recognized", errno=100038, sqlstate="22018", sfqid="01b-02")
+
+    verdict = translate(error)
+
+    assert type(verdict) is SourceValueError
+    assert verdict.is_final
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ VALUES: dict[str, object] = {
     "loads_after": ["{}"],
     "adds_only": [True],
     "max_attempts": 3,
+    "new_read_codes": ["RowCountError"],
     "most": 5,
     "names": ["statement_timeout"],
     "parts": 10,

@@ -25,7 +25,7 @@ from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import ChunkTally, RunRow, TableRow
 from snowmelt.verification.verdicts import TableVerdict
 from snowmelt.wiring import RunResources, Wiring
-from snowmelt.wording import counted
+from snowmelt.wording import WITH_ACCEPT_REJECTED, counted
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def _end_loading(
     elif run.table(table.table_id).is_frozen and tally.rows_read != table.source_rows:
         text = (
             f"table {table.source_table}: {tally.rows_read} rows were read where the source has "
-            f"{table.source_rows}; start again with no_resume"
+            f"{table.source_rows}; start again: a new run begins"
         )
         status_store.fail_table(session, run.run_id, table.table_id, RowCountError(text))
     elif tally.rejected > run.table(table.table_id).max_rejected_rows and not accept_rejected:
@@ -144,9 +144,9 @@ def _too_many_rejected(
     return RejectedRowsError(
         f"table {table.source_table}: {tally.rejected} of {tally.rows_read} rows are refused, more than "
         f"max_rejected_rows ({run.table(table.table_id).max_rejected_rows}); all others are in, and these are in "
-        f"migration_status.rejected_rows: {'; '.join(reasons)}{not_tried}; mend what they are refused for and start "
-        "again: they are tried once more, and nothing else is; or, if they may stay out, start again with "
-        "--accept-rejected (accept_rejected: true in the execution's input)"
+        f"migration_status.rejected_rows: {'; '.join(reasons)}{not_tried}; change the target so that it takes them and "
+        "start again: they are loaded, and nothing else is; or fix them in the source and start again: what the target "
+        f"still rejects is read by a new run; or, if they may be left in rejected_rows, start {WITH_ACCEPT_REJECTED}"
     )
 
 

@@ -8,9 +8,8 @@ from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
 from snowmelt.errors import (
     DataError,
-    ResultGoneError,
+    ResultLostError,
     SnowmeltError,
-    StatementError,
     TableFailedError,
     TooLargeError,
     TransientError,
@@ -31,6 +30,7 @@ from snowmelt.snowflake_source import (
     SnowflakeSource,
 )
 from snowmelt.wiring import RunResources, Wiring
+from snowmelt.wording import WITH_NO_RESUME
 
 logger = logging.getLogger(__name__)
 
@@ -142,10 +142,10 @@ class _Plan:
                 text = (
                     f"table {table.source_table}: Snowflake no longer keeps the result of query {table.query_id}, of "
                     f"which {completed} chunks were added to {plan.target}; what is left cannot be told from them: "
-                    f"empty the target and start again with no_resume (TRUNCATE {plan.target}; `snowmelt migrate "
-                    "--no-resume`), or name uniqueness_columns or chunking_columns"
+                    f"empty the target (TRUNCATE {plan.target}) and start again: a new run begins; or name "
+                    f"uniqueness_columns or chunking_columns, and start {WITH_NO_RESUME}"
                 )
-                self._give_up(table, ResultGoneError(text))
+                self._give_up(table, ResultLostError(text))
             elif status_store.restart_table(self._session, self._event.run_id, table_id):
                 logger.warning(
                     "the scan's result is gone, the table begins anew",
@@ -201,8 +201,9 @@ class _Plan:
                 case ScanDone(row_counts=row_counts):
                     if ready := self._cut(table, row_counts, snowflake):
                         done[table.table_id] = ready
-                case ScanFailed(message=message):
-                    self._give_up(table, StatementError(f"table {table.source_table}: {message}"))
+                case ScanFailed(message=message, kind=kind):
+                    status_store.forget_scan(self._session, self._event.run_id, table.table_id, str(table.query_id))
+                    self._give_up(table, kind(f"table {table.source_table}: {message}"))
                 case ScanGone():
                     # Nothing of it has been loaded yet, so another scan loses nothing.
                     status_store.forget_scan(self._session, self._event.run_id, table.table_id, str(table.query_id))
@@ -309,7 +310,7 @@ class _Plan:
         text = (
             f"table {plan.source}: chunk {chunk.chunk_id} does not fit in an invocation, and its {chunk.reads.rows} "
             f"rows cannot be told apart by chunking_columns ({key}); add a column that tells them apart, or set "
-            "chunking to one_scan, and start again with no_resume"
+            f"chunking to one_scan, and start {WITH_NO_RESUME}"
         )
         self._give_up_by_id(plan, TooLargeError(text))
 

@@ -211,7 +211,9 @@ class _Look:
     def _of_rows(self, table: Surveyed) -> Iterator[Finding]:
         """What the rows are counted for; nothing of a table without columns that could be loaded."""
         looked = self._looked.get(table.place.table)
-        if looked is None:
+        if looked is None or any(
+            f.check == "source_filter" and f.table == table.place.table for f in self._surveyed.findings
+        ):
             return
         try:
             (row,) = self._snowflake.aggregate(rows.question(looked))

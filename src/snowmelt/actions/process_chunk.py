@@ -311,7 +311,7 @@ class _Worker:
                 raise SourceChangedError(
                     f"table {self._plan.source}: the result of query {query_id} is cut into other batches than when it "
                     f"was planned ({len(result.row_counts)} with {sum(result.row_counts)} rows, planned "
-                    f"{len(planned)} with {sum(planned)}); start again with no_resume"
+                    f"{len(planned)} with {sum(planned)}); start again: a new run begins"
                 )
             self._results[query_id] = result
         return self._results[query_id].read(lease.reads)
@@ -348,7 +348,7 @@ class _Worker:
         status = leases.fail(
             self._session,
             lease,
-            max_attempts=self._plan.max_retry_attempts,
+            max_attempts=1 if error.is_final else self._plan.max_retry_attempts,
             code=error.code,
             text=error.message,
         )

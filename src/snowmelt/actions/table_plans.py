@@ -230,6 +230,10 @@ class _Planner:
         described, tied = seen.described or (), targets.tied[table_id]
         is_staged = loading.load_mode != "copy" or any(column.cast for column in columns)
         own = [*loading.warnings, *self._consequences(seen, loading, is_staged=is_staged)]
+        if not self._compiles_filter(place, table):  # every further query of the table would fail by it
+            return self._put_together(
+                table_id, table, place.target, columns, loading, tied, None, _Cutting(), tuple(map(str, own))
+            )
         self._refuse_duplicates(place, table, columns, loading)
         stored = status_store.watermark_of(targets.watermarks, place.target)
         cutting = self._cutting(place, table, described, tied)
@@ -417,6 +421,21 @@ class _Planner:
         return statement.source_table(
             self._source.snowflake_database, self._source.snowflake_schema, table.snowflake_name
         )
+
+    def _compiles_filter(self, place: Place, table: TableConfig) -> bool:
+        """Say whether Snowflake understands the table's condition; a finding when it does not."""
+        if table.source_filter is None:
+            return True
+        probe = statement.compiles(self._source_table(table), (table.source_filter,))
+        try:
+            self._snowflake.aggregate(probe)
+        except (AccessError, DataError) as error:
+            setting = place.key("source_filter")
+            self._findings.append(
+                place.error("source_filter", f"source_filter does not work: {error.message}", setting=setting)
+            )
+            return False
+        return True
 
     def _refuse_duplicates(
         self, place: Place, table: TableConfig, columns: Sequence[ColumnPlan], loading: Loading

@@ -2,7 +2,8 @@
 
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -12,7 +13,7 @@ from snowmelt.actions.dry_run import dry_run
 from snowmelt.actions.table_plans import table_plans
 from snowmelt.config import Config, SourceConfig, TableConfig
 from snowmelt.deadline import Deadline
-from snowmelt.errors import SnowmeltError
+from snowmelt.errors import ConfigError, RejectedRowsError, SnowmeltError
 from snowmelt.models import (
     RunPlan,
     ValidateConfigEvent,
@@ -20,10 +21,10 @@ from snowmelt.models import (
 )
 from snowmelt.planning import resume
 from snowmelt.planning.resume import Fresh, KnownRun, Resume, Start
-from snowmelt.postgres import indexes, status_store
+from snowmelt.postgres import indexes, rejected, status_store
 from snowmelt.postgres.session import Session
 from snowmelt.wiring import Wiring, keep_back
-from snowmelt.wording import counted
+from snowmelt.wording import counted, with_resume_run_id
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,19 @@ def validate_config(event: ValidateConfigEvent, wiring: Wiring, deadline: Deadli
 
 
 def _decide(event: ValidateConfigEvent, asked: _Asked, session: Session, wiring: Wiring) -> Resume | Fresh:
-    runs = status_store.known_runs(session, asked.source.source_name, event.resume_run_id, wiring.execution_state)
-    return resume.decide(_start(event, asked, wiring), runs, lambda run: _changed(run, asked, wiring))
+    runs = status_store.known_runs(
+        session,
+        asked.source.source_name,
+        event.resume_run_id,
+        wiring.execution_state,
+        allow_shrink=event.allow_shrink,
+    )
+    return resume.decide(
+        _start(event, asked, wiring),
+        runs,
+        lambda run: _changed(run, asked, wiring),
+        lambda run: _still_rejected(run, event, session, wiring),
+    )
 
 
 def _foresee(event: ValidateConfigEvent, asked: _Asked, session: Session, wiring: Wiring) -> ValidateConfigResult:
@@ -72,7 +84,7 @@ def _foresee(event: ValidateConfigEvent, asked: _Asked, session: Session, wiring
     if isinstance(decision, Resume):
         message = f"dry run: a start would go on with what is there: {decision.message}"
         return ValidateConfigResult(run_id=decision.run.run_id, resumed=True, message=message, tables=len(asked.tables))
-    with wiring.source(asked.config, asked.source, run_id=None) as snowflake:
+    with wiring.source(asked.config, asked.source, run_id=None) as snowflake, _said_what_stays_open(decision):
         moment = snowflake.identity().now
         planned = table_plans(asked.config, asked.source, asked.tables, snowflake, session, moment=moment)
         foreseen = dry_run(
@@ -131,6 +143,33 @@ def _changed(run: KnownRun, asked: _Asked, wiring: Wiring) -> Sequence[str]:
     return configs.differences(begun_with, asked.frozen)
 
 
+def _still_rejected(run: KnownRun, event: ValidateConfigEvent, session: Session, wiring: Wiring) -> str | None:
+    """Load rejected rows of a failed run again, and return why too many of them are rejected still.
+
+    None where the run can complete, also because somebody agrees to its rejected rows; and where it cannot be told: the
+    resumed run says then what stands in the way.
+    """
+    if event.accept_rejected or event.dry_run:
+        return None
+    plan = manifest_store.load_run(wiring.store, run.run_id)
+    failed = {t.table_id: t for t in status_store.read_tables(session, run.run_id) if t.status == "failed"}
+    for table_id, table in failed.items():
+        if table.error_code != RejectedRowsError.__name__:
+            continue
+        of_table = manifest_store.load_table(wiring.store, plan.run_id, table_id)
+        try:
+            rejected.replay_table(session, run.run_id, of_table)
+        except SnowmeltError as error:
+            logger.warning("rejected rows were not loaded again", extra={"reason": error.message})
+            return None
+        tally = status_store.chunk_tallies(session, run.run_id)[table_id]
+        if tally.rejected > of_table.max_rejected_rows:
+            reasons = "; ".join(status_store.rejection_reasons(session, run.run_id, table_id))
+            rows = counted(tally.rejected, "row")
+            return f"{rows} of what it read are still rejected, and a resume reads nothing again: {reasons}"
+    return None
+
+
 def _resume(decision: Resume, event: ValidateConfigEvent, session: Session, wiring: Wiring) -> ValidateConfigResult:
     plan = manifest_store.load_run(wiring.store, decision.run.run_id)
     if not decision.already_driving:
@@ -150,7 +189,7 @@ def _open(
     decision: Fresh, event: ValidateConfigEvent, asked: _Asked, session: Session, wiring: Wiring
 ) -> ValidateConfigResult:
     run_id = _new_run_id(asked.source.source_name)
-    with wiring.source(asked.config, asked.source, run_id) as snowflake:
+    with wiring.source(asked.config, asked.source, run_id) as snowflake, _said_what_stays_open(decision):
         identity = snowflake.identity()
         planned = table_plans(asked.config, asked.source, asked.tables, snowflake, session, moment=identity.now)
     warnings = tuple(w for t in planned for w in t.warnings)
@@ -180,6 +219,7 @@ def _open(
         store=wiring.store.uri,
         consents=event.consents,
         closes=decision.closes,
+        why=decision.why,
         execution_state=wiring.execution_state,
     )
     if opened != run_id:
@@ -195,6 +235,22 @@ def _open(
         tables=len(planned),
         warnings=_few(warnings),
     )
+
+
+@contextmanager
+def _said_what_stays_open(decision: Fresh) -> Iterator[None]:
+    """Add to a refusal of the new run why the unfinished one is not resumed, and how it can be."""
+    try:
+        yield
+    except ConfigError as error:
+        if decision.resumable is None:
+            raise
+        unfinished = (
+            f"run {decision.resumable} is unfinished and stays so; it was not resumed, as {decision.why}; to resume it "
+            f"nevertheless, start {with_resume_run_id(decision.resumable)}"
+        )
+        heading = error.message.removesuffix("; ".join(("", *error.problems)))
+        raise ConfigError(heading, (*error.problems, unfinished)) from error
 
 
 def _new_run_id(source_name: str) -> str:

@@ -49,8 +49,16 @@ def config_hash(part: Mapping[str, Any]) -> str:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:
-    """What changed between frozen configs, sorted: ``tables.FLIGHTS.batch_size: 500000 -> 1000000``."""
-    return tuple(sorted(_changes(old, new, "")))
+    """List what changed between frozen configs, sorted: ``tables.FLIGHTS.batch_size: 500000 -> 1000000``.
+
+    Which tables a start chooses is no change of the config: only those of both are compared.
+    """
+    both = old["tables"].keys() & new["tables"].keys()
+    one, other = (
+        {**part, "tables": {name: table for name, table in part["tables"].items() if name in both}}
+        for part in (old, new)
+    )
+    return tuple(sorted(_changes(one, other, "")))
 
 
 def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Iterator[str]:

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from snowmelt.errors import DataError
+from snowmelt.errors import SourceValueError
 from snowmelt.planning import date_range, key_range, value_groups
 from snowmelt.planning.keys import Bucket, Histogram, Key, KeyColumn, KeyKind, KeyRange, KeySpec, Piece, full_rows
 from snowmelt.types import quoted
+from snowmelt.wording import WITH_NO_RESUME
 
 MOST_LISTED_BUCKETS = 500
 MOST_LISTED_CHARACTERS = 200_000
@@ -70,16 +71,17 @@ _SHORT_FRACTION = re.compile(rf"({_DATE} \d\d:\d\d:\d\d)\.?(\d{{0,8}})")
 
 
 def exact(kind: KeyKind, text: str) -> str:
-    """The value as ranges keep it; DataError if it is none of that kind.
+    """The value as ranges keep it; SourceValueError if it is none of that kind.
 
     A fraction of a second gets its nine digits.
     """
     if kind.startswith("timestamp") and (short := _SHORT_FRACTION.fullmatch(text)):
         text = f"{short[1]}.{short[2]:0<9}"
     if re.fullmatch(_PATTERNS[kind], text, re.ASCII) is None:
-        raise DataError(
+        raise SourceValueError(
             f"{text[:60]!r} cannot bound a range of a {kind} key: years go from 0001 to 9999, numbers to 38 digits; "
-            "mend the row, exclude it by source_filter, or set chunking to one_scan"
+            "fix the row in the source and start again: a new run begins; or exclude it by source_filter, or set "
+            f"chunking to one_scan, and start {WITH_NO_RESUME}"
         )
     return text
 

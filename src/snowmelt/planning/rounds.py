@@ -82,7 +82,9 @@ def decide(run_id: str, round_number: int, before: Before, found: Outlook) -> St
 
 def with_advice(reasons: str) -> str:
     """The reasons of a run's end, and that a start resumes it; not where they say themselves how to go on."""
-    return reasons if "start again" in reasons else f"{reasons}; mend the cause and start again: the run resumes"
+    if "start again" in reasons:
+        return reasons
+    return f"{reasons}; fix the cause and start again: the run resumes, or says why a new one begins"
 
 
 def _wait_seconds(waits: int, found: Outlook) -> int:

@@ -76,6 +76,11 @@ def probe(reads_from: str) -> str:
     return f"SELECT 1 FROM {reads_from} LIMIT 1"  # noqa: S608 - every name is quoted
 
 
+def compiles(source: str, conditions: Sequence[str]) -> str:
+    """Build a statement that fails where the conditions cannot be compiled, and reads no row where they can."""
+    return f"SELECT 1 FROM {source}\nWHERE {all_of(conditions)}\nLIMIT 0"  # noqa: S608 - every name is quoted
+
+
 def duplicates(key: Sequence[str], *, source: str, conditions: Sequence[str]) -> str:
     """A few of the keys that more than one row has."""
     names = ", ".join(map(quoted, key))

@@ -17,6 +17,7 @@ from snowmelt.errors import FencedError, HeldError, TargetChangedError
 from snowmelt.models import ChunkRead, LoadMode, chunk_read
 from snowmelt.postgres.session import Cursor, Row, Session, fetch_one
 from snowmelt.values import Changes
+from snowmelt.wording import WITH_NO_RESUME
 
 GRACE_SECONDS = 5.0
 """How much longer than the invocation its lease lasts: the runtime is killed a moment after its time."""
@@ -122,7 +123,7 @@ def complete(cursor: Cursor, lease: Lease, loaded: Loaded) -> None:
     if not held["is_unaltered"]:
         raise TargetChangedError(
             f"run {lease.run_id}, {lease}: columns of the target were altered while it was loaded; the rows of this "
-            "attempt are rolled back; undo the change, or start again with no_resume"
+            f"attempt are rolled back; undo the change and start again, or start {WITH_NO_RESUME}"
         )
     marked = fetch_one(cursor, sql.query("complete_chunk"), **lease._key, **_as_row(loaded))
     if marked is None:

@@ -12,6 +12,7 @@ from snowmelt.postgres.copy import copy_batches
 from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.session import Cursor, Session
 from snowmelt.types import postgres_type
+from snowmelt.wording import WITH_NO_RESUME
 
 Batches = Iterable[pa.RecordBatch]
 
@@ -44,8 +45,8 @@ def refuse_met_again(lease: Lease, plan: TablePlan, loaded: Loaded) -> None:
     if again and plan.one_row_per_key and plan.target_watermark is None:
         raise AmbiguousKeyError(
             f"table {plan.source}, {lease}: {again} rows have a key ({', '.join(plan.key)}) that the source holds "
-            "more than once, and no watermark says which is newer; mend uniqueness_columns or the source, or name "
-            "source_watermark and target_watermark"
+            "more than once, and no watermark says which is newer; fix the source and start again: a new run begins; "
+            f"or fix uniqueness_columns, or name source_watermark and target_watermark, and start {WITH_NO_RESUME}"
         )
 
 
@@ -65,7 +66,7 @@ def refuse_changed_target(session: Session, plan: TablePlan) -> str | None:
             raise TargetChangedError(
                 f"table {plan.source}: column {column.target.name} of the target {plan.target} "
                 f"{'is gone' if there is None else 'has another type'} since the run was planned"
-                f"{_instead(there, column.target)}; undo the change, or start again with no_resume"
+                f"{_instead(there, column.target)}; undo the change and start again, or start {WITH_NO_RESUME}"
             )
     return as_they_are["target_columns"] if as_they_are else None
 
@@ -120,5 +121,5 @@ def refuse_other_count(lease: Lease, plan: TablePlan, rows: int) -> None:
     if plan.is_frozen and rows != lease.reads.rows:
         raise RowCountError(
             f"table {plan.source}, {lease}: {rows} rows were read where {lease.reads.rows} were planned; "
-            "nothing of it was kept"
+            "nothing of it was kept; start again: a new run begins"
         )

@@ -15,6 +15,7 @@ from snowmelt.models import TableName, TablePlan
 from snowmelt.postgres import staging
 from snowmelt.postgres.session import Cursor, fetch, fetch_one
 from snowmelt.postgres.tables import identifier
+from snowmelt.wording import WITH_NO_RESUME
 
 _TEXTS = ("text", "varchar", "bpchar", "citext")
 _SAMPLE = 3
@@ -92,8 +93,8 @@ def _keys(plan: TablePlan) -> TableName:
 def _no_newest(plan: TablePlan, again: int, examples: str) -> AmbiguousKeyError:
     return AmbiguousKeyError(
         f"table {plan.source}: {again} rows of the chunk have a key that another row has too, and no watermark says "
-        f"which is newer: {examples}; mend uniqueness_columns or the source, or name source_watermark and "
-        "target_watermark"
+        f"which is newer: {examples}; fix the source and start again: a new run begins; or fix uniqueness_columns, or "
+        f"name source_watermark and target_watermark, and start {WITH_NO_RESUME}"
     )
 
 

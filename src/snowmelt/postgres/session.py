@@ -22,9 +22,11 @@ from snowmelt.errors import (
     RejectedRowsError,
     SnowmeltError,
     TargetChangedError,
+    TargetRefusedError,
     TransientError,
     UnreachableError,
 )
+from snowmelt.wording import WITH_NO_RESUME
 
 Row = dict[str, Any]
 Cursor = psycopg2.extensions.cursor
@@ -184,13 +186,17 @@ _TRANSIENT_STATES = {
 _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
     "42501": (AccessError, "GRANT the privilege to the user of the config's postgres section"),
     "42P01": (TargetChangedError, "create the table, or mend its name in the config"),
-    "42703": (TargetChangedError, "the table was changed since the run was planned: start again with no_resume"),
+    "42703": (
+        TargetChangedError,
+        f"the table was changed since the run was planned: undo that, or start {WITH_NO_RESUME}",
+    ),
     "3F000": (ConfigError, "create the schema, or mend target_pg_schema"),
     "23505": (
         DuplicateKeyError,
         (
-            "the source holds the key twice, or the target held it before: delete one of the rows and start again with "
-            "no_resume, as a scan's result does not change; or name uniqueness_columns, by which rows are merged"
+            "the source holds the key twice, or the target held it before: delete one of the rows and start again: a "
+            "new run begins, as what was read does not change; or name uniqueness_columns, by which rows are merged, "
+            f"and start {WITH_NO_RESUME}"
         ),
     ),
     "23502": (RejectedRowsError, "the source has NULL where the target forbids it"),
@@ -243,12 +249,26 @@ def translate(error: psycopg2.Error, *, where: str) -> SnowmeltError:
         return kind(f"{where}: {text}{context}; {cure}")
     if not state or state.startswith("08"):
         return TransientError(f"{where}: the connection was lost: {text}")
-    kind = RejectedRowsError if state.startswith(_DATA_EXCEPTIONS) else DataError
+    kind = next((kind for sign, kind in _CLASSES if state.startswith(sign)), DataError)
     return kind(f"{where}: {text}{context} [SQLSTATE {state}]")
 
 
 _DATA_EXCEPTIONS = "22"
 """Class of the SQLSTATEs that say something about a value."""
+_CLASSES: tuple[tuple[str, type[SnowmeltError]], ...] = (
+    (_DATA_EXCEPTIONS, RejectedRowsError),
+    ("42", TargetRefusedError),  # syntax, names, types, operators
+    ("0A", TargetRefusedError),  # a feature that is not there
+    ("2B", TargetRefusedError),
+    ("3D", TargetRefusedError),
+    ("3F", TargetRefusedError),
+    ("38", TargetRefusedError),  # a function outside of SQL
+    ("39", TargetRefusedError),
+    ("44", TargetRefusedError),  # WITH CHECK OPTION
+    ("54", TargetRefusedError),  # a limit of the program, such as columns
+    ("55", TargetRefusedError),  # the object is not in the state for it; a lock comes under 55P03
+)
+"""What classes of SQLSTATEs mean whose errors come back however often they are tried."""
 
 
 def refuses_a_row(error: psycopg2.Error) -> bool:

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from snowmelt import sql
-from snowmelt.errors import AccessError, ConfigError, HeldError, MissingError, SnowmeltError
+from snowmelt import errors, sql
+from snowmelt.errors import AccessError, ConfigError, HeldError, MissingError, SnowmeltError, TruncationRefusedError
 from snowmelt.models import ChunkRead, Consents, RunPlan, TableName, TablePlan, chunk_read
 from snowmelt.planning import watermarks
 from snowmelt.planning.resume import KnownRun
 from snowmelt.postgres import leases
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
+from snowmelt.wording import WITH_NO_RESUME
 
+_NEW_READ_CODES = frozenset(code.name for code in errors.codes() if code.retried == "by a new run")
 SCHEMA_VERSION = 5
 ExecutionState = Callable[[str], Literal["running", "ended", "unknown"]]
 
@@ -123,10 +125,21 @@ def require_installed(session: Session) -> None:
 
 
 def known_runs(
-    session: Session, source_name: str, run_id: str | None, execution_state: ExecutionState
+    session: Session,
+    source_name: str,
+    run_id: str | None,
+    execution_state: ExecutionState,
+    *,
+    allow_shrink: bool = False,
 ) -> tuple[KnownRun, ...]:
-    """The runs of a source, newest first, and the named one."""
-    rows = session.rows(sql.query("runs_of_source"), source_name=source_name, run_id=run_id)
+    """The runs of a source, newest first, and the named one; what somebody agrees to now is no fault of the source."""
+    agreed = {TruncationRefusedError.__name__} if allow_shrink else set()
+    rows = session.rows(
+        sql.query("runs_of_source"),
+        source_name=source_name,
+        run_id=run_id,
+        new_read_codes=sorted(_NEW_READ_CODES - agreed),
+    )
     return tuple(
         KnownRun(
             run_id=row["run_id"],
@@ -141,6 +154,9 @@ def known_runs(
             driver=row["execution_id"],
             driven=row["status"] == "running" and _is_driven(row, execution_state),
             error_text=row["error_text"],
+            source_fault=row["source_fault"],
+            has_rejected=row["has_rejected"],
+            added_to=tuple(row["added_to"]),
         )
         for row in rows
     )
@@ -164,6 +180,7 @@ def open_run(
     consents: Consents,
     closes: Sequence[str],
     execution_state: ExecutionState,
+    why: str = "",
 ) -> str:
     """Record a new run and take hold of its targets, all or nothing; the run that is open now.
 
@@ -180,7 +197,8 @@ def open_run(
             return str(driven["run_id"])
         dead = _dead_holders(cursor, targets, execution_state)
         for run_id in dict.fromkeys((*closes, *dead)):
-            _abandon(cursor, run_id, f"closed by run {plan.run_id}, which loads the same tables")
+            reason = f", as {why}" if why and run_id in closes else ", which loads the same tables"
+            _abandon(cursor, run_id, f"closed by run {plan.run_id}{reason}")
         cursor.execute(
             sql.query("insert_run"),
             {
@@ -267,8 +285,8 @@ def resume_run(
     """
     with session.transaction() as cursor:
         fetch(cursor, sql.query("lock_opening"))
-        now = {r["run_id"]: r for r in fetch(cursor, sql.query("runs_of_source"), source_name="", run_id=run.run_id)}
-        row = now[run.run_id]
+        found = fetch(cursor, sql.query("runs_of_source"), source_name="", run_id=run.run_id, new_read_codes=[])
+        row = next(r for r in found if r["run_id"] == run.run_id)
         if (
             row["status"] == "running"
             and row["execution_id"] != driver.execution_id
@@ -291,7 +309,7 @@ def _refuse_lost_targets(cursor: Cursor, run_id: str) -> None:
     if lost:
         raise HeldError(
             f"run {run_id} has lost {', '.join(t.source_table for t in lost)}: {lost[0].error_text}; "
-            "start a new run with no_resume=true"
+            f"start a new run {WITH_NO_RESUME}"
         )
 
 

@@ -8,6 +8,7 @@ from snowmelt.errors import TargetNotEmptyError, TruncationRefusedError
 from snowmelt.models import ChunkRead, TablePlan
 from snowmelt.postgres import indexes, status_store, tables
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
+from snowmelt.wording import WITH_ALLOW_SHRINK, WITH_NO_RESUME
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,9 @@ def _refuse_shrinking(cursor: Cursor, table: Ready) -> None:
     if tables.has_more_rows_than(cursor, plan.target, most):
         raise TruncationRefusedError(
             f"table {plan.source}: the source has {rows} rows and the target {plan.target} more than {most}; emptying "
-            "it would lose data, and nothing was touched; look at the source and its source_filter, and if the loss is "
-            "meant, start again with --allow-shrink (allow_shrink: true in the execution's input), or set "
-            f"allow_shrink_to below {plan.allow_shrink_to:g}"
+            "it would lose data, and nothing was touched; look at the source and its source_filter: once the source is "
+            f"right, start again and a new run begins; if the loss is meant, start {WITH_ALLOW_SHRINK}, or set "
+            f"allow_shrink_to below {plan.allow_shrink_to:g} and start {WITH_NO_RESUME}"
         )
 
 

@@ -12,7 +12,9 @@ from snowmelt.errors import (
     NotRunningError,
     ResultGoneError,
     SnowmeltError,
+    SourceValueError,
     StatementError,
+    StatementRefusedError,
     TransientError,
 )
 
@@ -66,6 +68,13 @@ _MEANINGS = (
     _Meaning(frozenset({603, 625}), TransientError, "Snowflake failed internally", "try again"),
 )
 
+_CLASSES: tuple[tuple[str, type[StatementError]], ...] = (
+    ("22", SourceValueError),  # data exceptions, such as a text that is no number
+    ("42", StatementRefusedError),  # compilation
+    ("0A", StatementRefusedError),
+)
+"""What classes of SQLSTATEs mean whose errors come back however often a statement is tried."""
+
 _NUMBER_PREFIX = re.compile(r"^(?:\d{6} \([0-9A-Z]{5}\): |\d{6}: )+")
 _URL_PARAMETERS = re.compile(r"(/[^\s?]*)\?\S+")
 
@@ -88,7 +97,8 @@ def translate(error: Exception, *, statement: str | None = None, query_id: str |
             return meaning.kind(f"{meaning.what}: {text_of(error)}{subject}; {meaning.cure}")
     if is_about_connection(error):
         return TransientError(f"lost touch with Snowflake: {text_of(error)}{subject}; try again")
-    return StatementError(f"Snowflake refused: {text_of(error)}{subject}")
+    kind = next((kind for sign, kind in _CLASSES if _sqlstate_of(error).startswith(sign)), StatementError)
+    return kind(f"Snowflake refused: {text_of(error)}{subject}")
 
 
 def sign_in_failure(error: Exception, *, who: str, where: str, user: str = "", key: str | None = None) -> SnowmeltError:
@@ -146,6 +156,10 @@ def text_of(error: Exception) -> str:
 def _number_of(error: Exception) -> int:
     number = getattr(error, "errno", None)
     return number if isinstance(error, Error) and isinstance(number, int) else -1
+
+
+def _sqlstate_of(error: Exception) -> str:
+    return str(getattr(error, "sqlstate", None) or "")
 
 
 def _subject(error: Exception, statement: str | None, query_id: str | None) -> str:

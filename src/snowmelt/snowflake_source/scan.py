@@ -11,7 +11,14 @@ from snowflake.connector import SnowflakeConnection
 from snowflake.connector.errors import Error
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from snowmelt.errors import DataError, ResultGoneError, RowCountError, SourceChangedError, TransientError
+from snowmelt.errors import (
+    DataError,
+    ResultGoneError,
+    SnowmeltError,
+    SourceChangedError,
+    StatementError,
+    TransientError,
+)
 from snowmelt.models import ScanSlice
 from snowmelt.snowflake_source.failures import (
     is_about_connection,
@@ -41,9 +48,10 @@ class ScanDone:
 
 @dataclass(frozen=True)
 class ScanFailed:
-    """The statement ended without a result."""
+    """The statement ended without a result; ``kind`` says what that means."""
 
     message: str
+    kind: type[SnowmeltError] = StatementError
 
 
 @dataclass(frozen=True)
@@ -150,7 +158,7 @@ class ScanResult:
             with translated(query_id=self.query_id):
                 return tries(self._fetched, part)
         except _WrongCountError as error:
-            raise RowCountError(f"result batch {part.batch} of query {self.query_id} {error}; try again") from error
+            raise TransientError(f"result batch {part.batch} of query {self.query_id} {error}; try again") from error
 
     def _fetched(self, part: BatchPart) -> pa.Table:
         batch = self._batches[part.batch]
@@ -196,7 +204,7 @@ def scan_state(connection: SnowflakeConnection, query_id: str) -> ScanState:
         verdict = translate(error, query_id=query_id)
         if is_about_connection(error):
             raise verdict from error
-        return ScanGone(verdict.message) if is_result_gone(error) else ScanFailed(verdict.message)
+        return ScanGone(verdict.message) if is_result_gone(error) else ScanFailed(verdict.message, type(verdict))
     except ResultGoneError as error:
         return ScanGone(error.message)
 

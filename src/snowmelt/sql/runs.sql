@@ -34,7 +34,31 @@ SELECT r.run_id, r.status, r.config_hash, r.started_at, r.completed_at, r.plan_f
            SELECT FROM pg_stat_activity a
            WHERE a.pid = e.backend_pid AND coalesce(a.backend_start = e.backend_start, true)) AS driver_backend_gone,
        ARRAY(SELECT t.source_table FROM migration_status.migration_table_status t
-             WHERE t.run_id = r.run_id ORDER BY t.table_id) AS tables
+             WHERE t.run_id = r.run_id ORDER BY t.table_id) AS tables,
+       CASE WHEN r.status IN ('running', 'failed') THEN (
+           -- A chunk says it better than its table, and both would fail in the same way again.
+           SELECT f.text
+           FROM (SELECT 0 AS rank, t.table_id, format('table %%s: chunk %%s: %%s', t.source_table, c.chunk_id, c.error_text) AS text
+                 FROM migration_status.migration_table_status t
+                 JOIN migration_status.migration_chunk_status c USING (run_id, table_id)
+                 WHERE t.run_id = r.run_id AND t.status IN ('loading', 'failed') AND c.status = 'failed'
+                   AND c.error_code = ANY (%(new_read_codes)s::text[] || 'RejectedRowsError'::text)
+                 UNION ALL
+                 SELECT 1, t.table_id, t.error_text FROM migration_status.migration_table_status t
+                 WHERE t.run_id = r.run_id AND t.status = 'failed' AND t.error_code = ANY (%(new_read_codes)s::text[])) f
+           ORDER BY f.rank, f.table_id, f.text LIMIT 1) END AS source_fault,
+       EXISTS (SELECT FROM migration_status.migration_table_status t
+               WHERE t.run_id = r.run_id AND t.status = 'failed' AND t.error_code = 'RejectedRowsError') AS has_rejected,
+       -- A table whose watermark has moved is not read from its beginning again.
+       ARRAY(SELECT t.source_table FROM migration_status.migration_table_status t
+             WHERE t.run_id = r.run_id AND r.status IN ('running', 'failed') AND t.adds_only
+               AND EXISTS (SELECT FROM migration_status.migration_chunk_status c
+                           WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'completed'
+                             AND c.actual_rows > c.rejected_rows)
+               AND NOT EXISTS (SELECT FROM migration_status.watermarks w
+                               WHERE w.run_id = t.run_id AND t.status = 'completed'
+                                 AND (w.target_schema, w.target_table) = (t.target_schema, t.target_table))
+             ORDER BY t.table_id) AS added_to
 FROM migration_status.migration_runs r
 LEFT JOIN LATERAL (
     SELECT * FROM migration_status.run_executions x
@@ -152,16 +176,18 @@ SET status = 'running', completed_at = NULL, error_code = NULL, error_text = NUL
 WHERE run_id = %(run_id)s
 
 -- name: abandon_run
--- The run is over and will never be resumed.
+-- The run is over and will never be resumed; the failure it had stays.
 UPDATE migration_status.migration_runs
-SET status = 'abandoned', completed_at = clock_timestamp(), error_code = 'Abandoned', error_text = %(reason)s
+SET status = 'abandoned', completed_at = clock_timestamp(), error_code = coalesce(error_code, 'Abandoned'),
+    error_text = %(reason)s || coalesce('; before that: ' || error_text, '')
 WHERE run_id = %(run_id)s AND status IN ('running', 'failed')
 
 -- name: abandon_tables
 -- Its unfinished tables let go of their targets, and no load that is under way can commit.
 UPDATE migration_status.migration_table_status
 SET status = 'abandoned', load_epoch = load_epoch + 1, completed_at = clock_timestamp(),
-    error_code = 'Abandoned', error_text = %(reason)s
+    error_code = coalesce(error_code, 'Abandoned'),
+    error_text = %(reason)s || coalesce('; before that: ' || error_text, '')
 WHERE run_id = %(run_id)s AND status IN ('pending', 'scanning', 'loading', 'finalizing', 'failed')
 
 -- name: read_run
@@ -328,7 +354,8 @@ WHERE r.run_id = %(run_id)s
 
 -- name: error_groups
 -- What went wrong in a run: errors that are alike but for the values they quote once, with how many there are and where
--- the first is; the thousand most frequent.
+-- the first is; the thousand most frequent. A failure is told where it happened: not of the table again whose chunk, row or
+-- index it is, nor of the run again whose table it is.
 SELECT code, what, "table", count(*) AS count, min(place) AS first, min(text) AS example, bool_and(is_over) AS is_over
 FROM (
     SELECT c.error_code AS code, 'chunk' AS what, t.source_table AS "table", 'chunk ' || c.chunk_id AS place,
@@ -338,10 +365,26 @@ FROM (
     WHERE c.run_id = %(run_id)s AND c.error_code IS NOT NULL
     UNION ALL
     SELECT error_code, 'table', source_table, NULL, coalesce(error_text, ''), false, 0
-    FROM migration_status.migration_table_status WHERE run_id = %(run_id)s AND error_code IS NOT NULL
+    FROM migration_status.migration_table_status t
+    WHERE run_id = %(run_id)s AND error_code IS NOT NULL
+      AND NOT (error_code IN ('TableFailedError', 'RejectedRowsError', 'IndexNotRestoredError') AND EXISTS (
+          SELECT FROM migration_status.migration_chunk_status c
+          WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND t.error_code = 'TableFailedError'
+            AND c.status IN ('failed', 'superseded') AND c.error_code IS NOT NULL
+          UNION ALL
+          SELECT FROM migration_status.rejected_rows r
+          WHERE r.run_id = t.run_id AND r.table_id = t.table_id AND t.error_code = 'RejectedRowsError'
+          UNION ALL
+          SELECT FROM migration_status.saved_indexes s
+          WHERE s.run_id = t.run_id AND s.table_id = t.table_id AND t.error_code = 'IndexNotRestoredError'
+            AND s.failed_at IS NOT NULL AND s.restored_at IS NULL))
     UNION ALL
     SELECT error_code, 'run', NULL, NULL, coalesce(error_text, ''), false, 0
-    FROM migration_status.migration_runs WHERE run_id = %(run_id)s AND error_code IS NOT NULL
+    FROM migration_status.migration_runs r
+    WHERE run_id = %(run_id)s AND error_code IS NOT NULL
+      AND NOT (error_code IN ('RunFailedError', 'RejectedRowsError') AND EXISTS (
+          SELECT FROM migration_status.migration_table_status t
+          WHERE t.run_id = r.run_id AND t.error_code IS NOT NULL))
     UNION ALL
     SELECT coalesce(r.sqlstate, 'RejectedRowsError'), 'row', t.source_table,
            'row ' || r.row_number || ' of chunk ' || r.chunk_id,
