@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from snowmelt.errors import StalledError
+from snowmelt.wording import WITH_NO_RESUME
 
 LONGEST_WAIT_SECONDS = 300
 MOST_STALLED_ROUNDS = 2
@@ -82,7 +83,7 @@ def decide(run_id: str, round_number: int, before: Before, found: Outlook) -> St
 
 def with_advice(reasons: str) -> str:
     """The reasons of a run's end, and that a start resumes it; not where they say themselves how to go on."""
-    if "start again" in reasons:
+    if "start again" in reasons or WITH_NO_RESUME in reasons:
         return reasons
     return f"{reasons}; fix the cause and start again: the run resumes, or says why a new one begins"
 
