@@ -87,7 +87,7 @@ ORDER BY c.lease_until;
 --   WHERE c.run_id = :'run_id' AND c.status = 'running' AND c.lease_until <= clock_timestamp();
 
 \echo
-\echo 7. Is a session of Snowmelt waiting for someone's lock?
+\echo 7. Is a session of Snowmelt waiting for a lock that another holds?
 SELECT w.pid AS waiting_pid, w.application_name, date_trunc('second', clock_timestamp() - w.query_start) AS for_so_long,
        b.pid AS blocking_pid, b.usename AS blocking_user, b.application_name AS blocking_application, b.state AS blocking_state,
        left(b.query, 80) AS blocking_query

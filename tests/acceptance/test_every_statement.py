@@ -187,7 +187,7 @@ class Stage:
 
     def _start_until_let_in(self) -> None:
         """The server may need a moment to see that the driver is dead; until then the run is rightly held."""
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + 240
         while (ended := self.migrate.start().ended or "").startswith("HeldError") and time.monotonic() < give_up:
             time.sleep(0.1)
         assert ended == "completed", ended

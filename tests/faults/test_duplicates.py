@@ -94,7 +94,7 @@ def test_an_item_that_is_sent_three_times_at_once_is_loaded_once(world: World, m
     together = threading.Barrier(3)
 
     def send(wiring: Wiring) -> Counter[str]:
-        together.wait(30)
+        together.wait(120)
         told: Counter[str] = Counter()
         for event in events:
             told.update(machine.invoke(event, wiring))
@@ -123,13 +123,13 @@ def test_an_item_is_loaded_once_although_its_worker_wakes_up_an_hour_after_its_l
 
     def sleep(_: Struck) -> None:
         asleep.set()
-        awake.wait(60)
+        awake.wait(120)
 
     traps.put(Trap(Moment("postgres", MARK, 2), Blow("before", effect=sleep)))
     server = world.target.server
     with Proxy(PostgresLink, server.host, server.port, traps) as proxy, ThreadPoolExecutor(1) as one:
         late = one.submit(outcome_of, machine, event, machine.wiring(POSTGRES_PORT=str(proxy.port)))
-        assert asleep.wait(30)
+        assert asleep.wait(120)
         assert [c["status"] for c in world.chunks()].count("running") == 1
         world.target.execute(
             "UPDATE migration_status.migration_chunk_status SET lease_until = now() - interval '1 hour' "
@@ -141,7 +141,7 @@ def test_an_item_is_loaded_once_although_its_worker_wakes_up_an_hour_after_its_l
         (rest,) = machine.plan()
         assert machine.invoke(rest, machine.wiring())["completed"] == 1
         awake.set()
-        assert "the connection was lost" in late.result(30)
+        assert "the connection was lost" in late.result(120)
     assert [c["attempts"] for c in world.chunks()] == [1, 2, *[1] * (len(world.chunks()) - 2)]
     machine.finish()
     for sent in (event, rest):

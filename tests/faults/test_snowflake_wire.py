@@ -47,7 +47,7 @@ class Web:
 
     def post(self, body: bytes = b"0123456789") -> bytes:
         request = urllib.request.Request(f"{self._url}/queries?requestId=1", data=body)
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             if "Content-Length" not in answer.headers:  # an answer of which headers are missing looks like an empty one
                 raise EOFError
             read: bytes = answer.read()

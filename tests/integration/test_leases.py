@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -26,7 +26,7 @@ from psycopg2 import sql as compose
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from snowmelt.config import PostgresConfig
-from snowmelt.errors import FencedError, HeldError, TransientError
+from snowmelt.errors import FencedError, HeldError, TransientError, TruncationRefusedError
 from snowmelt.local.postgres import Database
 from snowmelt.models import (
     ChunkRead,
@@ -317,6 +317,17 @@ def test_a_chunk_that_is_held_cannot_be_split(scene: Scene, planner: Session) ->
         assert not status_store.split_chunk(planner, scene.run_id, PLAN, 1, tuple(part)[:1])
         scene.load(worker, lease)
     scene.check()
+
+
+@pytest.mark.parametrize(("held", "emptied"), [(2 * ROWS, True), (2 * ROWS + 1, False)])
+def test_a_target_is_emptied_as_long_as_the_source_has_half_of_its_rows_and_not_one_row_below(
+    scene: Scene, planner: Session, held: int, emptied: bool
+) -> None:
+    scene.database.execute(f"INSERT INTO target SELECT 'before', i FROM generate_series(1, {held}) AS i")
+    scene.open_run(planner)
+    with nullcontext() if emptied else pytest.raises(TruncationRefusedError, match=r"30 rows .* more than 60"):
+        scene.start_loading(planner)
+    assert scene.database.rows("SELECT count(*) FROM target") == [(0 if emptied else held,)]
 
 
 # --- zombies --------------------------------------------------------------------------------------------------------
@@ -756,7 +767,7 @@ def test_workers_at_the_same_time_with_planners_that_take_from_them_load_every_r
     finally:
         stop.set()
         for worker in workers:
-            worker.join(60)
+            worker.join(120)
     scene.check()
     scene.finish(planner)
     scene.check_complete()

@@ -224,6 +224,13 @@ def test_result_scan_gives_an_earlier_result(connection: Any, cursor: Any) -> No
     assert cursor.fetchall() == [(40_000,)]
 
 
+def end_state(account: LocalSnowflake, containing: str) -> object:
+    """How the latest statement with that text in it ended; nothing but its cancellation ends it."""
+    while (state := account.queries(containing=containing)[-1]["state"]) == "RUNNING":
+        time.sleep(0.02)
+    return state
+
+
 # --- running --------------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +248,7 @@ def test_a_slow_query_is_polled_and_its_status_seen(account: LocalSnowflake, con
 
 
 def test_a_running_query_is_cancelled(account: LocalSnowflake, connection: Any, cursor: Any) -> None:
-    account.set_delays(query_seconds=60, containing="endless")
+    account.set_delays(query_seconds=3600, containing="endless")
     cursor.execute_async("select * from many /* endless */")
     query_id = cursor.sfqid
     cursor.execute(f"select system$cancel_query('{query_id}')")
@@ -252,22 +259,16 @@ def test_a_running_query_is_cancelled(account: LocalSnowflake, connection: Any, 
 
 def test_a_query_that_runs_in_the_engine_is_interrupted_by_its_time_out(cursor: Any) -> None:
     cursor.execute("alter session set STATEMENT_TIMEOUT_IN_SECONDS = 1")
-    started = time.monotonic()
-    with pytest.raises(ProgrammingError) as caught:
+    with pytest.raises(ProgrammingError) as caught:  # it would go on for days
         cursor.execute("select sum(sqrt(a.id * b.id + c.id)) from many a, many b, many c")
     assert caught.value.errno == 630
-    assert time.monotonic() - started < 10
 
 
 def test_the_client_time_out_aborts_the_query(account: LocalSnowflake, connection: Any) -> None:
-    account.set_delays(query_seconds=60, containing="aborted")
+    account.set_delays(query_seconds=3600, containing="aborted")
     with connection.cursor() as cursor, pytest.raises((ProgrammingError, OperationalError)):
         cursor.execute("select * from many /* aborted */", timeout=1)
-    deadline = time.monotonic() + 5
-    while (state := account.queries(containing="/* aborted */")[-1]["state"]) == "RUNNING":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    assert state == "ABORTED"
+    assert end_state(account, "/* aborted */") == "ABORTED"
 
 
 def test_a_failed_asynchronous_query_says_why(connection: Any, cursor: Any) -> None:
@@ -292,15 +293,12 @@ def test_downloads_can_be_slowed(account: LocalSnowflake, cursor: Any) -> None:
 
 
 def test_closing_a_session_cancels_what_it_still_runs(account: LocalSnowflake) -> None:
-    account.set_delays(query_seconds=60, containing="orphan")
+    account.set_delays(query_seconds=3600, containing="orphan")
     opened = account.connect(database="DB", schema="PUBLIC")
     opened.cursor().execute_async("select * from many /* orphan */")
     opened._async_sfqids.clear()  # or the connector keeps the session open
     opened.close()
-    deadline = time.monotonic() + 5
-    while account.queries(containing="orphan")[-1]["state"] == "RUNNING" and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert account.queries(containing="orphan")[-1]["state"] == "ABORTED"
+    assert end_state(account, "orphan") == "ABORTED"
 
 
 def test_threads_with_their_own_connections_read_at_once(account: LocalSnowflake) -> None:
@@ -753,13 +751,14 @@ def test_data_types_results_and_copies_survive_a_restart(tmp_path: Path) -> None
         assert cursor.fetchall() == [(1,)]
 
 
-def test_it_stops_at_once_in_the_middle_of_a_query() -> None:
-    with LocalSnowflake(query_delay_seconds=60) as server:
+def test_it_stops_in_order_in_the_middle_of_a_query() -> None:
+    with LocalSnowflake(query_delay_seconds=3600) as server:
         server.create_schema("DB", "S")
         server.execute("create table DB.S.T as select 1 as id")
         server.connect().cursor().execute_async("select * from DB.S.T")
-        started = time.monotonic()
-    assert time.monotonic() - started < 2
+        process = server._process
+        assert process is not None
+    assert process.returncode == 0  # it was not killed after waiting in vain
     assert not server.directory.exists()
 
 

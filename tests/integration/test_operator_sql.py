@@ -21,6 +21,10 @@ from snowmelt.wiring import Wiring
 
 FOLDER = Path(__file__).parents[2] / "sql"
 ROLE = "operator_sql_loader"
+FOR_POSTGRES = ("clear_state", "count_target", "diagnose", "grants_postgres", "progress", "status_schema")
+FOR_SNOWFLAKE = ("count_source", "grants_snowflake")
+COMPLAINTS = r"^.*(?:ERROR|FATAL|unterminated|invalid command|extra argument|unrecognized).*$"
+"""What psql says of a statement, or of a line of its own, that it did not understand."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def _psql(database: Database, *options: str, **variables: str) -> str:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert "ERROR" not in done.stderr, done.stderr
+    assert re.findall(COMPLAINTS, done.stderr, re.MULTILINE) == [], done.stderr
     return done.stdout
 
 
@@ -213,6 +217,36 @@ def test_diagnosis_names_the_runs_that_hold_targets(runs: Runs) -> None:
     assert runs.running in held
     assert runs.failed in held
     assert runs.completed not in held
+
+
+# --- word for word --------------------------------------------------------------------------------------------------
+
+
+def test_each_file_is_run_here_by_the_program_of_its_server() -> None:
+    assert sorted(file.stem for file in FOLDER.glob("*.sql")) == sorted(FOR_POSTGRES + FOR_SNOWFLAKE)
+
+
+@pytest.mark.parametrize("state", ["completed", "failed", "running", "unknown"])
+@pytest.mark.parametrize("file", [name for name in FOR_POSTGRES if name not in {"clear_state", "grants_postgres"}])
+def test_what_only_looks_is_understood_word_for_word_in_each_state_of_a_run(runs: Runs, file: str, state: str) -> None:
+    kept = runs.database.rows("SELECT run_id, status FROM migration_status.migration_runs ORDER BY run_id")
+    psql(runs.database, f"{file}.sql", "--set=ON_ERROR_STOP=1", run_id=getattr(runs, state, "of-nobody"))
+    assert runs.database.rows("SELECT run_id, status FROM migration_status.migration_runs ORDER BY run_id") == kept
+
+
+@pytest.mark.parametrize("file", FOR_POSTGRES)
+def test_a_quote_that_nothing_closes_is_found_in_a_line_that_psql_prints(file: str) -> None:
+    for line in (FOLDER / f"{file}.sql").read_text(encoding="utf-8").splitlines():
+        if line.startswith("\\"):
+            assert line.replace("''", "").count("'") % 2 == 0, line
+            assert line.count('"') % 2 == 0, line
+
+
+def test_no_file_asks_what_psql_cannot_answer_in_a_database_without_a_run(database: Database) -> None:
+    psql(database, "status_schema.sql", "--set=ON_ERROR_STOP=1")
+    for file in FOR_POSTGRES:
+        if file != "grants_postgres":  # it grants to a role that there must be
+            psql(database, f"{file}.sql", "--set=ON_ERROR_STOP=1", run_id="of-nobody")
 
 
 # --- mending --------------------------------------------------------------------------------------------------------

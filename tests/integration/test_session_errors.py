@@ -240,7 +240,7 @@ def test_a_deadlock_may_be_tried_again(database: Database) -> None:
             try:
                 with session.transaction() as cursor:
                     cursor.execute("UPDATE t SET n = n + 1 WHERE id = %s", (first,))
-                    both_hold_one.wait(30)
+                    both_hold_one.wait(120)
                     cursor.execute("UPDATE t SET n = n + 1 WHERE id = %s", (second,))
             except SnowmeltError as error:
                 errors.append(error)

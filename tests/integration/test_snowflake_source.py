@@ -96,7 +96,7 @@ def flights(source: SnowflakeSource) -> ScanResult:
     return source.open_result(query_id)
 
 
-def ended(source: SnowflakeSource, query_id: str, within_seconds: float = 30) -> ScanState:
+def ended(source: SnowflakeSource, query_id: str, within_seconds: float = 120) -> ScanState:
     """What became of a scan, once it is no longer running."""
     end = time.monotonic() + within_seconds
     while (state := source.scan_state(query_id)) == ScanRunning():
@@ -198,13 +198,17 @@ def test_a_role_that_is_not_granted_is_named(account: LocalSnowflake) -> None:
         connect(config_of(account, user=name, password="h1dden", role="OWNER"))
 
 
-def test_a_closed_port_fails_at_once_with_what_to_check(account: LocalSnowflake) -> None:
+def test_a_closed_port_fails_with_what_to_check_before_the_connector_is_asked(
+    account: LocalSnowflake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(**_: Any) -> None:
+        pytest.fail("the connector would try again for minutes")
+
+    monkeypatch.setattr("snowflake.connector.connect", asked)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    began = time.monotonic()
     with pytest.raises(AccessError, match=rf"cannot reach Snowflake at 127.0.0.1:{port}: Connection refused"):
         connect(config_of(account, host="127.0.0.1", port=port))
-    assert time.monotonic() - began < 5
 
 
 def test_a_host_without_an_address_is_named(account: LocalSnowflake) -> None:
@@ -242,7 +246,7 @@ def test_threads_that_connect_at_once_each_read_their_own_rows(account: LocalSno
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=120)
     assert read == {number: [number] * 3000 for number in range(6)}
 
 
@@ -490,12 +494,11 @@ def test_an_unknown_query_is_gone(source: SnowflakeSource) -> None:
 
 def test_a_long_scan_is_polled_until_it_is_done(account: LocalSnowflake, source: SnowflakeSource) -> None:
     marker = f"slow_{uuid.uuid4().hex}"
-    account.set_delays(query_seconds=1.5, containing=marker)
+    account.set_delays(query_seconds=3600, containing=marker)
     try:
-        began = time.monotonic()
         query_id = source.submit(f"{FLIGHTS_STATEMENT} where '{marker}' is not null")
-        assert time.monotonic() - began < 1
         assert source.scan_state(query_id) == ScanRunning()
+        account.set_delays()
         assert sum(finished(source, query_id)) == ROWS
     finally:
         account.set_delays()
@@ -503,10 +506,12 @@ def test_a_long_scan_is_polled_until_it_is_done(account: LocalSnowflake, source:
 
 def test_a_scan_goes_on_when_its_session_closes(account: LocalSnowflake, source: SnowflakeSource) -> None:
     marker = f"orphan_{uuid.uuid4().hex}"
-    account.set_delays(query_seconds=1, containing=marker)
+    account.set_delays(query_seconds=3600, containing=marker)
     try:
         with connect(config_of(account)) as first:
             query_id = first.submit(f"{FLIGHTS_STATEMENT} where '{marker}' is not null")
+        assert source.scan_state(query_id) == ScanRunning()
+        account.set_delays()
         assert sum(finished(source, query_id)) == ROWS
     finally:
         account.set_delays()
@@ -514,7 +519,7 @@ def test_a_scan_goes_on_when_its_session_closes(account: LocalSnowflake, source:
 
 def test_a_scan_is_ended_from_another_session(account: LocalSnowflake, source: SnowflakeSource) -> None:
     marker = f"endless_{uuid.uuid4().hex}"
-    account.set_delays(query_seconds=60, containing=marker)
+    account.set_delays(query_seconds=3600, containing=marker)
     try:
         query_id = source.submit(f"{FLIGHTS_STATEMENT} where '{marker}' is not null")
         with connect(config_of(account)) as other:
@@ -528,7 +533,7 @@ def test_a_scan_is_ended_from_another_session(account: LocalSnowflake, source: S
 
 def test_a_scan_that_runs_out_of_time_says_what_to_raise(account: LocalSnowflake) -> None:
     marker = f"late_{uuid.uuid4().hex}"
-    account.set_delays(query_seconds=30, containing=marker)
+    account.set_delays(query_seconds=3600, containing=marker)
     try:
         with connect(config_of(account, statement_timeout_seconds=1)) as source:
             state = ended(source, source.submit(f"{FLIGHTS_STATEMENT} where '{marker}' is not null"))
@@ -577,10 +582,10 @@ def test_a_download_that_hangs_is_not_tried_beyond_the_deadline(
     monkeypatch.setattr("snowflake.connector.result_batch.DOWNLOAD_TIMEOUT", 0.3)
     query_id = source.submit(FLIGHTS_STATEMENT)
     finished(source, query_id)
-    asked: list[float] = []
+    asked: list[None] = []
 
     def check() -> None:
-        asked.append(time.monotonic())
+        asked.append(None)
         if len(asked) == 2:
             raise OutOfTimeError("the invocation's time is over")
 
@@ -588,7 +593,6 @@ def test_a_download_that_hangs_is_not_tried_beyond_the_deadline(
     reading = result.read(everything(result))
     next(reading)
     account.set_delays(batch_seconds=30)
-    began = time.monotonic()
     try:
         with pytest.raises(OutOfTimeError):
             next(reading)
@@ -596,5 +600,4 @@ def test_a_download_that_hangs_is_not_tried_beyond_the_deadline(
         account.set_delays()
 
     assert len(asked) == 2
-    assert time.monotonic() - began < 5
     assert sum(batch.num_rows for batch in reading) == 0

@@ -244,4 +244,4 @@ def dashboard(stage: Stage) -> Iterator[Served]:
             yield Served(url)
         finally:
             serving.should_exit = True
-            thread.join(timeout=20)
+            thread.join(timeout=120)

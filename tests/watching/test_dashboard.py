@@ -239,7 +239,7 @@ def test_the_command_prints_the_url_and_ctrl_c_ends_it_in_order(shared: Stage) -
         served = Served(process.stdout.readline().strip())
         answer = ask(served, f"/{served.token}/overview.json")
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
 
     assert (process.returncode, out) == (0, "")
     assert answer.json()["source_name"] == scenes.SOURCE

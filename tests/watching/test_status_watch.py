@@ -138,8 +138,8 @@ def test_a_terminal_is_drawn_anew_until_the_run_is_over(stage: Stage) -> None:
         stage.complete("r1", 2, 15)
         eventually(lambda: len(b"".join(shown)) > before, what="it is drawn again")
         stage.database.execute(ENDED)
-        assert process.wait(timeout=60) == 0
-        reader.join(timeout=5)
+        assert process.wait(timeout=120) == 0
+        reader.join(timeout=120)
 
     assert seen("Completed: 2 of 5 tables")
     os.close(ours)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -264,8 +265,7 @@ class Queries:
         limit = parameters.get("STATEMENT_TIMEOUT_IN_SECONDS", session.parameter("STATEMENT_TIMEOUT_IN_SECONDS"))
         timer = _timer(query, float(limit)) if limit and float(limit) > 0 else None
         try:
-            if query.cancelled.wait(self.delays.before(query.text)):
-                raise canceled()
+            self._wait_before(query)
             statement = Statement(query.text, session=session, connection=connection, around=self._around)
             if query.describe_only:
                 query.described = statement.describe()
@@ -275,6 +275,15 @@ class Queries:
             query.database, query.schema = connection.database, connection.schema
             if timer is not None:
                 timer.cancel()
+
+    def _wait_before(self, query: Query) -> None:
+        """Wait as long as the delays in force say: shorter ones, set meanwhile, let a waiting statement go."""
+        began = time.monotonic()
+        while (rest := began + self.delays.before(query.text) - time.monotonic()) > 0:
+            if query.cancelled.wait(min(rest, 0.05)):
+                raise canceled()
+        if query.cancelled.is_set():
+            raise canceled()
 
     def _store(self, query: Query, session: Session, answer: Answer, parameters: dict[str, Any]) -> None:
         if answer.cancel is not None:
