@@ -1,5 +1,6 @@
 """Result batches that fail, are cut off or change while they are downloaded, from a connector that answers as told."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -130,8 +131,8 @@ def test_before_each_further_try_the_deadline_is_asked() -> None:
 def test_urls_that_are_five_hours_old_are_renewed_before_the_download(monkeypatch: pytest.MonkeyPatch) -> None:
     connector = Connector(lambda: 3)
     result = ScanResult(connector, "q")  # type: ignore[arg-type]
-    now = scan.time.monotonic()
-    monkeypatch.setattr(scan.time, "monotonic", lambda: now + 5 * 3600 + 1)
+    now = time.monotonic()
+    monkeypatch.setattr("snowmelt.snowflake_source.scan.time.monotonic", lambda: now + 5 * 3600 + 1)
     assert sum(batch.num_rows for batch in result.read(WHOLE)) == 3
     assert connector.opened == 2
 

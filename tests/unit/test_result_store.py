@@ -1,7 +1,8 @@
 """The stand-in's results: so many are kept, whoever writes, reads and expires them at once."""
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from snowmelt.local.snowflake.results import ResultStore
 
@@ -16,10 +17,9 @@ def test_statements_that_end_at_once_drop_the_oldest_results_and_none_fails(tmp_
     store = ResultStore(tmp_path, keep=KEPT)
     names = [f"q{number}" for number in range(WRITTEN)]
     with ThreadPoolExecutor(16) as threads:
-        ended = [threads.submit(write, store, name) for name in names]
-        ended += [threads.submit(store.expire, name) for name in names[::7]]
-        for each in ended:
-            each.result()
+        written: list[Future[Any]] = [threads.submit(write, store, name) for name in names]
+        expired: list[Future[Any]] = [threads.submit(store.expire, name) for name in names[::7]]
+    assert [each.exception() for each in written + expired if each.exception()] == []
     kept = [name for name in names if store.find(name) is not None]
     assert 0 < len(kept) <= KEPT
     assert [name for name in names if store.has_expired(name) == (name in kept)] == []
