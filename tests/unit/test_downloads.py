@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from snowflake.connector.errors import OperationalError
 
-from snowmelt.errors import DataError, RowCountError, SnowmeltError, SourceChangedError
+from snowmelt.errors import DataError, SnowmeltError, SourceChangedError, TransientError
 from snowmelt.models import ScanSlice
 from snowmelt.snowflake_source import scan
 from snowmelt.snowflake_source.scan import ScanResult
@@ -100,7 +100,7 @@ def test_a_batch_that_does_not_hold_the_rows_it_announces_is_never_accepted(deli
         assert len(asked) <= 100, "it is tried for ever"
         return delivered
 
-    with pytest.raises(RowCountError, match=f"batch 0 of query q delivers {delivered} rows where 3 were announced"):
+    with pytest.raises(TransientError, match=f"batch 0 of query q delivers {delivered} rows where 3 were announced"):
         rows_read(Connector(deliver))
     assert len(asked) == TRIES_OF_ONE_DOWNLOAD
 
