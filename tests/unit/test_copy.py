@@ -12,7 +12,7 @@ from psycopg2.extensions import QueryCanceledError
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from snowmelt.errors import DataError, TransientError
-from snowmelt.models import ColumnPlan, SourceColumn, TableName, TargetColumn
+from snowmelt.models import ColumnPlan, Policies, SourceColumn, TableName, TargetColumn
 from snowmelt.postgres import copy
 from snowmelt.postgres.copy import CopyResult, copy_batches
 from snowmelt.types import Match, match
@@ -101,6 +101,25 @@ def test_without_rows_nothing_is_sent(batches: int) -> None:
 
     assert copied(cursor, NUMBERS, [numbers(0)] * batches) == CopyResult(rows=0, size_bytes=0)
     assert cursor.statements == 0
+
+
+def test_a_row_that_cannot_be_stored_is_named_by_its_place_in_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copy, "SLICE_ROWS", 2)
+    columns, batches = texts("a", "b", "c", "d", "too long", column=planned("TEXT", "varchar", 3 + 4))
+
+    with pytest.raises(DataError, match="row 10 of the chunk"):
+        copied(Reading(), columns, [*texts("1", "2", "3", "4", "5", column=columns[0])[1], *batches])
+
+
+def test_values_that_a_policy_changes_are_counted_over_all_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copy, "SLICE_ROWS", 2)
+    column = planned("TEXT", "varchar", 3 + 4).model_copy(update={"policies": Policies(too_long="truncate")})
+    columns, batches = texts("long 1", "b", "long 2", None, "long 3", column=column)
+
+    result = copied(Reading(), columns, batches)
+
+    assert result.rows == 5
+    assert result.changes == {("the column", "too_long"): 3}
 
 
 def test_wide_rows_travel_in_small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
