@@ -8,7 +8,7 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from snowmelt import actions, metrics, settings
+from snowmelt import actions, metrics, settings, whole_runs
 from snowmelt.deadline import Deadline
 from snowmelt.errors import SnowmeltError
 from snowmelt.wiring import Wiring
@@ -35,7 +35,7 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     result: dict[str, Any] = {}
     failure: SnowmeltError | None = None
     try:
-        result = actions.run(event, _wiring(), Deadline.of_invocation(context))
+        result = _result(event, context)
     except SnowmeltError as error:
         logger.error(error.message, extra={"error_code": error.code})
         failure = error
@@ -50,12 +50,19 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
     raise failure.with_traceback(None) from None
 
 
+def _result(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
+    deadline = Deadline.of_invocation(context)
+    if isinstance(event, Mapping) and whole_runs.is_asked_by(event):
+        return whole_runs.answer(event, _wiring(), deadline, request_id=context.aws_request_id)
+    return actions.run(event, _wiring(), deadline)
+
+
 def _log_keys(event: Mapping[str, Any], context: LambdaContext) -> dict[str, object]:
     if not isinstance(event, Mapping):
         return {"request_id": context.aws_request_id}
     item = event.get("item")
     keys = {
-        "action": event.get("action"),
+        "action": event.get("action") or "migrate",
         "run_id": event.get("run_id"),
         "source_name": event.get("source_name"),
         "table": item.get("table") if isinstance(item, Mapping) else None,

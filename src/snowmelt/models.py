@@ -384,6 +384,8 @@ class ValidateConfigEvent(Value):
     dry_run: bool = False
     allow_shrink: bool = False
     accept_rejected: bool = False
+    resume_max_age: int | float | str | None = None
+    """Replaces the config's for this start; a bare number counts hours."""
     execution_id: str = Field(min_length=1)
 
     @property
@@ -422,12 +424,28 @@ class TestConnectionsEvent(Value):
 
     __test__ = False  # not a test class
 
-    action: Literal["test_connections"]
+    action: Literal["test_connections", "test_postgres", "test_snowflake"]
     source_name: str | None = None
 
 
+class MigrateEvent(Value):
+    """Take whole runs as far as one invocation can; the same event again goes on."""
+
+    action: Literal["migrate"] = "migrate"
+    source_name: str | None = None
+    """One source, or several with commas between; all enabled ones without it."""
+    no_resume: bool = False
+    resume_run_id: str | None = None
+    tables: tuple[str, ...] | None = None
+    dry_run: bool = False
+    allow_shrink: bool = False
+    accept_rejected: bool = False
+    resume_max_age: int | float | str | None = None
+    """Replaces the config's for this start; a bare number counts hours."""
+
+
 Event = Annotated[
-    ValidateConfigEvent | PlanChunksEvent | ProcessChunkEvent | FinalizeEvent | TestConnectionsEvent,
+    MigrateEvent | ValidateConfigEvent | PlanChunksEvent | ProcessChunkEvent | FinalizeEvent | TestConnectionsEvent,
     Field(discriminator="action"),
 ]
 
@@ -486,6 +504,27 @@ class FinalizeResult(Value):
     page: Location | None = None
     """The same for people."""
     wait_seconds: int = 0
+
+
+class SourceOutcome(Value):
+    """How far the run of one source has come."""
+
+    source_name: str
+    status: Literal["completed", "completed_with_rejects", "failed", "partial", "not_started", "dry_run"]
+    message: str
+    run_id: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class MigrateResult(Value):
+    """How far the runs of all sources that were asked for have come.
+
+    ``partial``: time was nearly over; the same event again goes on where this invocation stopped.
+    """
+
+    status: Literal["completed", "failed", "partial"]
+    message: str
+    runs: tuple[SourceOutcome, ...]
 
 
 class ConnectionVerdict(Value):

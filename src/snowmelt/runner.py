@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tenacity import (
@@ -18,7 +18,7 @@ from tenacity import (
 
 from snowmelt import actions, manifest_store
 from snowmelt.deadline import Deadline
-from snowmelt.errors import SnowmeltError, TransientError
+from snowmelt.errors import OutOfTimeError, SnowmeltError, TransientError
 from snowmelt.models import (
     DryRunPlan,
     FinalizeResult,
@@ -31,6 +31,7 @@ from snowmelt.wiring import Wiring
 logger = logging.getLogger(__name__)
 
 _LONG_AFTER = 1e9
+_LAST_ATTEMPT = stop_after_attempt(6)
 INVOCATION_SECONDS = 900.0
 """What each action is given, as on AWS: a lease must end while someone is still there to see it."""
 
@@ -56,17 +57,19 @@ def migrate(
     execution_id: str,
     on_run: Callable[[ValidateConfigResult], None] = lambda _: None,
     invocation_seconds: float = INVOCATION_SECONDS,
+    within: Deadline | None = None,
 ) -> Outcome:
     """Take a run from its start to its verdict, with the same events the state machine sends.
 
-    ``start`` is what StartExecution would be given. ``on_run`` is told the run as soon as it is open. SnowmeltError
-    when the run cannot be opened or no longer moves.
+    ``start`` is what StartExecution would be given. ``on_run`` is told the run as soon as it is open. ``within`` is the
+    end of the invocation that all of it happens in. SnowmeltError when the run cannot be opened or no longer moves,
+    OutOfTimeError when the invocation ends before the run: the same start resumes it.
     """
     config = wiring.config()
     database = config.source(start.get("source_name")).postgres_database
-    loop = _Loop(wiring, execution_id, invocation_seconds)
-    with wiring.target(config, database, "snowmelt driver") as session:
-        wiring.bind_driver(session)
+    kept = within and within.with_buffer(config.lambda_timeout_buffer_seconds)
+    loop = _Loop(wiring, execution_id, invocation_seconds, kept)
+    with wiring.target(config, database, "snowmelt driver") as session, wiring.driven_by(session):
         event = {**start, "action": "validate_config", **loop.driver}
         run = ValidateConfigResult.model_validate(loop.invoke(event))
         on_run(run)
@@ -86,7 +89,7 @@ def migrate(
 
 def foresee(start: Mapping[str, Any], wiring: Wiring, *, execution_id: str) -> tuple[str, DryRunPlan | None]:
     """What the start would do, in a sentence and in full; no plan where it would resume a run that has one."""
-    loop = _Loop(wiring, execution_id, INVOCATION_SECONDS)
+    loop = _Loop(wiring, execution_id, INVOCATION_SECONDS, None)
     event = {**start, "action": "validate_config", "dry_run": True, **loop.driver}
     result = ValidateConfigResult.model_validate(loop.invoke(event))
     plan = None if result.plan is None else manifest_store.load_dry_run(wiring.store, result.plan)
@@ -94,9 +97,10 @@ def foresee(start: Mapping[str, Any], wiring: Wiring, *, execution_id: str) -> t
 
 
 class _Loop:
-    def __init__(self, wiring: Wiring, execution_id: str, invocation_seconds: float) -> None:
+    def __init__(self, wiring: Wiring, execution_id: str, invocation_seconds: float, within: Deadline | None) -> None:
         self._wiring = wiring
         self._seconds = invocation_seconds
+        self._within = within
         self._stopped = threading.Event()
         self.driver = {"execution_id": execution_id}
 
@@ -108,9 +112,9 @@ class _Loop:
             number = plan.round
             if plan.next == "finalize":
                 return plan
-            if plan.manifest is not None:
-                self._map(run_id, plan.manifest, plan.max_concurrency)
-            time.sleep(plan.wait_seconds)
+            self._wait(0)
+            is_out_of_time = plan.manifest is not None and self._map(run_id, plan.manifest, plan.max_concurrency)
+            self._wait(float("inf") if is_out_of_time else plan.wait_seconds)
 
     def until_final(self, run_id: str) -> FinalizeResult:
         while True:
@@ -118,52 +122,71 @@ class _Loop:
             verdict = FinalizeResult.model_validate(self.invoke(event))
             if verdict.next == "done":
                 return verdict
-            time.sleep(verdict.wait_seconds)
+            self._wait(verdict.wait_seconds)
+
+    def _wait(self, seconds: float) -> None:
+        if self._is_over(seconds):
+            raise OutOfTimeError("this invocation's time is nearly over; the same start resumes the run")
+        time.sleep(seconds)
+
+    def _is_over(self, seconds: float = 0.0) -> bool:
+        return self._within is not None and not self._within.allows(seconds)
+
+    def _deadline(self) -> Deadline:
+        if self._within is None:
+            return Deadline.after(self._seconds, clock=self._clock)
+        return replace(self._within, clock=self._clock)
 
     def invoke(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """The action's result, tried again as the state machine does when the failure is one that passes."""
         for attempt in Retrying(
             retry=retry_if_exception_type(TransientError),
             wait=wait_random_exponential(multiplier=1, max=60),
-            stop=stop_after_attempt(6),
+            stop=lambda state: _LAST_ATTEMPT(state) or self._is_over(),
             before_sleep=_log_retry,
             reraise=True,
         ):
             with attempt:
-                return actions.run(event, self._wiring, Deadline.after(self._seconds, clock=self._clock))
+                return actions.run(event, self._wiring, self._deadline())
         raise AssertionError("Retrying returns or raises")
 
     def _clock(self) -> float:
         """Time as the workers see it: once the loop is stopped, every deadline has passed."""
         return time.monotonic() + (_LONG_AFTER if self._stopped.is_set() else 0.0)
 
-    def _map(self, run_id: str, manifest: Location, workers: int) -> None:
-        """Process every item of the manifest; like the Map, tolerate whatever becomes of each."""
+    def _map(self, run_id: str, manifest: Location, workers: int) -> bool:
+        """Process every item of the manifest; like the Map, tolerate whatever becomes of each.
+
+        True when all that came of it are chunks that did not fit in what is left of this invocation.
+        """
         items = manifest_store.load_manifest(manifest, self._wiring.store)
         with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="worker") as pool:
             events = [{"action": "process_chunk", "run_id": run_id, "item": i.model_dump()} for i in items]
             futures = [pool.submit(self._process, event) for event in events]
             try:
-                _await_all(futures)
+                results = _await_all(futures)
             except BaseException:
                 # Ctrl-C, or a defect: workers hand back what they have begun, as they do when their time is over.
                 self._stopped.set()
                 pool.shutdown(cancel_futures=True)
                 raise
+        moved = sum(result["completed"] + result["failed"] for result in results)
+        return self._within is not None and not moved and any(result["released"] for result in results)
 
-    def _process(self, event: Mapping[str, Any]) -> None:
+    def _process(self, event: Mapping[str, Any]) -> Mapping[str, Any] | None:
         if self._stopped.is_set():
-            return
+            return None
         try:
-            self.invoke(event)
+            return self.invoke(event)
         except SnowmeltError as error:
             logger.error(error.message, extra={"run_id": event["run_id"], "error_code": error.code})
+            return None
 
 
-def _await_all(futures: Iterable[Future[None]]) -> None:
+def _await_all(futures: Iterable[Future[Mapping[str, Any] | None]]) -> list[Mapping[str, Any]]:
+    """Wait for all, or for the first that raises, and return the results that there are."""
     done, _ = wait(list(futures), return_when=FIRST_EXCEPTION)
-    for future in done:
-        future.result()
+    return [result for future in done if (result := future.result()) is not None]
 
 
 def _log_retry(state: RetryCallState) -> None:

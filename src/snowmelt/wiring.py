@@ -72,9 +72,14 @@ class Wiring:
         """The execution as the status schema records it."""
         return Driver(execution_id, DRIVER_SECONDS, self._driver_backend)
 
-    def bind_driver(self, session: Session) -> None:
-        """This process drives runs as long as that session lives; when it dies, others see it at once."""
+    @contextmanager
+    def driven_by(self, session: Session) -> Iterator[None]:
+        """Within, this process drives runs as long as that session lives; when it dies, others see it at once."""
         self._driver_backend = session.backend()
+        try:
+            yield
+        finally:
+            self._driver_backend = None
 
     def execution_state(self, execution_id: str) -> Literal["running", "ended", "unknown"]:
         """What AWS says of an execution."""

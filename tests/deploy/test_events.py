@@ -76,6 +76,11 @@ def test_the_sample_events_in_their_order_move_a_table(aws: LocalAws) -> None:
     assert (verdict["next"], verdict["status"]) == ("done", "completed")
 
 
+def test_the_sample_of_a_whole_run_moves_the_table(aws: LocalAws) -> None:
+    answer = invoke(aws, sample("migrate"))
+    assert (answer["statusCode"], answer["body"]["status"]) == (200, "completed")
+
+
 def test_the_sample_input_starts_an_execution_that_succeeds(aws: LocalAws) -> None:
     ended = aws.step_functions.run(sample("start_execution"))
     assert ended.status == "SUCCEEDED", ended.cause

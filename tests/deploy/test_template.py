@@ -360,6 +360,7 @@ ACTIONS = {name: event for name, event in EVENTS.items() if "action" in event}
 def test_there_is_a_sample_event_for_every_action() -> None:
     assert set(ACTIONS) == {
         "finalize",
+        "migrate",
         "plan_chunks",
         "process_chunk",
         "test_connections",

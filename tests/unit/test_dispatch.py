@@ -143,7 +143,8 @@ def test_every_field_that_is_wrong_is_named_at_once() -> None:
 def test_an_unknown_action_is_answered_with_those_there_are_and_the_one_that_was_meant() -> None:
     assert refusal({"action": "plan_chunk", "run_id": "r"}) == (
         'event.action is "plan_chunk" (did you mean plan_chunks?); it must be one of '
-        "validate_config, plan_chunks, process_chunk, finalize, test_connections"
+        "validate_config, plan_chunks, process_chunk, finalize, test_connections, "
+        "migrate, test_postgres, test_snowflake"
     )
 
 

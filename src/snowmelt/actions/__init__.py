@@ -1,5 +1,5 @@
 """What the Lambda and the CLI do: each action is safe to run twice with the same event."""
 
-from snowmelt.actions.dispatch import ACTIONS, parse, run
+from snowmelt.actions.dispatch import ACTIONS, flattened, parse, run
 
-__all__ = ["ACTIONS", "parse", "run"]
+__all__ = ["ACTIONS", "flattened", "parse", "run"]

@@ -17,6 +17,7 @@ from snowmelt.errors import ConfigError
 from snowmelt.models import (
     Event,
     FinalizeEvent,
+    MigrateEvent,
     PlanChunksEvent,
     ProcessChunkEvent,
     ValidateConfigEvent,
@@ -25,6 +26,9 @@ from snowmelt.models import (
 from snowmelt.wiring import Wiring
 
 ACTIONS = ("validate_config", "plan_chunks", "process_chunk", "finalize", "test_connections")
+_KNOWN = (*ACTIONS, "migrate", "test_postgres", "test_snowflake")
+_IGNORED = ("resume_attempt_count",)
+"""Keys that callers count their own tries by."""
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 
 
@@ -33,17 +37,28 @@ def run(event: Mapping[str, Any], wiring: Wiring, deadline: Deadline) -> dict[st
     return _result(parse(event), wiring, deadline).model_dump(mode="json")
 
 
+def flattened(event: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the event with the keys of its ``input`` and ``defaults`` beside its own, which come first."""
+    if not isinstance(event, Mapping):
+        return event
+    parts = [part for key in ("defaults", "input") if isinstance(part := event.get(key), Mapping)]
+    nested = {key: value for part in parts for key, value in part.items() if value is not None}
+    own = {k: v for k, v in event.items() if not (k in ("defaults", "input") and isinstance(v, Mapping | None))}
+    given = {**nested, **{key: value for key, value in own.items() if value is not None}}
+    return {key: value for key, value in given.items() if key not in _IGNORED}
+
+
 def parse(event: Mapping[str, Any]) -> Event:
     """The event as a value; ConfigError names every field that is wrong."""
     if not isinstance(event, Mapping):
         raise ConfigError(f"the event is not a JSON object, but {json.dumps(event)[:100]}")
     # Callers of StartExecution write null for what they leave out.
-    given = {key: value for key, value in event.items() if value is not None}
+    given = flattened(event)
     action = given.get("action")
-    if action not in ACTIONS:
+    if action not in _KNOWN:
         raise ConfigError(
             f"event.action is {json.dumps(action)[:100]}{_suggestion(str(action))}; "
-            f"it must be one of {', '.join(ACTIONS)}"
+            f"it must be one of {', '.join(_KNOWN)}"
         )
     try:
         return _EVENTS.validate_python(given)
@@ -62,6 +77,8 @@ def _result(event: Event, wiring: Wiring, deadline: Deadline) -> Value:
             return process_chunk(event, wiring, deadline)
         case FinalizeEvent():
             return finalize(event, wiring, deadline)
+        case MigrateEvent():
+            raise ConfigError("migrate takes a whole run: only the function itself is asked for it, not its actions")
         case _:
             return test_connections(event, wiring)
 
@@ -76,5 +93,5 @@ def _problem(action: str, details: Mapping[str, Any]) -> str:
 
 
 def _suggestion(action: str) -> str:
-    close = get_close_matches(action, ACTIONS, n=1)
+    close = get_close_matches(action, _KNOWN, n=1)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -1,7 +1,9 @@
 """Ask both servers whether they would let a run happen."""
 
+from collections.abc import Sequence
+
 from snowmelt.actions.table_plans import target_problems
-from snowmelt.config import Config, SourceConfig
+from snowmelt.config import Config, SourceConfig, TableConfig
 from snowmelt.errors import SnowmeltError
 from snowmelt.models import ConnectionVerdict, TestConnectionsEvent, TestConnectionsResult
 from snowmelt.postgres import status_store
@@ -14,16 +16,29 @@ def test_connections(event: TestConnectionsEvent, wiring: Wiring) -> TestConnect
     ConfigError only when the config itself cannot be read.
     """
     config = wiring.config()
-    source = config.source(event.source_name)
-    verdicts = (_snowflake(wiring, config, source), _postgres(wiring, config, source))
+    sources = config.sources_named(event.source_name)
+    sides = {"test_snowflake": (_snowflake,), "test_postgres": (_postgres,)}.get(event.action, (_snowflake, _postgres))
+    verdicts = tuple(_together([side(wiring, config, source) for source in sources]) for side in sides)
     return TestConnectionsResult(ok=all(v.ok for v in verdicts), verdicts=verdicts)
+
+
+def _together(verdicts: Sequence[ConnectionVerdict]) -> ConnectionVerdict:
+    """Make one verdict on a server of those that its sources gave: what fails, else what was found."""
+    telling = [v for v in verdicts if not v.ok] or verdicts
+    message = "; ".join(dict.fromkeys(v.message for v in telling))
+    return ConnectionVerdict(server=verdicts[0].server, ok=telling[0].ok, message=message)
+
+
+def _enabled(source: SourceConfig) -> tuple[TableConfig, ...]:
+    """Return the tables that move, possibly none: a connection can be tested all the same."""
+    return source.select() if any(table.enabled for table in source.tables) else ()
 
 
 def _snowflake(wiring: Wiring, config: Config, source: SourceConfig) -> ConnectionVerdict:
     try:
         with wiring.source(config, source, run_id=None) as snowflake:
             identity = snowflake.identity()
-            for table in source.select(None):
+            for table in _enabled(source):
                 snowflake.describe_table(source.snowflake_database, source.snowflake_schema, table.snowflake_name)
     except SnowmeltError as error:
         return ConnectionVerdict(server="snowflake", ok=False, message=error.message)
@@ -39,7 +54,7 @@ def _postgres(wiring: Wiring, config: Config, source: SourceConfig) -> Connectio
     try:
         with wiring.target(config, source.postgres_database, "snowmelt test") as session:
             server = status_store.check_access(session)
-            problems = target_problems(config, source, source.select(None), session)
+            problems = target_problems(config, source, _enabled(source), session)
     except SnowmeltError as error:
         return ConnectionVerdict(server="postgres", ok=False, message=error.message)
     if problems:

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from snowmelt import __version__, manifest_store
 from snowmelt import config as configs
@@ -48,6 +48,14 @@ def validate_config(event: ValidateConfigEvent, wiring: Wiring, deadline: Deadli
     Nothing is written to a target. Every problem of every table is reported at once, in one ConfigError;
     HeldError names the living run that holds a table.
     """
+    result = _validated(event, wiring, deadline)
+    if isinstance(event.resume_max_age, int | float):
+        note = f"resume_max_age {event.resume_max_age:g} of the event has no unit and counts hours"
+        return result.model_copy(update={"warnings": _few((note, *result.warnings))})
+    return result
+
+
+def _validated(event: ValidateConfigEvent, wiring: Wiring, deadline: Deadline) -> ValidateConfigResult:
     asked = _asked(event, wiring)
     keep_back(deadline, asked.config.lambda_timeout_buffer_seconds)
     with wiring.target(asked.config, asked.source.postgres_database, "snowmelt validate") as session:
@@ -131,8 +139,17 @@ def _start(event: ValidateConfigEvent, asked: _Asked, wiring: Wiring) -> Start:
         store=wiring.store.uri,
         no_resume=event.no_resume,
         resume_run_id=event.resume_run_id,
-        resume_max_age=asked.config.resume_max_age,
+        resume_max_age=_resume_max_age(event, asked.config),
     )
+
+
+def _resume_max_age(event: ValidateConfigEvent, config: Config) -> timedelta:
+    if event.resume_max_age is None:
+        return config.resume_max_age
+    try:
+        return configs.age(event.resume_max_age)
+    except ValueError as error:
+        raise ConfigError(f"event.resume_max_age: {error}") from None
 
 
 def _changed(run: KnownRun, asked: _Asked, wiring: Wiring) -> Sequence[str]:

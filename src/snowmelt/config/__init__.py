@@ -9,6 +9,7 @@ from snowmelt.config.fingerprint import config_hash, differences, frozen
 from snowmelt.config.parsing import load
 from snowmelt.config.schema import json_schema
 from snowmelt.config.shape import Config, PostgresConfig, SnowflakeConfig, SourceConfig, TableConfig, ValuePolicies
+from snowmelt.config.values import age
 
 __all__ = [
     "Config",
@@ -17,6 +18,7 @@ __all__ = [
     "SourceConfig",
     "TableConfig",
     "ValuePolicies",
+    "age",
     "config_hash",
     "differences",
     "frozen",

@@ -322,6 +322,14 @@ class Config(_Part):
         known = [source.source_name for source in self.sources]
         raise ConfigError(f"the config has no source {name}{_suggestion(name, known)}")
 
+    def sources_named(self, listed: str | None) -> tuple["SourceConfig", ...]:
+        """Return the enabled sources of those names, commas between them, each once; all enabled ones without names."""
+        if listed is None:
+            return tuple(source for source in self.sources if source.enabled) or (self._only_source(),)
+        given = [name.strip() for name in listed.split(",")]
+        known = {source.source_name for source in self.sources}
+        return tuple(self.source(name) for name in dict.fromkeys([listed] if listed in known else given))
+
     def _only_source(self) -> SourceConfig:
         enabled = [source for source in self.sources if source.enabled]
         if len(enabled) == 1:

@@ -6,7 +6,16 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Literal, TypeGuard
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
 
 from snowmelt.config import conditions, names
 from snowmelt.config.placeholders import FromEnvironment
@@ -39,6 +48,16 @@ def _duration(value: object) -> object:
             return timedelta(seconds=float(spelt[1]) * _SECONDS_PER_UNIT[spelt[2] or "s"])
         case _:
             return value
+
+
+def age(value: object) -> timedelta:
+    """Return how old a run may be, of a number of hours or a duration with its unit; ValueError for anything else."""
+    hours = f"{value:g}h" if isinstance(value, int | float) and not isinstance(value, bool) else value
+    found = _duration(f"{hours}h" if isinstance(hours, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*", hours) else hours)
+    try:
+        return _not_negative(TypeAdapter(timedelta).validate_python(found))
+    except ValidationError:
+        raise ValueError("must be a number of hours, or a duration such as 7d, 12h or P7D") from None
 
 
 def _not_negative(value: timedelta) -> timedelta:
