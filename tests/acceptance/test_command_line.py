@@ -212,8 +212,8 @@ def test_a_migration_that_fails_ends_with_one_and_tells_both_people_and_pipes(wo
     assert (failed.exit_code, result["status"]) == (1, "failed")
     assert "violates check constraint" in result["message"]
     assert [(t["status"], t["rows"]) for t in result["tables"]] == [("failed", 15)]
-    assert again.exit_code == 1
-    assert "violates check constraint" in again.out
+    assert again.exit_code == 2
+    assert "violates check constraint" in again.err
     assert "Traceback" not in f"{failed.err}{again.err}"
 
 
