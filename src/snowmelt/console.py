@@ -19,6 +19,7 @@ from snowmelt.models import DryRunPlan
 from snowmelt.monitor import ErrorGroup, Monitor, RunProgress, TableProgress
 from snowmelt.postgres.rejected import RejectedRow
 from snowmelt.verification.verdicts import TableVerdict, Verification
+from snowmelt.wording import counted
 
 REFRESH_SECONDS = 0.5
 
@@ -178,6 +179,9 @@ def show_tables(tables: Sequence[TableProgress], title: str) -> None:
     for t in tables:
         if t.rejected:
             out.print(f"{t.table}: {t.rejected:,} rows stayed out: see `snowmelt rejects list`", markup=False)
+        if t.kept_newer:
+            kept = counted(t.kept_newer, "row of the source is", "rows of the source are")
+            out.print(f"{t.table}: {kept} not loaded: the target has newer ones", markup=False)
         for column, changes in t.changed_values.items():
             said = ", ".join(f"{count:,} {change}" for change, count in changes.items())
             out.print(f"{t.table}: values of {column} changed on the way: {said}", markup=False)
@@ -287,6 +291,8 @@ def _said_of(table: TableVerdict) -> Iterator[str]:
         yield f"a sample: one of {table.sampled:,} keys was looked at"
     if table.rejected:
         yield f"{table.rejected:,} rows were refused by the load: see `snowmelt rejects list`"
+    if table.kept_newer:
+        yield f"{counted(table.kept_newer, 'row')} of the source gave way to newer ones in the target, and are equal"
     if table.left_alone:
         yield f"{table.left_alone:,} rows that only the target has are left alone, as the load keeps such rows"
     if table.repaired:

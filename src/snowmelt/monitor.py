@@ -41,6 +41,8 @@ class TableProgress(Value):
     seconds: float | None
     rejected: int = 0
     """Rows that stayed out, and are kept aside with the reason."""
+    kept_newer: int = 0
+    """Rows that were not loaded because the target's row has a newer watermark."""
     changed_values: dict[str, dict[str, int]] = Field(default_factory=dict)
     """Values that were changed on the way: column, what was done, how many."""
     error: str | None = None
@@ -101,6 +103,7 @@ class ChunkProgress(Value):
     inserted_rows: int | None
     updated_rows: int | None
     unchanged_rows: int | None
+    kept_newer_rows: int | None
     backend_pid: int | None
     started_at: datetime | None
     completed_at: datetime | None
@@ -249,6 +252,7 @@ def _table(row: dict[str, object]) -> TableProgress:
             "rows": row["rows_loaded"],
             "changed_values": row["changed_values"] or {},
             "rejected": row["rejected_rows"],
+            "kept_newer": row["kept_newer_rows"],
             "error": row["error_text"],
         }
     )

@@ -108,6 +108,73 @@ def test_rows_without_a_watermark_are_read_each_time_and_said(world: World) -> N
     assert world.equal("orders")
 
 
+def verdict(world: World, *arguments: str) -> dict[str, Any]:
+    done = world.cli("verify", "--json", *arguments)
+    assert done.exit_code == 0, (done.out, done.err)
+    (table,) = json.loads(done.out)["tables"]
+    return dict(table)
+
+
+def test_a_late_row_and_one_whose_watermark_is_gone_are_what_the_merge_says_and_no_difference(world: World) -> None:
+    """Into a partitioned target: late rows are counted and equal, and a repair leaves the newer ones alone."""
+    world.add_table("orders", 300, uniqueness_columns=["ID"], source_watermark="BOOKED", watermark_overlap="1h")
+    world.target.execute(
+        "DROP TABLE orders; CREATE TABLE orders (id bigint PRIMARY KEY, amount numeric(12,2), note text,"
+        " booked timestamp) PARTITION BY HASH (id);"
+        "CREATE TABLE even PARTITION OF orders FOR VALUES WITH (MODULUS 2, REMAINDER 0);"
+        "CREATE TABLE odd PARTITION OF orders FOR VALUES WITH (MODULUS 2, REMAINDER 1)"
+    )
+    world.configure(verification="checksums")
+    change(world, "UPDATE ORDERS SET BOOKED = '2026-01-01 00:00:00'")
+    migrate(world)
+
+    change(world, "UPDATE ORDERS SET BOOKED = '2025-12-31 23:30:00', NOTE = 'late' WHERE ID IN (4, 5)")
+    change(world, "UPDATE ORDERS SET BOOKED = NULL, NOTE = 'unmarked' WHERE ID = 6")
+    change(world, "INSERT INTO ORDERS SELECT 900, AMOUNT, 'new', BOOKED FROM ORDERS WHERE ID = 7")
+    second = migrate(world)
+
+    (chunk,) = [c for c in world.chunks("completed") if c["run_id"] == second["run_id"]]
+    names = ("inserted", "updated", "unchanged", "kept_newer", "deduplicated")
+    assert [chunk[f"{name}_rows"] for name in names] == [1, 1, 297, 2, 0]
+    assert "1 table verified; 2 rows are not loaded, as the target has newer ones" in second["message"]
+    kept = world.target.rows("SELECT id, note, booked::text FROM orders WHERE id IN (4, 5, 6, 900) ORDER BY id")
+    assert [row[0::2] for row in kept] == [
+        (4, "2026-01-01 00:00:00"),
+        (5, "2026-01-01 00:00:00"),
+        (6, None),
+        (900, "2026-01-01 00:00:00"),
+    ]
+    assert [row[1] for row in kept[2:]] == ["unmarked", "new"]
+    (shown,) = json.loads(world.cli("status", "--json").out)["tables"]
+    assert shown["kept_newer"] == 2
+
+    for mode in ("checksums", "rows", "counts"):
+        found = verdict(world, "--mode", mode)
+        assert (found["verdict"], found["kept_newer"]) == ("equal", 0 if mode == "counts" else 2), mode
+    world.target.execute("UPDATE orders SET note = 'changed by hand' WHERE id = 8")
+    repaired = verdict(world, "--repair")
+    assert (repaired["verdict"], repaired["kept_newer"]) == ("equal", 2)
+    assert repaired["repaired"] == {"updated": 1, "inserted": 0, "deleted": 0}
+    assert world.target.rows("SELECT id, note, booked::text FROM orders WHERE id IN (4, 5, 6, 900) ORDER BY id") == kept
+
+
+def test_insert_only_leaves_rows_that_became_newer_in_the_source_and_verifies(world: World) -> None:
+    keyed(world, rows=100, uniqueness_columns=["ID"], source_watermark="BOOKED", watermark_overlap="0s")
+    world.configure(verification="checksums", insert_only_mode=True)
+    change(world, "UPDATE ORDERS SET BOOKED = '2026-01-01'")
+    migrate(world)
+    before = world.target.rows("SELECT id, note FROM orders WHERE id = 5")
+    change(world, "UPDATE ORDERS SET BOOKED = '2026-02-01', NOTE = 'changed' WHERE ID = 5")
+    change(world, "INSERT INTO ORDERS SELECT 900, AMOUNT, 'new', '2026-02-01' FROM ORDERS WHERE ID = 7")
+    migrate(world)
+    for mode in ("checksums", "counts", "rows"):
+        assert verdict(world, "--mode", mode)["verdict"] == "equal"
+    world.target.execute("DELETE FROM orders WHERE id = 900")
+    repaired = verdict(world, "--repair")
+    assert repaired["repaired"] == {"updated": 0, "inserted": 1, "deleted": 0}
+    assert world.target.rows("SELECT id, note FROM orders WHERE id = 5") == before
+
+
 def test_a_target_that_another_tool_filled_goes_on_from_its_own_highest_watermark(world: World) -> None:
     keyed(
         world,

@@ -90,6 +90,31 @@ def test_installing_again_changes_nothing(database: Database, session: Session) 
     assert database.rows("SELECT max(version) FROM migration_status.schema_version") == [(SCHEMA_VERSION,)]
 
 
+def test_a_schema_of_an_earlier_version_is_upgraded_in_place_and_not_read_before(
+    database: Database, session: Session
+) -> None:
+    status_store.install(session)
+    insert_run(database, "run-1", entries="loading")
+    made = database.rows(CATALOG)
+    database.execute(
+        "DROP VIEW migration_status.v_active_migrations, migration_status.v_table_progress;"
+        "ALTER TABLE migration_status.migration_chunk_status DROP COLUMN kept_newer_rows;"
+        "ALTER TABLE migration_status.verification_results DROP COLUMN kept_newer;"
+        "DELETE FROM migration_status.schema_version WHERE version > 5"
+    )
+    with pytest.raises(ConfigError, match=r"has version 5, .* run `snowmelt status install`"):
+        status_store.require_installed(session)
+
+    status_store.install(session)
+    status_store.require_installed(session)
+
+    columns = [
+        [(kind, name, sorted(columns)) for kind, name, _, columns in found] for found in (database.rows(CATALOG), made)
+    ]
+    assert columns[0] == columns[1]
+    assert database.rows("SELECT run_id FROM migration_status.migration_runs") == [("run-1",)]
+
+
 def test_many_that_install_at_once_do_not_get_in_each_others_way(database: Database) -> None:
     def install(_: int) -> None:
         with session_of(database) as session:

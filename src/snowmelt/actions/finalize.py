@@ -263,6 +263,7 @@ def _result(run: RunResources, session: Session, deadline: Deadline) -> Finalize
         rejected = sum(t["rejected_rows"] for t in progress)
         reasons = status_store.rejection_reasons(session, run.run_id)
         message += f"; {counted(rejected, 'row')} stayed out, see migration_status.rejected_rows: {'; '.join(reasons)}"
+    message += _kept_newer(progress)
     if changed:
         message += (
             f"; {counted(changed, 'value was', 'values were')} changed on the way as was said beforehand, "
@@ -286,6 +287,12 @@ def _verified(verdicts: Sequence[Mapping[str, object]]) -> str:
     unknown = [f"{v['source_table']} ({v['reason']})" for v in verdicts if v["verdict"] == "not comparable"]
     equal = f", {counted(len(verdicts) - len(unknown), 'table')} verified"
     return f"{equal}; not comparable: {', '.join(unknown[:MOST_REASONS])}" if unknown else equal
+
+
+def _kept_newer(progress: Sequence[Mapping[str, int]]) -> str:
+    """How many rows gave way to newer ones that the target has."""
+    kept = sum(table["kept_newer_rows"] for table in progress)
+    return f"; {counted(kept, 'row is', 'rows are')} not loaded, as the target has newer ones" if kept else ""
 
 
 _STATUSES: Mapping[str, Literal["completed", "completed_with_rejects"]] = {

@@ -88,7 +88,14 @@ def _never_loaded(source: SourceConfig, table: TableConfig, asked: Asked, run_id
 
 
 def _as_load(row: Row) -> Load:
-    return Load(row["run_id"], row["query_id"], row["snapshot_at"], row["deduplicated_rows"], row["rejected_rows"])
+    return Load(
+        row["run_id"],
+        row["query_id"],
+        row["snapshot_at"],
+        row["deduplicated_rows"],
+        row["rejected_rows"],
+        row["kept_newer_rows"],
+    )
 
 
 def _name(row: Row) -> str:

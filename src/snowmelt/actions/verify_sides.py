@@ -96,6 +96,14 @@ class StagedSide:
         query = fingerprints.pairs_query(staging.rows(self._plan), self._hashing, count, buckets)
         return [pair for rows in self._asked(query) for pair in fingerprints.as_pairs(rows)]
 
+    def kept(self) -> dict[int, int]:
+        """Rows whose target's row stays, by the hash of their key; of a key with several rows some may have to go."""
+        found: dict[int, int] = {}
+        for rows in self._asked(fingerprints.kept_query(self._plan, self._hashing)):
+            for key, count in fingerprints.kept(rows).items():
+                found[key] = found.get(key, 0) + count
+        return found
+
     def _asked(self, query: Statement) -> Iterator[list[Row]]:
         staging.create(self._session, self._plan)
         for part in _parts(whole(self._open())):

@@ -36,6 +36,7 @@ class Load:
     snapshot_at: datetime
     deduplicated_rows: int = 0
     rejected_rows: int = 0
+    kept_newer_rows: int = 0
 
 
 class NotComparableError(Exception):

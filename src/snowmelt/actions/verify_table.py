@@ -14,13 +14,14 @@ from snowmelt.errors import DataError, RejectedRowsError
 from snowmelt.models import ColumnPlan, TablePlan, WatermarkPlan
 from snowmelt.postgres import fingerprints, staging, verification_store
 from snowmelt.postgres.fingerprints import Hashing, TargetSide
-from snowmelt.postgres.session import Cursor, Session
+from snowmelt.postgres.session import Cursor, Session, fetch
 from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.types import quoted
 from snowmelt.verification import comparing, forms, literal_rows
 from snowmelt.verification.comparing import Pair, Suspects, Tally
 from snowmelt.verification.source_sql import SourceRows, StatementTooLongError
 from snowmelt.verification.verdicts import ColumnDifference, Mode, Repair, RowDifference, TableVerdict
+from snowmelt.wording import counted
 
 KEYS_AT_ONCE = 2_000
 """Keys whose rows are fetched by one statement."""
@@ -93,6 +94,10 @@ class _Check:
         self._rejected: tuple[Pair, ...] = ()
         # Of rows with the same key a merge keeps the newest.
         self._one_of = bool(self._key) and plan.watermark is not None
+        # A merge leaves a newer row of the target alone, and with insert_only every row.
+        self._keeps_rows = plan.load_mode == "insert_only" or (
+            plan.load_mode == "upsert" and plan.watermark is not None
+        )
 
     # --- the verdict --------------------------------------------------------------------------------------------------
 
@@ -127,7 +132,7 @@ class _Check:
             not_exact=() if self._asked.mode == "counts" else self._not_exact,
         )
         if self._asked.mode == "counts":
-            return self._counted(verdict, rows, target.count())
+            return self._counted(verdict, rows, self._countable(target).count())
         every = self._every(rows)
         source, by_sql = replace(source, every=every), replace(self._by_sql(), every=every)
         exact = replace(by_sql, is_exact=True)
@@ -197,7 +202,7 @@ class _Check:
         if there == here:
             return verdict
         found = comparing.locate(side, target, max(there.rows, here.rows), one_of=self._one_of)
-        return self._told(verdict, source, target, exact, found)
+        return self._told(verdict, source, target, exact, found, found_by=exact)
 
     def _confirmed(
         self, verdict: TableVerdict, source: SourceRows, target: TargetSide, exact: Hashing, found: Suspects
@@ -205,7 +210,7 @@ class _Check:
         """The verdict on suspects; where hashes are not exact, of those that values convict."""
         if self._not_exact:
             found = self._convicted(source, target, exact, found)
-        return self._told(verdict, source, target, exact, found)
+        return self._told(verdict, source, target, exact, found, found_by=target.hashing)
 
     def _convicted(self, source: SourceRows, target: TargetSide, exact: Hashing, found: Suspects) -> Suspects:
         """Suspects whose values differ in PostgreSQL's own eyes."""
@@ -236,8 +241,20 @@ class _Check:
     # --- telling ------------------------------------------------------------------------------------------------------
 
     def _told(
-        self, verdict: TableVerdict, source: SourceRows, target: TargetSide, exact: Hashing, found: Suspects
+        self,
+        verdict: TableVerdict,
+        source: SourceRows,
+        target: TargetSide,
+        exact: Hashing,
+        found: Suspects,
+        *,
+        found_by: Hashing,
     ) -> TableVerdict:
+        try:
+            verdict = self._with_kept(verdict, self._without_kept(source, found_by, found))
+        except RejectedRowsError:
+            if not self._load.rejected_rows:
+                raise
         left_alone = found.extra_rows if self._keeps_others else 0
         if self._keeps_others:
             found.extra, found.extra_rows = set(), 0
@@ -270,6 +287,54 @@ class _Check:
             copies = {int(row): int(count) for row, count in self._snowflake.aggregate(source.copies(told))}
             known = sum(min(count, copies.get(row, 0)) for row, count in told.items())
         return found.missing_rows == self._load.rejected_rows - known
+
+    def _with_kept(self, verdict: TableVerdict, kept: int) -> TableVerdict:
+        if self._plan.load_mode == "insert_only":
+            return verdict
+        since = kept - self._load.kept_newer_rows
+        reason = (
+            f"{counted(since, 'row')} of the target became newer than the source's after the load" if since > 0 else ""
+        )
+        return verdict.model_copy(update={"kept_newer": kept, "reason": reason})
+
+    # --- what the target may keep -------------------------------------------------------------------------------------
+
+    def _without_kept(self, source: SourceRows, found_by: Hashing, found: Suspects) -> int:
+        """Take from the suspects the rows that a merge leaves alone; how many of the source's rows those are."""
+        if not (self._keeps_rows and found.in_source):
+            return 0
+        kept = self._kept(source, found_by, found.in_source)
+        gone = {key: rows for key, rows in kept.items() if key in found.in_source}
+        found.missing_rows -= sum(rows for key, rows in gone.items() if key in found.missing)
+        found.missing -= gone.keys()
+        found.changed -= gone.keys()
+        return sum(gone.values())
+
+    def _kept(self, source: SourceRows, found_by: Hashing, keys: Collection[int]) -> dict[int, int]:
+        can_fetch = bool(self._key) or not found_by.is_exact or _hashes_agree(self._compared)
+        if not can_fetch or len(keys) > MOST_CONFIRMED:
+            opener = Opener(self._snowflake, source, self._load.query_id)
+            among_all = StagedSide(self._session, self._plan, found_by, opener).kept()
+            if not can_fetch:
+                return among_all
+            keys = [key for key in keys if key in among_all]
+        kept: dict[int, int] = {}
+        staging.create(self._session, self._plan)
+        with self._session.transaction() as cursor:
+            for part in comparing.in_parts(keys, KEYS_AT_ONCE):
+                with self._rows_staged(cursor, source, part):
+                    kept |= fingerprints.kept(fetch(cursor, fingerprints.kept_query(self._plan, found_by)))
+        return kept
+
+    def _countable(self, target: TargetSide) -> TargetSide:
+        """The rows to count: a row that is newer than all that was read may be the one that was kept."""
+        if not self._keeps_rows or self._bounds() is None:
+            return target
+        if self._plan.load_mode == "insert_only":
+            return replace(target, relation=fingerprints.target_rows(self._plan, None))
+        return replace(target, relation=fingerprints.target_rows(self._plan, self._bounds(), and_newer=True))
+
+    # --- showing ------------------------------------------------------------------------------------------------------
 
     def _shown(
         self, source: SourceRows, target: TargetSide, exact: Hashing, found: Suspects
@@ -339,9 +404,12 @@ class _Check:
         exact = replace(self._by_sql(), is_exact=True)
         if self._asked.mode == "rows":
             side = StagedSide(self._session, self._plan, exact, Opener(self._snowflake, source, self._load.query_id))
-            return comparing.locate(side, replace(target, hashing=exact), rows, one_of=self._one_of)
-        found = comparing.locate(self._side(source), target, rows, one_of=self._one_of)
-        return self._convicted(source, target, exact, found) if self._not_exact else found
+            found = comparing.locate(side, replace(target, hashing=exact), rows, one_of=self._one_of)
+        else:
+            found = comparing.locate(self._side(source), target, rows, one_of=self._one_of)
+            found = self._convicted(source, target, exact, found) if self._not_exact else found
+        self._without_kept(source, self._by_sql(), found)
+        return found
 
     # --- what is compared ---------------------------------------------------------------------------------------------
 

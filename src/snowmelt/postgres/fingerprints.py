@@ -9,7 +9,7 @@ from psycopg2 import sql as compose
 from snowmelt import sql
 from snowmelt.errors import DataError
 from snowmelt.models import ColumnPlan, TableName, TablePlan, WatermarkPlan
-from snowmelt.postgres import staging
+from snowmelt.postgres import marks, staging
 from snowmelt.postgres.session import Cursor, Row, Session, fetch
 from snowmelt.postgres.tables import identifier
 from snowmelt.types import quoted
@@ -57,22 +57,21 @@ def pin_text_forms(session: Session) -> bool:
     return bool(row and row["is_utf8"])
 
 
-def target_rows(plan: TablePlan, bounds: WatermarkPlan | None) -> compose.Composable:
-    """The target's rows as a relation: all, or those whose watermark is within the bounds."""
+def target_rows(plan: TablePlan, bounds: WatermarkPlan | None, *, and_newer: bool = False) -> compose.Composable:
+    """The target's rows as a relation: all, or those whose watermark is within the bounds, ``and_newer`` or beyond."""
     target = identifier(plan.target)
     if bounds is None:
         return target
-    mark: compose.Composable = compose.Identifier(bounds.target)
-    if bounds.kind == "text":
-        mark = compose.SQL('{} COLLATE "C"').format(mark)
+    mark = marks.ordered(plan)
     conditions = [compose.SQL("{} IS NULL").format(mark)]
-    limits = [(sign, value) for sign, value in ((">=", bounds.low), ("<=", bounds.high)) if value is not None]
+    limits = [(">=", bounds.low), ("<=", None if and_newer else bounds.high)]
     if bounds.high is not None:
-        within = [
+        within: list[compose.Composable] = [
             compose.SQL("{} {} {}").format(mark, compose.SQL(sign), compose.Literal(_as_stored(bounds, value)))
             for sign, value in limits
+            if value is not None
         ]
-        conditions.append(compose.SQL("({})").format(compose.SQL(" AND ").join(within)))
+        conditions.append(compose.SQL("({})").format(compose.SQL(" AND ").join(within or [compose.SQL("true")])))
     return compose.SQL("(SELECT * FROM {} WHERE {}) AS within_bounds").format(
         target, compose.SQL(" OR ").join(conditions)
     )
@@ -208,6 +207,32 @@ def signed(keys: Collection[int]) -> list[int]:
     return [(key + half) % HASHES - half for key in sorted(keys)]
 
 
+def kept_query(plan: TablePlan, hashing: Hashing) -> Statement:
+    """Hashes of the staged keys whose rows a merge does not load, as the target's row stays: it is newer.
+
+    Insert-only keeps whatever row is there.
+    """
+    stays = compose.SQL("true" if plan.load_mode == "insert_only" else "NOT {}").format(
+        marks.may_replace(plan, "s", "t")
+    )
+    return compose.SQL(
+        "SELECT key_hash, count(*) AS rows FROM"
+        " (SELECT {key_hash} AS key_hash, EXISTS (SELECT FROM {target} AS t WHERE {same} AND {stays}) AS stays"
+        " FROM {staged} AS s) AS met GROUP BY key_hash HAVING bool_and(stays)"
+    ).format(
+        key_hash=hashing.key_hash,
+        target=identifier(plan.target),
+        same=compose.SQL(" AND ").join(compose.SQL("t.{0} = s.{0}").format(compose.Identifier(k)) for k in plan.key),
+        stays=stays,
+        staged=_staged(plan),
+    )
+
+
+def kept(rows: Iterable[Row]) -> dict[int, int]:
+    """What ``kept_query`` gave: the source's rows by the hashes of their keys, without a sign."""
+    return {int(row["key_hash"]) % HASHES: int(row["rows"]) for row in rows}
+
+
 def side_by_side(
     cursor: Cursor, plan: TablePlan, exact: Hashing, *, limit: int
 ) -> list[tuple[dict[str, str | None], dict[str, tuple[str | None, str | None]]]]:
@@ -285,6 +310,8 @@ def rows_as_text(
 def mend_from_staging(cursor: Cursor, plan: TablePlan, key: Sequence[ColumnPlan]) -> tuple[int, int]:
     """Bring the staged rows into the target by their key; how many were changed and how many inserted.
 
+    What a merge leaves alone is left alone here: a newer row, and with insert-only every row that is there.
+
     Rows are changed in place: whatever refers to them stays. Of rows that have the same key one is kept.
     """
     hashing = Hashing(tuple(plan.columns), tuple(key), is_exact=True)
@@ -299,11 +326,13 @@ def mend_from_staging(cursor: Cursor, plan: TablePlan, key: Sequence[ColumnPlan]
         ).format(key=compose.SQL(", ").join(compose.Identifier("t", c.target.name) for c in key), **join)
     )
     changed = 0
-    if others:
+    if others and plan.load_mode != "insert_only":
         values = [compose.SQL("{0} = s.{0}").format(compose.Identifier(column.target.name)) for column in others]
         cursor.execute(
-            compose.SQL("UPDATE {target} AS t SET {values} FROM {staged} AS s WHERE {same}").format(
-                values=compose.SQL(", ").join(values), **join
+            compose.SQL("UPDATE {target} AS t SET {values} FROM {staged} AS s WHERE {same} AND {may_replace}").format(
+                values=compose.SQL(", ").join(values),
+                may_replace=compose.SQL("true") if plan.load_mode == "copy" else marks.may_replace(plan, "s", "t"),
+                **join,
             )
         )
         changed = cursor.rowcount
@@ -360,7 +389,7 @@ def _newest(plan: TablePlan, key: Sequence[ColumnPlan]) -> compose.Composable:
     names = [compose.Identifier(c.target.name) for c in key]
     order: list[compose.Composable] = [*names]
     if plan.target_watermark is not None:
-        order.append(compose.SQL("{} DESC NULLS LAST").format(compose.Identifier(plan.target_watermark)))
+        order.append(marks.newest_first(plan))
     return compose.SQL("(SELECT DISTINCT ON ({}) * FROM {} ORDER BY {})").format(
         compose.SQL(", ").join(names), staging.rows(plan), compose.SQL(", ").join(order)
     )

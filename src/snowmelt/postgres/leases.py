@@ -89,7 +89,7 @@ def claim(
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a load did with a chunk: ``rows`` were read, and the five counts after ``load_mode`` add up to them."""
+    """What a load did with a chunk: ``rows`` were read, and the six counts after ``load_mode`` add up to them."""
 
     rows: int
     size_bytes: int
@@ -98,6 +98,7 @@ class Loaded:
     updated: int = 0
     unchanged: int = 0
     deduplicated: int = 0
+    kept_newer: int = 0
     rejected: int = 0
     changes: Changes = field(default_factory=Changes)
 

@@ -112,6 +112,7 @@ def _merge_in(cursor: Cursor, lease: Lease, plan: TablePlan, batches: Batches, c
         updated=merged.updated,
         unchanged=merged.unchanged,
         deduplicated=merged.deduplicated,
+        kept_newer=merged.kept_newer,
         changes=copied.changes,
     )
 

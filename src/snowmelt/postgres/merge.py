@@ -2,23 +2,25 @@
 
 Rows are copied into a temporary table and merged from there in one statement. A row that is there with the same
 values is found by a join and never touched: ``ON CONFLICT DO UPDATE`` alone would write it again, to the table and to
-the write-ahead log. What remains is inserted in the order of the key, so that parallel merges do not deadlock.
+the write-ahead log. New rows are inserted in the order of the key, then changed ones updated in the same order, so that
+parallel merges do not deadlock. A row that another session has inserted meanwhile is met by the statement's next pass.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from psycopg2 import sql as compose
 
-from snowmelt.errors import AmbiguousKeyError, RejectedRowsError
+from snowmelt.errors import AmbiguousKeyError, RejectedRowsError, RowsDroppedError
 from snowmelt.models import TableName, TablePlan
-from snowmelt.postgres import staging
+from snowmelt.postgres import marks, staging
 from snowmelt.postgres.session import Cursor, fetch, fetch_one
 from snowmelt.postgres.tables import identifier
 from snowmelt.wording import WITH_NO_RESUME
 
-_TEXTS = ("text", "varchar", "bpchar", "citext")
 _SAMPLE = 3
+_PASSES = 3
+"""Each of them meets what other sessions have committed since the one before."""
 _SORT_IN_MEMORY = compose.SQL(
     """
     SELECT set_config('work_mem', '32MB', true)
@@ -30,12 +32,17 @@ _SORT_IN_MEMORY = compose.SQL(
 
 @dataclass(frozen=True)
 class Merged:
-    """What became of a chunk's rows; the four add up to the rows that were read."""
+    """What became of a chunk's rows; the five add up to the rows that were read."""
 
     inserted: int
     updated: int
     unchanged: int
     deduplicated: int
+    kept_newer: int = 0
+    """Rows that are not loaded because the target's row has a newer watermark."""
+
+    def __add__(self, other: "Merged") -> "Merged":
+        return Merged(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
 
 
 def merge(cursor: Cursor, plan: TablePlan, *, rows: int) -> Merged:
@@ -46,15 +53,26 @@ def merge(cursor: Cursor, plan: TablePlan, *, rows: int) -> Merged:
     """
     _refuse_null_keys(cursor, plan)
     fetch(cursor, _SORT_IN_MEMORY)
-    counted = fetch(cursor, _statement(plan))[0]
-    distinct, inserted, updated = counted["distinct_rows"], counted["inserted"], counted["updated"]
+    inserted = updated = 0
+    for _ in range(_PASSES):
+        met = fetch(cursor, _statement(plan))[0]
+        inserted, updated = inserted + met["inserted"], updated + met["updated"]
+        if met["new"] + met["changed"] == met["inserted"] + met["updated"]:
+            break
+    distinct = met["distinct_rows"]
     if distinct != rows and plan.target_watermark is None:
         raise _no_newest(plan, rows - distinct, _duplicates(cursor, plan, staging.rows(plan)))
+    if met["new"] > met["inserted"]:
+        raise RowsDroppedError(
+            f"table {plan.source}: PostgreSQL kept {inserted} of {inserted + met['new'] - met['inserted']} new rows of "
+            f"the chunk; look for a trigger or a rule on {plan.target} that drops rows"
+        )
     return Merged(
         inserted=inserted,
         updated=updated,
-        unchanged=distinct - inserted - updated,
+        unchanged=max(0, distinct - inserted - updated - met["older"]),
         deduplicated=rows - distinct,
+        kept_newer=met["older"],
     )
 
 
@@ -112,27 +130,30 @@ def _refuse_null_keys(cursor: Cursor, plan: TablePlan) -> None:
 
 
 def _statement(plan: TablePlan) -> compose.Composed:
-    """Newest of each key → those that are new or differ → insert or update; the counts of each step."""
+    """Newest of each key → what each meets in the target → insert or update; the counts of each step.
+
+    Which rows are new is not asked of ``xmax``, which partitioned tables do not tell.
+    """
     columns, key = _columns(plan), plan.key
-    others = [c for c in columns if c not in key]
-    newer = _newer(plan, "n", "t")
-    wanted = compose.SQL("t.{} IS NULL").format(compose.Identifier(key[0]))
-    if plan.load_mode == "upsert" and others:
-        wanted = compose.SQL("{} OR ({} AND {})").format(wanted, newer, _differs(others, "n", "t"))
     return compose.SQL(
         """
-        WITH newest AS MATERIALIZED (
-            SELECT DISTINCT ON ({key}) {columns} FROM {staging} ORDER BY {order}
-        ), wanted AS (
-            SELECT {n_columns} FROM newest n LEFT JOIN {target} t ON {same_key} WHERE {wanted} ORDER BY {n_key}
-        ), written AS (
-            INSERT INTO {target} AS t ({columns}) SELECT {columns} FROM wanted
-            ON CONFLICT ({key}) DO {conflict}
-            RETURNING (xmax = 0) AS is_new
-        )
-        SELECT (SELECT count(*) FROM newest) AS distinct_rows,
-               (SELECT count(*) FROM written WHERE is_new) AS inserted,
-               (SELECT count(*) FROM written WHERE NOT is_new) AS updated
+        WITH met AS MATERIALIZED (
+            SELECT {n_columns}, {meets} AS {meeting}
+            FROM (SELECT DISTINCT ON ({key}) {columns} FROM {staging} ORDER BY {order}) n
+            LEFT JOIN {target} t ON {same_key}
+        ), inserted AS (
+            INSERT INTO {target} ({columns})
+            SELECT {columns} FROM met WHERE {meeting} = 'new' ORDER BY {key}
+            ON CONFLICT ({key}) DO NOTHING
+            RETURNING 1
+        ), {updates}
+        SELECT count(*) AS distinct_rows,
+               count(*) FILTER (WHERE {meeting} = 'new') AS new,
+               count(*) FILTER (WHERE {meeting} IN ('changed', 'respelled')) AS changed,
+               count(*) FILTER (WHERE {meeting} = 'older') AS older,
+               (SELECT count(*) FROM inserted) AS inserted,
+               (SELECT count(*) FROM updated) + (SELECT count(*) FROM respelled) AS updated
+        FROM met
         """
     ).format(
         key=_list(key),
@@ -141,45 +162,64 @@ def _statement(plan: TablePlan) -> compose.Composed:
         target=identifier(plan.target),
         order=_order(plan),
         n_columns=_list(columns, "n"),
-        n_key=_list(key, "n"),
         same_key=compose.SQL(" AND ").join(compose.SQL("t.{0} = n.{0}").format(compose.Identifier(k)) for k in key),
-        wanted=wanted,
-        conflict=_conflict(plan, others),
+        meeting=_MEETING,
+        meets=_meets(plan),
+        updates=compose.SQL(", ").join(
+            (
+                _update(plan, "updated", "changed", [c for c in columns if c not in key]),
+                _update(plan, "respelled", "respelled", columns),
+            )
+        ),
     )
 
 
-def _conflict(plan: TablePlan, others: Sequence[str]) -> compose.Composable:
-    """What happens to a row whose key arrived between the join and the insert."""
-    if plan.load_mode == "insert_only" or not others:
-        return compose.SQL("NOTHING")
-    return compose.SQL("UPDATE SET {} WHERE {} AND {}").format(
-        compose.SQL(", ").join(compose.SQL("{0} = excluded.{0}").format(compose.Identifier(c)) for c in others),
-        _newer(plan, "excluded", "t"),
-        _differs(others, "excluded", "t"),
+_MEETING = compose.Identifier("snowmelt meeting")
+"""Column that tells what a row meets in the target."""
+
+
+def _meets(plan: TablePlan) -> compose.Composable:
+    """What a row ``n`` meets in the target's row ``t``."""
+    others = [c for c in _columns(plan) if c not in plan.key]
+    if plan.load_mode == "insert_only":
+        return compose.SQL("CASE WHEN t.{} IS NULL THEN 'new' ELSE 'same' END").format(compose.Identifier(plan.key[0]))
+    return compose.SQL(
+        "CASE WHEN t.{} IS NULL THEN 'new' WHEN NOT {} THEN 'older' WHEN {} THEN 'respelled' WHEN {} THEN 'changed'"
+        " ELSE 'same' END"
+    ).format(
+        compose.Identifier(plan.key[0]),
+        marks.may_replace(plan, "n", "t"),
+        _differs(plan.key, "n", "t"),
+        _differs(others, "n", "t") if others else compose.SQL("false"),
     )
 
 
-def _newer(plan: TablePlan, new: str, old: str) -> compose.Composable:
-    """Whether the new row may replace the old one: late arrivals never undo a later change."""
-    if plan.target_watermark is None:
-        return compose.SQL("true")
-    return compose.SQL("({old}.{mark} IS NULL OR {new} >= {ordered})").format(
-        old=compose.Identifier(old),
-        mark=compose.Identifier(plan.target_watermark),
-        new=_ordered_mark(plan, new),
-        ordered=_ordered_mark(plan, old),
-    )
+def _update(plan: TablePlan, name: str, meeting: str, columns: Sequence[str]) -> compose.Composable:
+    """Update of the rows that met such a row, after the new ones are inserted; by then it may be newer.
 
-
-def _ordered_mark(plan: TablePlan, *table: str) -> compose.Composable:
-    """Return the watermark of a row as it is ordered everywhere: texts by their bytes, as Snowflake orders them.
-
-    The database's own collation would call another row the newest than the bounds of the read do.
+    A key that is written differently and is the same to PostgreSQL is updated apart: to write the key of every row
+    would lock it against foreign keys that refer to it.
     """
-    name = plan.target_watermark or ""
-    mark = compose.Identifier(*table, name)
-    is_text = {c.target.name: c.target.type for c in plan.columns}.get(name) in _TEXTS
-    return compose.SQL('({}::text COLLATE "C")').format(mark) if is_text else mark
+    if not columns:
+        return compose.SQL("{} AS (SELECT WHERE false)").format(compose.Identifier(name))
+    return compose.SQL(
+        """{name} AS (
+            INSERT INTO {target} AS t ({all})
+            SELECT {all} FROM met WHERE {meeting} = {met} AND (SELECT count(*) FROM inserted) >= 0 ORDER BY {key}
+            ON CONFLICT ({key}) DO UPDATE SET {values} WHERE {may_replace} AND {differs}
+            RETURNING 1
+        )"""
+    ).format(
+        name=compose.Identifier(name),
+        target=identifier(plan.target),
+        all=_list(_columns(plan)),
+        meeting=_MEETING,
+        met=compose.Literal(meeting),
+        key=_list(plan.key),
+        values=compose.SQL(", ").join(compose.SQL("{0} = excluded.{0}").format(compose.Identifier(c)) for c in columns),
+        may_replace=marks.may_replace(plan, "excluded", "t"),
+        differs=_differs(columns, "excluded", "t"),
+    )
 
 
 def _differs(columns: Sequence[str], new: str, old: str) -> compose.Composable:
@@ -197,9 +237,7 @@ def _differs(columns: Sequence[str], new: str, old: str) -> compose.Composable:
 
 def _order(plan: TablePlan) -> compose.Composable:
     order: list[compose.Composable] = [compose.Identifier(k) for k in plan.key]
-    if plan.target_watermark is None:
-        return compose.SQL(", ").join(order)
-    return compose.SQL(", ").join([*order, compose.SQL("{} DESC NULLS LAST").format(_ordered_mark(plan))])
+    return compose.SQL(", ").join(order if plan.target_watermark is None else [*order, marks.newest_first(plan)])
 
 
 def _duplicates(cursor: Cursor, plan: TablePlan, rows: compose.Composable) -> str:

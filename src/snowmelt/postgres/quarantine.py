@@ -129,6 +129,7 @@ class Sieve:
             updated=self._merged.updated,
             unchanged=self._merged.unchanged,
             deduplicated=self._merged.deduplicated,
+            kept_newer=self._merged.kept_newer,
             rejected=len(self.rejected),
             changes=self._preparation.changes,
         )
@@ -153,15 +154,16 @@ class Sieve:
     def _bring_in(self, rows: pa.RecordBatch) -> None:
         plan, cursor = self._plan, self._cursor
         if not plan.is_staged:
-            self._account(copy_prepared(cursor, plan.target, plan.columns, rows).size_bytes, inserted=rows.num_rows)
+            size_bytes = copy_prepared(cursor, plan.target, plan.columns, rows).size_bytes
+            self._account(size_bytes, Merged(rows.num_rows, 0, 0, 0))
             return
         size_bytes = copy_prepared(cursor, staging.name(plan), plan.columns, rows).size_bytes
         if plan.load_mode == "copy":
             staging.insert_all(cursor, plan, rows.num_rows, where=self._where)
-            self._account(size_bytes, inserted=rows.num_rows)
+            self._account(size_bytes, Merged(rows.num_rows, 0, 0, 0))
         else:
             merged = merge.merge(cursor, plan, rows=rows.num_rows)
-            self._account(size_bytes, merged.inserted, merged.updated, merged.unchanged, merged.deduplicated)
+            self._account(size_bytes, merged)
             if self._remembers_keys:
                 merge.remember_keys(cursor, plan)
         staging.empty(cursor, plan)
@@ -184,17 +186,9 @@ class Sieve:
         self._cursor.execute("ROLLBACK TO SAVEPOINT sifting")
         return column
 
-    def _account(
-        self, size_bytes: int, inserted: int, updated: int = 0, unchanged: int = 0, deduplicated: int = 0
-    ) -> None:
-        so_far = self._merged
+    def _account(self, size_bytes: int, merged: Merged) -> None:
         self._size_bytes += size_bytes
-        self._merged = Merged(
-            inserted=so_far.inserted + inserted,
-            updated=so_far.updated + updated,
-            unchanged=so_far.unchanged + unchanged,
-            deduplicated=so_far.deduplicated + deduplicated,
-        )
+        self._merged += merged
 
     def _reject(self, rejected: Rejected, content: bytes) -> None:
         self.rejected.append(rejected)

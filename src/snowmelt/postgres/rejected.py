@@ -130,6 +130,7 @@ def replay(session: Session, run_id: str, plan: TablePlan, chunk_id: int, rows: 
             updated=loaded.updated,
             unchanged=loaded.unchanged,
             deduplicated=loaded.deduplicated,
+            kept_newer=loaded.kept_newer,
         )
         fetch(cursor, sql.query("complete_without_rejects"), run_id=run_id)
     return Replayed(brought_in=len(brought_in), refused=len(refused))

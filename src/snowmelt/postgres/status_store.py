@@ -16,7 +16,7 @@ from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
 from snowmelt.wording import WITH_NO_RESUME
 
 _NEW_READ_CODES = frozenset(code.name for code in errors.codes() if code.retried == "by a new run")
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 ExecutionState = Callable[[str], Literal["running", "ended", "unknown"]]
 
 
@@ -113,8 +113,14 @@ def is_installed(session: Session) -> bool:
 
 
 def require_installed(session: Session) -> None:
-    """ConfigError when there is no status schema to read."""
-    if _installed_version(session) is None:
+    """ConfigError when there is no status schema to read, or one of an earlier version."""
+    version = _installed_version(session)
+    if version is not None and version < SCHEMA_VERSION:
+        raise ConfigError(
+            f"{session.where}: the status schema has version {version}, this Snowmelt reads {SCHEMA_VERSION}; run "
+            "`snowmelt status install`, or `snowmelt migrate`, which upgrades it in place"
+        )
+    if version is None:
         raise ConfigError(
             f"{session.where}: nothing has run here yet, there is no status schema; "
             "the first `snowmelt migrate` puts it in place"

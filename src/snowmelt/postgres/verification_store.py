@@ -60,7 +60,18 @@ def count_try(session: Session, run_id: str, table_id: int) -> int:
 
 def save_verdict(session: Session, run_id: str, table_id: int, verdict: TableVerdict) -> None:
     """Keep what was found in place of what was found before."""
-    kept = ("mode", "verdict", "reason", "source_rows", "target_rows", "missing", "extra", "changed", "seconds")
+    kept = (
+        "mode",
+        "verdict",
+        "reason",
+        "source_rows",
+        "target_rows",
+        "missing",
+        "extra",
+        "changed",
+        "kept_newer",
+        "seconds",
+    )
     values = {name: getattr(verdict, name) for name in kept}
     session.run(sql.query("save_verdict"), run_id=run_id, table_id=table_id, **values)
 

@@ -58,6 +58,8 @@ class Table(Value):
     updated: int
     unchanged: int
     deduplicated: int
+    kept_newer: int = 0
+    """Not loaded: the target has a newer row."""
     rejected: int
     size_bytes: int
     seconds: float | None
@@ -154,6 +156,8 @@ class Verified(Value):
     missing: int | None
     extra: int | None
     changed: int | None
+    kept_newer: int = 0
+    """Rows of the source that the target has newer."""
     reason: str = ""
     seconds: float | None
     checked_at: datetime | None

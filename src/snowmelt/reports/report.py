@@ -165,8 +165,10 @@ def _verified(facts: Facts) -> str:
     }
     if different := by_verdict["different"]:
         return f"Verification found {_names(different)} different from the source."
+    kept = sum(each.kept_newer for each in found)
+    newer = f"; {counted(kept, 'row')} of the source gave way to newer ones in the target" if kept else ""
     if len(by_verdict["equal"]) == len(facts.tables):
-        return "Every table was held against its source and found equal."
+        return f"Every table was held against its source and found equal{newer}."
     said = f"{len(by_verdict['equal'])} of {counted(len(facts.tables), 'table')} were verified and found equal"
     unknown = by_verdict["not comparable"]
     return f"{said}; {_names(unknown)} could not be compared." if unknown else f"{said}; the others were not verified."

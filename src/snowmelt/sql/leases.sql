@@ -44,7 +44,7 @@ WHERE a.attrelid = to_regclass(format('%%I.%%I', %(schema_name)s::text, %(table_
 UPDATE migration_status.migration_chunk_status
 SET status = 'completed', completed_at = clock_timestamp(), actual_rows = %(rows)s, size_bytes = %(size_bytes)s,
     load_mode = %(load_mode)s, inserted_rows = %(inserted)s, updated_rows = %(updated)s,
-    unchanged_rows = %(unchanged)s, deduplicated_rows = %(deduplicated)s, changed_values = %(changes)s::jsonb,
+    unchanged_rows = %(unchanged)s, kept_newer_rows = %(kept_newer)s, deduplicated_rows = %(deduplicated)s, changed_values = %(changes)s::jsonb,
     rejected_rows = %(rejected)s,
     lease_token = NULL, lease_until = NULL
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s

@@ -76,7 +76,8 @@ WHERE r.run_id = %(run_id)s AND r.table_id = %(table_id)s AND r.chunk_id = %(chu
 UPDATE migration_status.migration_chunk_status
 SET rejected_rows = rejected_rows - %(rows)s, inserted_rows = inserted_rows + %(inserted)s,
     updated_rows = updated_rows + %(updated)s, unchanged_rows = unchanged_rows + %(unchanged)s,
-    deduplicated_rows = deduplicated_rows + %(deduplicated)s
+    deduplicated_rows = deduplicated_rows + %(deduplicated)s,
+    kept_newer_rows = coalesce(kept_newer_rows, 0) + %(kept_newer)s
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
 
 -- name: complete_without_rejects

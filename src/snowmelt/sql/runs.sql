@@ -313,7 +313,7 @@ WHERE run_id = %(run_id)s AND status = 'running'
 -- Rows and chunks of every table of a run.
 SELECT table_id, source_table, target_schema, target_table, status, source_rows, rows_loaded, size_bytes, chunks,
        chunks_completed, chunks_running, chunks_failed, seconds, started_at, error_code, error_text, changed_values,
-       rejected_rows
+       rejected_rows, kept_newer_rows
 FROM migration_status.v_table_progress WHERE run_id = %(run_id)s ORDER BY table_id
 
 -- name: vitals

@@ -88,7 +88,8 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_chunk_status (
     load_mode      text CHECK (load_mode IN ('copy', 'upsert', 'insert_only')),
     inserted_rows  bigint,
     updated_rows   bigint,
-    unchanged_rows bigint,                              -- there already with the same values, or newer
+    unchanged_rows bigint,                              -- there already with the same values
+    kept_newer_rows bigint,                             -- not loaded: the target's row has a newer watermark
     deduplicated_rows bigint,                           -- gave way to a newer row of the same key in the same chunk
     size_bytes     bigint,
     rejected_rows  bigint      NOT NULL DEFAULT 0,
@@ -120,6 +121,7 @@ CREATE TABLE IF NOT EXISTS migration_status.verification_results (
     missing         bigint,                             -- rows that the target lacks
     extra           bigint,                             -- rows that the source does not have
     changed         bigint,                             -- rows with other values
+    kept_newer      bigint      NOT NULL DEFAULT 0,     -- rows that are equal because the target's is newer
     seconds         double precision,                   -- of the invocation that came to the verdict
     checked_at      timestamptz,
     source_query_id text,                               -- Snowflake's sums
@@ -135,6 +137,8 @@ CREATE TABLE IF NOT EXISTS migration_status.verification_results (
 ALTER TABLE migration_status.migration_runs ADD COLUMN IF NOT EXISTS accept_rejected boolean NOT NULL DEFAULT false;
 ALTER TABLE migration_status.migration_runs ADD COLUMN IF NOT EXISTS planned_round integer NOT NULL DEFAULT -1;
 ALTER TABLE migration_status.migration_chunk_status ADD COLUMN IF NOT EXISTS changed_values jsonb;
+ALTER TABLE migration_status.migration_chunk_status ADD COLUMN IF NOT EXISTS kept_newer_rows bigint;
+ALTER TABLE migration_status.verification_results ADD COLUMN IF NOT EXISTS kept_newer bigint NOT NULL DEFAULT 0;
 DO $upgrade$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'migration_status.migration_runs'::regclass
@@ -325,7 +329,8 @@ SELECT t.run_id,
        extract(epoch FROM coalesce(t.completed_at, clock_timestamp()) - t.started_at)::double precision AS seconds,
        t.error_code,
        t.error_text,
-       v.changed_values
+       v.changed_values,
+       coalesce(c.kept_newer_rows, 0)                                         AS kept_newer_rows
 FROM migration_status.migration_table_status t
 LEFT JOIN LATERAL (
     SELECT count(*)                                     AS chunks,
@@ -335,6 +340,7 @@ LEFT JOIN LATERAL (
            sum(actual_rows - rejected_rows)::bigint     AS rows_loaded,
            sum(size_bytes)::bigint                      AS size_bytes,
            sum(rejected_rows)::bigint                   AS rejected_rows,
+           sum(kept_newer_rows)::bigint                 AS kept_newer_rows,
            max(completed_at)                            AS last_completed_at
     FROM migration_status.migration_chunk_status
     WHERE run_id = t.run_id AND table_id = t.table_id AND status <> 'superseded'
@@ -379,4 +385,4 @@ LEFT JOIN migration_status.v_table_progress p ON p.run_id = r.run_id
 WHERE r.status = 'running'
 GROUP BY r.run_id, e.execution_id, e.renewed_at, e.expires_at;
 
-INSERT INTO migration_status.schema_version (version) VALUES (1), (2), (3), (4), (5) ON CONFLICT DO NOTHING;
+INSERT INTO migration_status.schema_version (version) VALUES (1), (2), (3), (4), (5), (6) ON CONFLICT DO NOTHING;

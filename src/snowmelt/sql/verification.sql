@@ -7,7 +7,7 @@ SELECT set_config('bytea_output', 'hex', false), set_config('intervalstyle', 'po
 
 -- name: loads_of_source
 -- Every table of every run of a source, the newest first, with the rows that gave way to newer ones of the same key, and
--- those that were refused.
+-- those that were refused, and those that gave way to newer ones in the target.
 SELECT t.run_id, t.table_id, t.source_table, t.target_schema, t.target_table, t.status, t.error_code, t.query_id, t.source_rows,
        t.truncated_at, r.snapshot_at, r.started_at,
        coalesce((SELECT sum(c.deduplicated_rows) FROM migration_status.migration_chunk_status c
@@ -16,6 +16,9 @@ SELECT t.run_id, t.table_id, t.source_table, t.target_schema, t.target_table, t.
        coalesce((SELECT sum(c.rejected_rows) FROM migration_status.migration_chunk_status c
                  WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'completed'), 0)::bigint
            AS rejected_rows,
+       coalesce((SELECT sum(c.kept_newer_rows) FROM migration_status.migration_chunk_status c
+                 WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'completed'), 0)::bigint
+           AS kept_newer_rows,
        (SELECT l.run_id FROM migration_status.migration_table_status l
         JOIN migration_status.migration_runs n USING (run_id)
         WHERE l.target_schema = t.target_schema AND l.target_table = t.target_table AND n.started_at > r.started_at
@@ -32,7 +35,8 @@ ORDER BY r.started_at DESC, r.run_id DESC, t.table_id
 -- name: load_of_table
 -- One table of a run, with the rows that its chunks did not send or that were refused.
 SELECT t.run_id, t.query_id, r.snapshot_at, coalesce(sum(c.deduplicated_rows), 0)::bigint AS deduplicated_rows,
-       coalesce(sum(c.rejected_rows), 0)::bigint AS rejected_rows
+       coalesce(sum(c.rejected_rows), 0)::bigint AS rejected_rows,
+       coalesce(sum(c.kept_newer_rows), 0)::bigint AS kept_newer_rows
 FROM migration_status.migration_table_status t
 JOIN migration_status.migration_runs r USING (run_id)
 LEFT JOIN migration_status.migration_chunk_status c
@@ -95,19 +99,20 @@ RETURNING tries
 -- name: save_verdict
 -- What was found; what was summed for it is of no more use.
 INSERT INTO migration_status.verification_results AS v
-    (run_id, table_id, mode, verdict, reason, source_rows, target_rows, missing, extra, changed, seconds, checked_at)
+    (run_id, table_id, mode, verdict, reason, source_rows, target_rows, missing, extra, changed, kept_newer, seconds,
+     checked_at)
 VALUES (%(run_id)s, %(table_id)s, %(mode)s, %(verdict)s, %(reason)s, %(source_rows)s, %(target_rows)s, %(missing)s,
-        %(extra)s, %(changed)s, %(seconds)s, clock_timestamp())
+        %(extra)s, %(changed)s, %(kept_newer)s, %(seconds)s, clock_timestamp())
 ON CONFLICT (run_id, table_id) DO UPDATE
 SET mode = excluded.mode, verdict = excluded.verdict, reason = excluded.reason, source_rows = excluded.source_rows,
     target_rows = excluded.target_rows, missing = excluded.missing, extra = excluded.extra, changed = excluded.changed,
-    seconds = excluded.seconds, checked_at = excluded.checked_at, source_query_id = NULL, next_block = 0,
+    kept_newer = excluded.kept_newer, seconds = excluded.seconds, checked_at = excluded.checked_at, source_query_id = NULL, next_block = 0,
     summed_rows = 0, summed_hashes = 0, tries = 0
 
 -- name: verdicts_of_run
--- What was found of each table that was verified.
+-- What was found of each table that was verified; where an earlier version made the table it has no kept_newer.
 SELECT v.table_id, t.source_table, v.mode, v.verdict, v.source_rows, v.target_rows, v.missing, v.extra, v.changed,
-       v.reason, v.seconds, v.checked_at
+       coalesce((to_jsonb(v)->>'kept_newer')::bigint, 0) AS kept_newer, v.reason, v.seconds, v.checked_at
 FROM migration_status.verification_results v
 JOIN migration_status.migration_table_status t USING (run_id, table_id)
 WHERE v.run_id = %(run_id)s AND v.verdict IS NOT NULL

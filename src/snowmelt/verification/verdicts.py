@@ -57,6 +57,8 @@ class TableVerdict(Value):
     """Keys whose row holds other values."""
     left_alone: int = 0
     """Rows that only the target has, where a merge or an append leaves such rows."""
+    kept_newer: int = 0
+    """Rows of the source that a merge does not load, as the target's rows have newer watermarks: they are equal."""
     rejected: int = 0
     """Rows that were refused, and kept with the reason: the target is equal without them."""
     by_column: dict[str, int] = Field(default_factory=dict)
