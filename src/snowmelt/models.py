@@ -53,6 +53,8 @@ class TargetColumn(Value):
     has_default: bool = False
     generated: bool = False
     identity: Literal["", "always", "by default"] = ""
+    folds: bool = False
+    """Whether texts that differ may be equal here: a collation of the column, or of a unique index, says so."""
 
 
 class Policies(Value):

@@ -264,6 +264,9 @@ def _result(run: RunResources, session: Session, deadline: Deadline) -> Finalize
         reasons = status_store.rejection_reasons(session, run.run_id)
         message += f"; {counted(rejected, 'row')} stayed out, see migration_status.rejected_rows: {'; '.join(reasons)}"
     message += _kept_newer(progress)
+    given_way = sum(tally.given_way for tally in status_store.chunk_tallies(session, run.run_id).values())
+    if given_way:
+        message += f"; {counted(given_way, 'row')} gave way to a newer one of the same key"
     if changed:
         message += (
             f"; {counted(changed, 'value was', 'values were')} changed on the way as was said beforehand, "

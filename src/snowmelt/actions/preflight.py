@@ -223,7 +223,7 @@ class _Look:
             return
         counted = rows.answer(looked, row)
         examples = {
-            key: self._snowflake.aggregate(rows.examples(looked, key)) for key, found in counted.repeated if found
+            key.names: self._snowflake.aggregate(rows.examples(looked, key)) for key, found in counted.repeated if found
         }
         known = self._known.get(table.config.snowflake_name)
         self._expected[table.place.table] = room.expected(counted.rows, looked.columns, known)

@@ -20,7 +20,7 @@ from snowmelt.models import (
     TablePlan,
     WatermarkPlan,
 )
-from snowmelt.planning import load_mode, statement, ties, watermarks
+from snowmelt.planning import duplicates, load_mode, statement, ties, watermarks
 from snowmelt.planning.keys import KINDS, key_column
 from snowmelt.planning.load_mode import Loading, NoLoading
 from snowmelt.planning.ties import ForeignKey, Tied
@@ -234,13 +234,12 @@ class _Planner:
             return self._put_together(
                 table_id, table, place.target, columns, loading, tied, None, _Cutting(), tuple(map(str, own))
             )
-        self._refuse_duplicates(place, table, columns, loading)
         stored = status_store.watermark_of(targets.watermarks, place.target)
         cutting = self._cutting(place, table, described, tied)
         watermark, said = self._watermark(
             place, table, described, columns, at=cutting.at, stored=stored, filled=seen.filled
         )
-        own += (*said, *cutting.warnings)
+        own += (*said, *cutting.warnings, *self._duplicates(seen, loading, at=cutting.at, watermark=watermark))
         self._findings += own
         warnings = of_severity((*compared, *own), "warning")
         return self._put_together(
@@ -437,20 +436,38 @@ class _Planner:
             return False
         return True
 
-    def _refuse_duplicates(
-        self, place: Place, table: TableConfig, columns: Sequence[ColumnPlan], loading: Loading
-    ) -> None:
-        """Rows of one key in two chunks would overwrite each other in any order, unless a watermark orders them."""
-        is_known = bool(loading.key) and load_mode.needs_unique_rows(table, loading)
-        if not self._looks_for_duplicates or not is_known:
-            return
-        key = load_mode.source_key(loading.key, columns)
-        conditions = _conditions(table, None)
-        found = self._snowflake.aggregate(
-            statement.duplicates(key, source=self._source_table(table), conditions=conditions)
+    def _duplicates(
+        self, seen: Surveyed, loading: Loading, *, at: str, watermark: WatermarkPlan | None
+    ) -> tuple[Finding, ...]:
+        """What rows of one key, as the target will compare it, come to; asked before anything is truncated or loaded.
+
+        A frozen result holds them for ever, so nothing that is done later in the run could help.
+        """
+        kept = seen.target.unique_keys if seen.target else ()
+        keys = duplicates.unique_keys(seen.columns, loading.key, kept)
+        if not self._looks_for_duplicates or not keys:
+            return ()
+        source, conditions = f"{self._source_table(seen.config)} {at}".rstrip(), _conditions(seen.config, watermark)
+        try:
+            (row,) = self._snowflake.aggregate(duplicates.question(keys, source=source, conditions=conditions))
+        except (AccessError, DataError) as error:
+            setting = seen.place.key("source_filter") if seen.config.source_filter else None
+            text = f"its rows cannot be read: {error.message}"
+            return (seen.place.error("values", text, setting=setting),)
+        repeated = [(key, found) for key, found in duplicates.answer(keys, row) if found]
+        return tuple(
+            duplicates.finding(
+                seen.place,
+                seen.config,
+                loading,
+                key,
+                found,
+                self._snowflake.aggregate(duplicates.examples(key, source=source, conditions=conditions))
+                if place == 0
+                else (),
+            )
+            for place, (key, found) in enumerate(repeated)
         )
-        if found:
-            self._findings.append(load_mode.repeated_key(place, key, found))
 
     # --- watermarks -------------------------------------------------------------------------------------------------
 

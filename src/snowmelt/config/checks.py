@@ -86,9 +86,7 @@ def _within(table: Tree) -> Iterator[tuple[str, str]]:
         yield "chunking_column_types", f"needs one type per chunking column, {len(columns)}, not {len(types)}"
     if watermark and not (_list(table, "uniqueness_columns") or _is_set(table.get("truncate_onstart"))):
         yield "source_watermark", "needs uniqueness_columns, or truncate_onstart; add one of them"
-    for key in ("target_watermark", "watermark_from_target"):
-        if _is_set(table.get(key)) and not watermark:
-            yield key, "needs source_watermark; add it"
+    yield from _without_watermark(table)
     for key in ("chunking_columns", "uniqueness_columns", "sort_columns"):
         names_given = [name for name in _list(table, key) if isinstance(name, str)]
         repeated = sorted({name for name in names_given if names_given.count(name) > 1})
@@ -96,6 +94,16 @@ def _within(table: Tree) -> Iterator[tuple[str, str]]:
             yield key, f"names {', '.join(repeated)} more than once; name each column once"
     if not table.get("target") and _snowflake_name(table) and not _postgres_name(table):
         yield "target", "is needed, because the source's name is too long for PostgreSQL; add it"
+
+
+def _without_watermark(table: Tree) -> Iterator[tuple[str, str]]:
+    if _text(table, "source_watermark"):
+        return
+    if table.get("on_duplicate_keys") == "newest":
+        yield "on_duplicate_keys", "newest needs source_watermark, which tells the newer of two rows; add it"
+    for key in ("target_watermark", "watermark_from_target"):
+        if _is_set(table.get(key)):
+            yield key, "needs source_watermark; add it"
 
 
 def _sources(tree: Tree) -> Iterator[tuple[Path, Tree]]:

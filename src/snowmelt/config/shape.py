@@ -20,6 +20,7 @@ from snowmelt.config.values import (
     Host,
     KeyType,
     NoneOrMore,
+    OnDuplicateKeys,
     Port,
     PostgresName,
     Seconds,
@@ -160,6 +161,8 @@ class TableConfig(_Part):
     """Types of the chunking columns, in their order."""
     uniqueness_columns: tuple[Text, ...] = ()
     """Columns that identify a row."""
+    on_duplicate_keys: OnDuplicateKeys | None = None
+    """What becomes of rows with the same key: fail, newest, or reject; newest by default where there is a watermark."""
     allow_moving_source: Flag = False
     """true cuts by key ranges even where the table cannot be frozen at a moment; only safe if nothing writes to it."""
     sort_columns: tuple[Text, ...] = ()

@@ -115,23 +115,6 @@ def target_key(table: TableConfig, columns: Sequence[ColumnPlan]) -> tuple[tuple
 # --- keys that no two rows may share ----------------------------------------------------------------------------------
 
 
-def needs_unique_rows(table: TableConfig, loading: Loading) -> bool:
-    """Whether two rows of the source with one key would overwrite each other in no order that anything tells."""
-    return loading.load_mode == "upsert" and table.source_watermark is None
-
-
 def source_key(key: Sequence[str], columns: Sequence[ColumnPlan]) -> tuple[str, ...]:
     """The source's columns of a key that the target's columns name, as far as they are loaded."""
     return tuple(column.source.name for name in key for column in columns if column.target.name == name)
-
-
-def repeated_key(place: Place, key: Sequence[str], found: Sequence[Sequence[object]]) -> Finding:
-    """What there is to say of keys that more than one row has, a few of which were found."""
-    named = "; ".join(", ".join(f"{k}={v}" for k, v in zip(key, row, strict=False)) for row in found)
-    return place.error(
-        "key_duplicates",
-        f"the source holds the key ({', '.join(key)}) more than once, as in {named}, and no watermark says which row "
-        "is newer",
-        "mend uniqueness_columns or the source, or name source_watermark",
-        setting=place.key("uniqueness_columns"),
-    )

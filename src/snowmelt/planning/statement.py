@@ -81,13 +81,6 @@ def compiles(source: str, conditions: Sequence[str]) -> str:
     return f"SELECT 1 FROM {source}\nWHERE {all_of(conditions)}\nLIMIT 0"  # noqa: S608 - every name is quoted
 
 
-def duplicates(key: Sequence[str], *, source: str, conditions: Sequence[str]) -> str:
-    """A few of the keys that more than one row has."""
-    names = ", ".join(map(quoted, key))
-    where = f"\nWHERE {all_of(conditions)}" if conditions else ""
-    return f"SELECT {names}\nFROM {source}{where}\nGROUP BY {names}\nHAVING COUNT(*) > 1\nLIMIT 3"
-
-
 def all_of(conditions: Sequence[str]) -> str:
     """The conditions together, each on lines of its own."""
     return "\n  AND ".join(f"(\n{condition}\n)" for condition in conditions)

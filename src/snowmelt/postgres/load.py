@@ -1,6 +1,7 @@
 """Load one chunk: its rows and the mark that they are in, in one transaction."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -50,6 +51,17 @@ def refuse_met_again(lease: Lease, plan: TablePlan, loaded: Loaded) -> None:
         )
 
 
+def counting_given_way(plan: TablePlan, loaded: Loaded) -> Loaded:
+    """Return the counts of a chunk with rows of a key that was met again among those that gave way to another.
+
+    Only where the target was empty when the run began: there, whatever a merge finds has come from the same source.
+    """
+    if not plan.one_row_per_key:
+        return loaded
+    given_way = loaded.deduplicated + loaded.updated + loaded.unchanged
+    return replace(loaded, updated=0, unchanged=0, deduplicated=given_way)
+
+
 def refuse_changed_target(session: Session, plan: TablePlan) -> str | None:
     """What the target's columns are, for leases to be bound to; DataError when they are no longer those of the plan.
 
@@ -95,7 +107,7 @@ def _merge(session: Session, lease: Lease, plan: TablePlan, batches: Batches, ch
     with session.transaction() as cursor:
         loaded = _merge_in(cursor, lease, plan, batches, check)
         refuse_met_again(lease, plan, loaded)
-        leases.complete(cursor, lease, loaded)
+        leases.complete(cursor, lease, counting_given_way(plan, loaded))
     return loaded
 
 

@@ -51,7 +51,7 @@ def load_without_rejected(
         load.refuse_met_again(lease, plan, loaded)
         load.refuse_other_count(lease, plan, loaded.rows)
         _keep(cursor, lease, sieve.rejected, sieve.contents)
-        leases.complete(cursor, lease, loaded)
+        leases.complete(cursor, lease, load.counting_given_way(plan, loaded))
     return loaded
 
 

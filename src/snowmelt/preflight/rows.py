@@ -12,7 +12,8 @@ from snowmelt import wording
 from snowmelt.config import TableConfig
 from snowmelt.findings import Finding, Place
 from snowmelt.models import ColumnPlan
-from snowmelt.planning import load_mode, statement
+from snowmelt.planning import duplicates, load_mode, statement
+from snowmelt.planning.duplicates import UniqueKey
 from snowmelt.planning.load_mode import Loading
 from snowmelt.types import NO_NANOSECONDS, best_type, cure, postgres_type, quoted, snowflake_type
 from snowmelt.values import Doubt, doubts
@@ -48,11 +49,9 @@ class Looked:
         return () if unknown else found
 
     @property
-    def kept_apart(self) -> tuple[tuple[str, ...], ...]:
+    def kept_apart(self) -> tuple[UniqueKey, ...]:
         """Sets of loaded columns by which no two rows may be equal: the configured key, then unique indexes."""
-        loaded = {column.target.name for column in self.columns}
-        others = [k for k in self.unique_keys if set(k) <= loaded and set(k) != set(self.key)]
-        return (*((self.key,) if self.key else ()), *dict.fromkeys(others))
+        return duplicates.unique_keys(self.columns, self.key, [frozenset(key) for key in self.unique_keys])
 
     def source_columns(self, key: Sequence[str]) -> tuple[str, ...]:
         """The source's names of target columns."""
@@ -66,8 +65,8 @@ class Counted:
     rows: int
     doubtful: tuple[tuple[ColumnPlan, Doubt, int], ...]
     null_keys: int
-    repeated: tuple[tuple[tuple[str, ...], int], ...]
-    """Sets of target columns, and how many rows have one that an earlier row has."""
+    repeated: tuple[tuple[UniqueKey, int], ...]
+    """Keys, and how many rows have one that an earlier row has."""
 
 
 # --- the question -----------------------------------------------------------------------------------------------------
@@ -77,10 +76,7 @@ def question(looked: Looked) -> str:
     """One row: COUNT(*), then a count for each doubt, for NULLs in the key, and two for each set of columns."""
     counts = ["COUNT(*)", *(f"COUNT_IF({doubt.where})" for _, doubt in _doubts(looked))]
     counts.append(f"COUNT_IF({_is_null(looked)})")
-    for key in looked.kept_apart:
-        names = [quoted(name) for name in looked.source_columns(key)]
-        counts.append(f"COUNT_IF({' AND '.join(f'{name} IS NOT NULL' for name in names)})")
-        counts.append(f"COUNT(DISTINCT {', '.join(names)})")
+    counts += [expression for key in looked.kept_apart for expression in duplicates.counts(key)]
     named = ",\n       ".join(f"{expression} AS c{i}" for i, expression in enumerate(counts))
     where = f"\nWHERE {statement.all_of(looked.conditions)}" if looked.conditions else ""
     return f"SELECT {named}\nFROM {looked.source}{where}"
@@ -93,15 +89,12 @@ def answer(looked: Looked, row: Sequence[object]) -> Counted:
     rows = numbers[next(place)]
     doubtful = tuple((column, doubt, numbers[next(place)]) for column, doubt in _doubts(looked))
     null_keys = numbers[next(place)]
-    repeated = tuple((key, numbers[next(place)] - numbers[next(place)]) for key in looked.kept_apart)
-    return Counted(rows, doubtful, null_keys, repeated)
+    return Counted(rows, doubtful, null_keys, duplicates.answer(looked.kept_apart, numbers[next(place) :]))
 
 
-def examples(looked: Looked, key: Sequence[str]) -> str:
+def examples(looked: Looked, key: UniqueKey) -> str:
     """The query for a few keys that more than one row has."""
-    names = looked.source_columns(key)
-    conditions = (*looked.conditions, *(f"{quoted(name)} IS NOT NULL" for name in names))
-    return statement.duplicates(names, source=looked.source, conditions=conditions)
+    return duplicates.examples(key, source=looked.source, conditions=looked.conditions)
 
 
 def _doubts(looked: Looked) -> Iterator[tuple[ColumnPlan, Doubt]]:
@@ -146,7 +139,8 @@ def findings(
         )
     for key, found in counted.repeated:
         if found:
-            yield from _repeated(looked, key, found, examples_of.get(key, ()))
+            shown = examples_of.get(key.names, ())
+            yield duplicates.finding(looked.place, looked.config, looked.loading, key, found, shown)
 
 
 def _is_narrower(looked: Looked, column: ColumnPlan, doubt: Doubt) -> bool:
@@ -219,39 +213,6 @@ def _ddl(place: Place, column: ColumnPlan, doubt: Doubt) -> str | None:
     if doubt.check in _OF_TYPE and fitting:
         return place.alter(f"ALTER COLUMN {name} TYPE {fitting}")
     return None
-
-
-def _repeated(
-    looked: Looked, key: tuple[str, ...], found: int, examples_of: Sequence[Sequence[object]]
-) -> Iterator[Finding]:
-    place, loading = looked.place, looked.loading
-    if set(key) != set(looked.key):
-        names = looked.source_columns(key)
-        yield place.error(
-            "unique_duplicates",
-            f"{_rows(found)} the same ({', '.join(key)}) as another, which a unique index of the target forbids"
-            f"{_as_in(names, examples_of)}",
-            "mend the rows, exclude them by source_filter, or drop the index",
-            column=key[0] if len(key) == 1 else None,
-        )
-        return
-    if looked.config.source_watermark is not None:
-        return  # the newest of them counts
-    if loading and loading.load_mode == "insert_only":
-        yield place.warning(
-            "key_duplicates",
-            f"{_rows(found)} the same key ({', '.join(key)}) as another, of which one goes in"
-            f"{_as_in(looked.source_columns(key), examples_of)}",
-            "mend uniqueness_columns or the source",
-            setting=place.key("uniqueness_columns"),
-        )
-        return
-    yield load_mode.repeated_key(place, looked.source_columns(key), examples_of)
-
-
-def _as_in(names: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    shown = "; ".join(", ".join(f"{n}={v}" for n, v in zip(names, row, strict=False)) for row in rows)
-    return f", as in {shown}" if shown else ""
 
 
 def _rows(found: int) -> str:

@@ -87,7 +87,13 @@ SELECT a.nspname AS schema_name, a.relname AS table_name, a.attname AS name, b.t
                  ELSE 'base' END END AS kind,
        CASE WHEN b.domain = 0 THEN '' ELSE b.domain::regtype::text END AS domain, format_type(t.oid, -1) AS declared,
        NOT b.is_not_null AS nullable, b.has_default, a.attgenerated <> '' AS generated,
-       CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' ELSE '' END AS identity
+       CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' ELSE '' END AS identity,
+       EXISTS (SELECT FROM pg_collation o WHERE NOT o.collisdeterministic
+               AND (o.oid = a.attcollation
+                    OR EXISTS (SELECT FROM pg_index i
+                               CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indcollation::oid[]) AS c (attnum, sorted_by)
+                               WHERE i.indrelid = a.attrelid AND i.indisunique
+                                 AND c.attnum = a.attnum AND c.sorted_by = o.oid))) AS folds
 FROM wanted a
 JOIN typed b ON b.attrelid = a.attrelid AND b.attnum = a.attnum
 JOIN pg_type t ON t.oid = b.oid AND t.typtype <> 'd'

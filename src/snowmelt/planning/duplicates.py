@@ -1,0 +1,179 @@
+"""Find rows that the target would not keep apart: two of them with one key, as PostgreSQL will compare it.
+
+One aggregated query counts them for every set of columns that the target keeps unique; a second one names a few.
+"""
+
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
+from typing import Literal
+
+from snowmelt import wording
+from snowmelt.config import TableConfig
+from snowmelt.config.values import OnDuplicateKeys
+from snowmelt.findings import Finding, Place
+from snowmelt.models import ColumnPlan
+from snowmelt.planning import statement
+from snowmelt.planning.key_images import key_image, only_postgres_compares
+from snowmelt.planning.load_mode import Loading
+from snowmelt.types import postgres_type, quoted
+
+_SHOWN = 3
+_ORDERED = ("TEXT", "FIXED", "REAL", "DATE", "TIME", "TIMESTAMP_NTZ", "TIMESTAMP_LTZ", "TIMESTAMP_TZ")
+"""Types of which MIN and MAX show two spellings of one key."""
+
+
+@dataclass(frozen=True)
+class UniqueKey:
+    """Columns by which no two rows of the target may be equal; ``is_configured``: ``uniqueness_columns`` name them."""
+
+    columns: tuple[ColumnPlan, ...]
+    is_configured: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns as the target names them."""
+        return tuple(column.target.name for column in self.columns)
+
+    @property
+    def unsaid(self) -> tuple[ColumnPlan, ...]:
+        """Columns whose values only PostgreSQL can compare."""
+        return tuple(column for column in self.columns if only_postgres_compares(column))
+
+
+def unique_keys(columns: Sequence[ColumnPlan], key: Sequence[str], kept: Iterable[Set[str]]) -> tuple[UniqueKey, ...]:
+    """The configured key, if there is one, then every other set that the target keeps unique and that is loaded."""
+    by_name = {column.target.name: column for column in columns}
+    others = dict.fromkeys(frozenset(names) for names in kept if set(names) != set(key) and set(names) <= set(by_name))
+    configured = (UniqueKey(tuple(by_name[name] for name in key), is_configured=True),) if key else ()
+    return (*configured, *(UniqueKey(tuple(c for c in columns if c.target.name in names)) for names in others))
+
+
+# --- the questions ----------------------------------------------------------------------------------------------------
+
+
+def counts(key: UniqueKey) -> tuple[str, str]:
+    """Two aggregates: rows that have the whole key, and how many keys these are."""
+    images = [key_image(column) for column in key.columns]
+    return (
+        f"COUNT_IF({' AND '.join(f'{image} IS NOT NULL' for image in images)})",
+        f"COUNT(DISTINCT {', '.join(images)})",
+    )
+
+
+def question(keys: Sequence[UniqueKey], *, source: str, conditions: Sequence[str]) -> str:
+    """The query for one row: the two counts of each key."""
+    wanted = [expression for key in keys for expression in counts(key)]
+    named = ",\n       ".join(f"{expression} AS c{i}" for i, expression in enumerate(wanted))
+    where = f"\nWHERE {statement.all_of(conditions)}" if conditions else ""
+    return f"SELECT {named}\nFROM {source}{where}"
+
+
+def answer(keys: Sequence[UniqueKey], row: Sequence[object]) -> tuple[tuple[UniqueKey, int], ...]:
+    """Each key with the number of rows that have the key of another row."""
+    numbers = [int(str(value or 0)) for value in row]
+    return tuple((key, numbers[2 * i] - numbers[2 * i + 1]) for i, key in enumerate(keys))
+
+
+def examples(key: UniqueKey, *, source: str, conditions: Sequence[str]) -> str:
+    """The query for a few keys that more than one row has: of each column two spellings, which may be the same."""
+    images = [key_image(column) for column in key.columns]
+    shown = ", ".join(text for column in key.columns for text in _spellings(column))
+    present = [f"{image} IS NOT NULL" for image in images]
+    where = statement.all_of((*conditions, *present))
+    groups = ", ".join(images)
+    return f"SELECT {shown}\nFROM {source}\nWHERE {where}\nGROUP BY {groups}\nHAVING COUNT(*) > 1\nLIMIT {_SHOWN}"
+
+
+def _spellings(column: ColumnPlan) -> tuple[str, str]:
+    if column.source.type not in _ORDERED:
+        image = key_image(column)
+        return image, image
+    name = quoted(column.source.name)
+    lowest, highest = f"MIN({name})", f"MAX({name})"
+    if column.cut:  # a driver would cut just what tells the two
+        digits = "HH24:MI:SS.FF9" if column.source.type == "TIME" else "YYYY-MM-DD HH24:MI:SS.FF9"
+        return f"TO_VARCHAR({lowest}, '{digits}')", f"TO_VARCHAR({highest}, '{digits}')"
+    return lowest, highest
+
+
+# --- what it means ----------------------------------------------------------------------------------------------------
+
+
+def wanted(table: TableConfig, loading: Loading | None) -> OnDuplicateKeys | Literal["first"]:
+    """What the config wants to become of rows with one key; ``first`` where rows that are there are left alone."""
+    if table.on_duplicate_keys is not None:
+        return table.on_duplicate_keys
+    if table.source_watermark is not None:
+        return "newest"
+    return "first" if loading and loading.load_mode == "insert_only" else "fail"
+
+
+def finding(
+    place: Place,
+    table: TableConfig,
+    loading: Loading | None,
+    key: UniqueKey,
+    found: int,
+    shown: Sequence[Sequence[object]],
+) -> Finding:
+    """What there is to say of rows that have one key, a few of which are shown."""
+    names = ", ".join(column.source.name for column in key.columns)
+    rows = f"{wording.counted(found, 'row has', 'rows have')} the same"
+    again, allowed = f"{_as_in(key, shown)}{_folding(key)}", table.max_rejected_rows or 0
+    if not key.is_configured:
+        judge = place.warning if found <= allowed else place.error
+        return judge(
+            "unique_duplicates",
+            f"{rows} ({', '.join(key.names)}) as another, which a unique index of the target forbids{again}"
+            + ("; they are rejected" if found <= allowed else ""),
+            "correct the rows, exclude them by source_filter, set max_rejected_rows, or drop the index",
+            column=key.names[0] if len(key.names) == 1 else None,
+        )
+    setting = place.key("uniqueness_columns")
+    match wanted(table, loading):
+        case "newest":
+            text = f"{rows} key ({names}) as a newer one, and give way to it{again}"
+            return place.warning("key_duplicates", text, "nothing to do if that is meant", setting=setting)
+        case "first":
+            text = f"{rows} key ({names}) as another, of which one goes in{again}"
+            advice = "correct uniqueness_columns or the source"
+            return place.warning("key_duplicates", text, advice, setting=setting)
+        case "reject":
+            judge = place.warning if found <= allowed else place.error
+            text = f"{rows} key ({names}) as another, and are rejected, where max_rejected_rows is {allowed}{again}"
+            return judge("key_duplicates", text, "correct the source", setting=place.key("max_rejected_rows"))
+        case _:
+            text = (
+                f"the source holds the key ({names}) more than once ({wording.counted(found, 'row')} too many){again}"
+            )
+            why = "" if table.on_duplicate_keys else ", and no watermark says which is newer"
+            return place.error(
+                "key_duplicates",
+                text + why,
+                "correct uniqueness_columns or the source, name source_watermark, or set on_duplicate_keys",
+                setting=setting,
+            )
+
+
+def _as_in(key: UniqueKey, rows: Sequence[Sequence[object]]) -> str:
+    shown = "; ".join(
+        ", ".join(f"{column.source.name}={_two(*row[2 * i : 2 * i + 2])}" for i, column in enumerate(key.columns))
+        for row in rows
+    )
+    return f", as in {shown}" if shown else ""
+
+
+def _two(first: object, second: object = None) -> str:
+    if first == second or second is None:
+        return str(first)
+    return " and ".join(repr(each) if isinstance(each, str) else str(each) for each in (first, second))
+
+
+def _folding(key: UniqueKey) -> str:
+    """Say which types compare otherwise than Snowflake does."""
+    folding = [c for c in key.columns if key_image(c) != quoted(c.source.name) and c.target.type in _FOLDING]
+    named = ", ".join(f"{c.target.name} {postgres_type(c.target)}" for c in folding)
+    return f", compared as the target compares them ({named})" if named else ""
+
+
+_FOLDING = ("bpchar", "uuid", "float4", "time", "timetz", "timestamp", "timestamptz", "citext.citext", "inet", "cidr")

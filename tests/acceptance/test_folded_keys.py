@@ -1,0 +1,106 @@
+"""Keys that are two in Snowflake and one in PostgreSQL are found, named and counted."""
+
+from typing import Any
+
+import pytest
+from psycopg2 import sql
+
+from acceptance.test_preflight import looked_at
+from acceptance.world import World
+
+FOLDED: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "BLANKS": ("VARCHAR", "char(5)", "SELECT 'a' UNION ALL SELECT 'a '", {}),
+    "SPELLINGS": (
+        "VARCHAR",
+        "uuid",
+        "SELECT 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11' UNION ALL SELECT 'a0eebc999c0b4ef8bb6d6bb9bd380a11'",
+        {},
+    ),
+    "CUT": (
+        "VARCHAR",
+        "varchar(3)",
+        "SELECT 'abcd' UNION ALL SELECT 'abce'",
+        {"value_policies": {"too_long": "truncate"}},
+    ),
+    "STRIPPED": (
+        "VARCHAR",
+        "text",
+        "SELECT 'a' || CHR(0) UNION ALL SELECT 'a'",
+        {"value_policies": {"nul_characters": "strip"}},
+    ),
+    "DIGITS": ("FLOAT", "float4", "SELECT 0.1::FLOAT UNION ALL SELECT 0.10000000001::FLOAT", {}),
+    "MOMENTS": (
+        "TIMESTAMP_NTZ(9)",
+        "timestamp",
+        "SELECT '2024-01-01 00:00:00.000001001' UNION ALL SELECT '2024-01-01 00:00:00.000001002'",
+        {"value_policies": {"sub_microsecond": "truncate"}},
+    ),
+    "OFFSETS": (
+        "TIMESTAMP_TZ(6)",
+        "timestamptz",
+        "SELECT ('2024-01-01 1' || N || ':00:00+0' || N)::TIMESTAMP_TZ(6) FROM (SELECT 1 AS N UNION SELECT 2)",
+        {},
+    ),
+    "NETWORKS": ("VARCHAR", "inet", "SELECT '10.0.0.1' UNION ALL SELECT '10.0.0.1/32'", {}),
+    "MACS": ("VARCHAR", "macaddr", "SELECT '08:00:2b:01:02:03' UNION ALL SELECT '08-00-2B-01-02-03'", {}),
+}
+APART: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "FRONT_BLANKS": ("VARCHAR", "char(5)", "SELECT 'a' UNION ALL SELECT ' a'", {}),
+    "TEXTS": ("VARCHAR", "text", "SELECT 'a' UNION ALL SELECT 'a ' UNION ALL SELECT 'A'", {}),
+    "FLOATS": ("FLOAT", "float8", "SELECT 0.1::FLOAT UNION ALL SELECT 0.10000000001::FLOAT", {}),
+    "NARROW": ("FLOAT", "float4", "SELECT 16777216::FLOAT UNION ALL SELECT 16777218::FLOAT UNION ALL SELECT 0", {}),
+    "DAYS": ("DATE", "date", "SELECT '2024-01-01'::DATE UNION ALL SELECT '2024-01-02'::DATE", {}),
+    "NULLS": ("VARCHAR", "char(5)", "SELECT NULL UNION ALL SELECT NULL", {}),
+    "NETS": ("VARCHAR", "inet", "SELECT '10.0.0.0/8' UNION ALL SELECT '10.0.0.0/16' UNION ALL SELECT '::1'", {}),
+}
+
+
+def plant(world: World, name: str, source: str, target: str, rows: str, **settings: Any) -> None:
+    table = f'"{world.source_database}"."PUBLIC"."{name}"'
+    world.snowflake.execute(f"CREATE TABLE {table} (K {source})")
+    world.snowflake.execute(f"INSERT INTO {table} {rows}")
+    world.target.execute(sql.SQL(f"CREATE TABLE {{}} (k {target} UNIQUE)").format(sql.Identifier(name.lower())))
+    world.tables.append({"source": name, **settings})
+
+
+def test_what_the_target_folds_is_found_before_anything_moves_and_nothing_else_is(world: World) -> None:
+    for name, (source, target, rows, settings) in {**FOLDED, **APART}.items():
+        plant(world, name, source, target, rows, **settings)
+    world.configure()
+
+    found = {f.table: f for f in looked_at(world).findings if f.check == "unique_duplicates"}
+
+    assert set(found) == set(FOLDED)
+    assert "1 row has the same (k) as another" in found["BLANKS"].message
+    assert "K='a' and 'a '" in found["BLANKS"].message
+
+
+def test_a_full_load_that_would_meet_one_key_twice_truncates_nothing(world: World) -> None:
+    _, target, rows, _ = FOLDED["BLANKS"]
+    plant(world, "BLANKS", "VARCHAR", target, rows, truncate_onstart=True, uniqueness_columns=["K"])
+    world.target.execute("INSERT INTO blanks VALUES ('old')")
+    world.configure()
+
+    done = world.cli("migrate")
+
+    assert done.exit_code == 2, done.out
+    assert "key (K) more than once (1 row too many), as in K='a' and 'a '" in done.err
+    assert world.target.rows("SELECT trim(k) FROM blanks") == [("old",)]
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_rows_that_give_way_to_a_newer_one_of_their_key_are_counted_and_said(world: World, filled: bool) -> None:
+    table = f'"{world.source_database}"."PUBLIC"."T"'
+    world.snowflake.execute(f"CREATE TABLE {table} (K VARCHAR, SEQ NUMBER(9,0))")
+    world.snowflake.execute(f"INSERT INTO {table} VALUES ('a', 1), ('a ', 2), ('b', 3)")
+    world.target.execute("CREATE TABLE t (k char(5) PRIMARY KEY, seq integer)")
+    if filled:
+        world.target.execute("INSERT INTO t VALUES ('z', 0)")
+    world.tables.append({"source": "T", "uniqueness_columns": ["K"], "source_watermark": "SEQ"})
+    world.configure(verification="checksums", batch_size=1 if not filled else 10)
+
+    done = world.cli("migrate")
+
+    assert done.exit_code == 0, done.err
+    assert "1 row gave way to a newer one of the same key" in done.out + done.err
+    assert world.target.rows("SELECT trim(k), seq FROM t WHERE k <> 'z' ORDER BY k") == [("a", 2), ("b", 3)]
