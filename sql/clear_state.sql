@@ -4,6 +4,8 @@
 -- A failed run can be resumed until it is forgotten. Watermarks stay. The run's plans stay in the bucket until they
 -- expire there.
 \set ON_ERROR_STOP on
+-- No name below is looked up where anyone else may create anything.
+SELECT set_config('search_path', 'pg_catalog, pg_temp', false) AS search_path \gset
 \if :{?run_id}
 \else
 \prompt 'run id: ' run_id

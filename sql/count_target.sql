@@ -4,6 +4,8 @@
 -- be more.
 -- Counting reads the whole table: seconds for millions of rows, minutes for billions.
 \set ON_ERROR_STOP on
+-- No name below is looked up where anyone else may create anything.
+SELECT set_config('search_path', 'pg_catalog, pg_temp', false) AS search_path \gset
 \if :{?run_id}
 \else
 \prompt 'run id: ' run_id

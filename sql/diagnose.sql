@@ -4,6 +4,8 @@
 --   psql "$TARGET" -v run_id=RUN_ID -f sql/diagnose.sql    about one run
 -- The general cure is to start again with the same input: a run resumes where it stands, and nothing here is needed.
 \set ON_ERROR_STOP on
+-- No name below is looked up where anyone else may create anything.
+SELECT set_config('search_path', 'pg_catalog, pg_temp', false) AS search_path \gset
 \if :{?run_id}
 \else
 SELECT coalesce((SELECT run_id FROM migration_status.migration_runs ORDER BY started_at DESC LIMIT 1), '') AS run_id \gset

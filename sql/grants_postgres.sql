@@ -3,6 +3,8 @@
 -- The role must exist: CREATE ROLE snowmelt LOGIN PASSWORD '…'; Run it once per target schema, and again after
 -- tables were added.
 \set ON_ERROR_STOP on
+-- No name below is looked up where anyone else may create anything.
+SELECT set_config('search_path', 'pg_catalog, pg_temp', false) AS search_path \gset
 \if :{?role}
 \else
 \prompt 'loading role: ' role
@@ -28,14 +30,21 @@ SELECT :SERVER_VERSION_NUM >= 170000 AS knows_maintain \gset
 GRANT MAINTAIN ON ALL TABLES IN SCHEMA :"schema" TO :"role";
 \endif
 
--- The status schema. Where it is not there yet, the first run puts it in place; for that it may create schemas.
--- Where that is too much, install it first (psql -f sql/status_schema.sql) and run this file after.
+-- The status schema, which is installed here where it is not there yet, so that the role needs no right to create schemas.
+-- Its owner is who runs this file: the role trusts superusers, itself and the roles it is a member of; any other owner must
+-- be named in the config (postgres.status_schema_owner). Row security keeps roles apart that load into one database.
 SELECT to_regclass('migration_status.schema_version') IS NOT NULL AS has_status_schema \gset
 \if :has_status_schema
+\else
+\ir status_schema.sql
+\endif
 GRANT USAGE ON SCHEMA migration_status TO :"role";
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA migration_status TO :"role";
-\else
-GRANT CREATE ON DATABASE :"DBNAME" TO :"role";
+-- The version is the owner's to write: a wrong one would stop every other role.
+SELECT pg_get_userbyid(relowner) <> :'role' AS is_anothers FROM pg_class
+WHERE oid = 'migration_status.schema_version'::regclass \gset
+\if :is_anothers
+REVOKE INSERT, UPDATE, DELETE ON migration_status.schema_version FROM :"role";
 \endif
 
 -- Only for tables that say disable_index: none but the owner may drop indexes, and to build them again the owner needs
@@ -45,7 +54,8 @@ GRANT CREATE ON DATABASE :"DBNAME" TO :"role";
 
 -- Nothing is needed to end the sessions of dead workers: they belong to the same role. Do not share it with anyone else.
 
--- For people who only look:
+-- For people who only look; they see the runs of every role, and of rejected rows only what status and reports show:
 --   GRANT USAGE ON SCHEMA migration_status TO watcher;
 --   GRANT SELECT ON ALL TABLES IN SCHEMA migration_status TO watcher;
+--   REVOKE SELECT ON migration_status.rejected_rows FROM watcher;
 --   GRANT pg_read_all_stats TO watcher;

@@ -49,6 +49,8 @@ class TargetColumn(Value):
     """The domain's name as SQL, if the column has one."""
     declared: str = ""
     """The type's name as SQL, without what the typmod says: what a text is cast to."""
+    operators: str = "pg_catalog"
+    """Schema of the type's own operators, which of an extension's type are not PostgreSQL's."""
     nullable: bool = True
     has_default: bool = False
     generated: bool = False
@@ -219,6 +221,8 @@ class TablePlan(Value):
     allow_shrink_to: float = 0.5
     """The part of the target's rows that the source must have for the target to be truncated."""
     append: bool
+    code_path: tuple[str, ...] = ()
+    """Schemas in which the target's own code, such as its triggers, finds names without a schema."""
     batch_size: int
     parallel_threads: int = 1000
     """Chunks of the table that are loaded at once, at most."""
@@ -306,6 +310,8 @@ class RunPlan(Value):
     snowflake_role: str
     parallel_threads: int
     threads_per_invocation: int = 1
+    code_path: tuple[str, ...] = ()
+    """Schemas in which the targets' own code finds names without a schema."""
     lambda_timeout_buffer_seconds: float
     tables: tuple[str, ...]
     """Source tables; the position is the ``table_id``."""

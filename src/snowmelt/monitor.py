@@ -207,7 +207,13 @@ def restore_indexes(wiring: Wiring, config: Config, source: SourceConfig, *, run
     with connect() as session:
         status_store.require_installed(session)
         indexes.retry_failed(session, run_id)
-    restored = indexes.restore(connect, run_id, workers=INDEX_WORKERS, deadline=Deadline.after(_PATIENCE_SECONDS))
+    restored = indexes.restore(
+        connect,
+        run_id,
+        workers=INDEX_WORKERS,
+        deadline=Deadline.after(_PATIENCE_SECONDS),
+        code_path=source.code_path,
+    )
     return Restored(
         built=restored.built,
         unfinished=tuple(str(index) for index in (*restored.building, *restored.remaining)),

@@ -611,7 +611,7 @@ def a_load(target: Target) -> None:
     with target.connect() as session, session.transaction() as cursor:
         indexes.save_and_drop(cursor, "run", 0, PLAIN)
         tables.truncate(cursor, [PLAIN])
-        cursor.execute("INSERT INTO plain SELECT i, i, 'b' || i FROM generate_series(1, 100) i")
+        cursor.execute("INSERT INTO public.plain SELECT i, i, 'b' || i FROM generate_series(1, 100) i")
     assert not target.restore(workers=1).more
 
 

@@ -179,7 +179,7 @@ def test_what_a_load_may_set_off_or_stumble_over_is_told_for_all_tables_at_once(
     assert {name: of.model_copy(update={"size_bytes": 0}) for name, of in found.items()} == {
         "plain": nothing.model_copy(update={"estimated_rows": 100}),
         "light": nothing.model_copy(update={"is_unlogged": True}),
-        "root": nothing.model_copy(update={"is_partitioned": True, "children": ("part",)}),
+        "root": nothing.model_copy(update={"is_partitioned": True, "children": ("public.part",)}),
         "part": nothing.model_copy(update={"is_partition": True}),
         "Busy": nothing.model_copy(
             update={

@@ -60,6 +60,6 @@ def test_labels_constraints_and_sequences_come_for_all_tables_at_once(database: 
     names = [TableName(schema_name="public", name=name) for name in ("a", "b", "none")]
     with session_of(database, role) as session:
         found = server_facts.target_details(session, names)
-    assert dict(found.labels) == {"mood": ("glad", "it's sad")}
+    assert dict(found.labels) == {"public.mood": ("glad", "it's sad")}
     assert found.constraints == {names[0]: ("a_id_check CHECK ((id > 0))",)}
     assert found.fixed_sequences == {names[0]: (TableName(schema_name="public", name="a_id_seq"),)}

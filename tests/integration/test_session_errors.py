@@ -31,6 +31,7 @@ def config_of(server: LocalPostgres, **changes: Any) -> PostgresConfig:
 def session_of(database: Database, **changes: Any) -> Iterator[Session]:
     config = config_of(database.server, **changes)
     with Session.connect(config, database=database.name, application_name="snowmelt test") as session:
+        session.run(compose.SQL("SET search_path = pg_catalog, public, pg_temp"))  # tests write names shortly
         yield session
 
 
@@ -151,7 +152,7 @@ def test_a_server_without_a_connection_left_may_be_tried_again(guarded: LocalPos
         (
             "SELECT * FROM nowhere",
             DataError,
-            ('relation "nowhere" does not exist', "create the table, or mend its name"),
+            ('relation "nowhere" does not exist', "create the table, or fix its name"),
         ),
         (
             "SELECT nothing FROM t",
@@ -336,7 +337,7 @@ def test_a_transaction_is_all_or_nothing_and_the_session_goes_on(database: Datab
 
 
 def test_statements_outside_a_transaction_commit_at_once(database: Database, session: Session) -> None:
-    session.run(compose.SQL("CREATE TABLE t ()"))
+    session.run(compose.SQL("CREATE TABLE public.t ()"))
 
     assert database.rows("SELECT count(*) FROM t") == [(0,)]
 

@@ -116,7 +116,7 @@ def test_rows_that_cannot_be_converted_are_named_by_column_and_number(
     assert named <= {place + 1 for place in bad}
     assert len(named) == min(len(bad), 5)
     assert 'invalid input syntax for type inet: "no address"' in said
-    assert session.rows(sql.SQL("SELECT 1 FROM hosts")) == []
+    assert session.rows(sql.SQL("SELECT 1 FROM public.hosts")) == []
 
 
 def test_an_element_that_does_not_fit_names_its_row(session: Session) -> None:

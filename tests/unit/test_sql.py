@@ -37,6 +37,7 @@ VALUES: dict[str, object] = {
     "changes": '{"c": {"too_long": 1}}',
     "chunk_id": 1,
     "chunk_ids": [1],
+    "code_path": "pg_catalog, pg_temp",
     "config_hash": "h",
     "error_code": "DataError",
     "error_text": "text",

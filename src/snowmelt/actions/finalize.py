@@ -171,6 +171,7 @@ def _restore_indexes(run: RunResources, session: Session, deadline: Deadline) ->
         deadline=deadline,
         maintenance_work_mem=INDEX_MEMORY,
         parallel_workers=INDEX_PARALLEL_WORKERS,
+        code_path=run.plan.code_path,
     )
     logger.info(
         "indexes restored",
@@ -194,7 +195,7 @@ def _complete(run: RunResources, session: Session, table: TableRow, deadline: De
 
     OutOfTimeError when another invocation must go on with that.
     """
-    tables.analyze(session, table.target)
+    tables.analyze(session, table.target, run.plan.code_path)
     for moved in sequences.advance(session, table.target):
         logger.info(
             "sequence moved", extra={"table": table.source_table, "sequence": str(moved.sequence), "to": moved.value}

@@ -328,6 +328,7 @@ class _Planner:
             refers_to_itself=tied.refers_to_itself,
             allow_shrink_to=table.allow_shrink_to,
             append=table.append,
+            code_path=self._source.code_path,
             batch_size=batch_size,
             parallel_threads=table.parallel_threads or self._config.parallel_threads,
             max_retry_attempts=table.max_retry_attempts or self._config.max_retry_attempts,

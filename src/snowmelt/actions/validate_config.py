@@ -223,6 +223,7 @@ def _open(
         snowflake_role=identity.role,
         parallel_threads=asked.config.parallel_threads,
         threads_per_invocation=asked.config.threads_per_invocation,
+        code_path=asked.source.code_path,
         lambda_timeout_buffer_seconds=asked.config.lambda_timeout_buffer_seconds,
         tables=tuple(t.source for t in planned),
     )

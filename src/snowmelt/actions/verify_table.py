@@ -14,7 +14,7 @@ from snowmelt.errors import DataError, RejectedRowsError
 from snowmelt.models import ColumnPlan, TablePlan, WatermarkPlan
 from snowmelt.postgres import fingerprints, staging, verification_store
 from snowmelt.postgres.fingerprints import Hashing, TargetSide
-from snowmelt.postgres.session import Cursor, Session, fetch
+from snowmelt.postgres.session import Cursor, Session, code_of_targets, fetch
 from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.types import quoted
 from snowmelt.verification import comparing, forms, literal_rows
@@ -388,7 +388,7 @@ class _Check:
             raise DataError(f"table {self._plan.source}: {len(suspects)} keys differ; load the table again")
         updated = inserted = deleted = 0
         staging.create(self._session, self._plan)
-        with self._session.transaction() as cursor:
+        with self._session.transaction() as cursor, code_of_targets(cursor, self._plan.code_path):
             if suspects.extra and not self._keeps_others:
                 deleted = fingerprints.delete_extra(cursor, self._plan, self._by_sql(), suspects.extra)
             for keys in comparing.in_parts(suspects.in_source, KEYS_AT_ONCE):

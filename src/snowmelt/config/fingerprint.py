@@ -26,6 +26,7 @@ def frozen(config: Config, source: SourceConfig, tables: Sequence[TableConfig]) 
             "source_sf_schema": source.snowflake_schema,
             "target_pg_database": source.postgres_database,
             "target_pg_schema": source.postgres_schema,
+            **({"target_search_path": list(source.code_path)} if source.code_path else {}),
         },
         "tables": {table.source: _table(config.with_defaults(table)) for table in tables},
     }

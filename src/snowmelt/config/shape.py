@@ -109,6 +109,8 @@ class PostgresConfig(_Part):
     """As in libpq; verify-full by default, prefer for a server on this machine."""
     sslrootcert: Text | None = None
     """File of the certificate authorities that are trusted, or system."""
+    status_schema_owner: Text | None = None
+    """Role that may own the schema migration_status, beside user, the roles it is a member of, and superusers."""
 
 
 # --- values -------------------------------------------------------------------------------------------------
@@ -228,6 +230,8 @@ class SourceConfig(_Part):
     """Database in PostgreSQL: lower case, unless in double quotes."""
     target_pg_schema: PostgresName
     """Schema in PostgreSQL: lower case, unless in double quotes."""
+    target_search_path: tuple[PostgresName, ...] = ()
+    """Schemas in which triggers, defaults, checks and index expressions of the targets find names without a schema."""
     tables: tuple[TableConfig, ...] = Field(min_length=1)
     """The tables that move."""
 
@@ -250,6 +254,11 @@ class SourceConfig(_Part):
     def postgres_schema(self) -> str:
         """The exact name of the schema in PostgreSQL."""
         return names.in_postgres(self.target_pg_schema)
+
+    @property
+    def code_path(self) -> tuple[str, ...]:
+        """The exact names of the schemas in which the targets' own code finds what it names without one."""
+        return tuple(names.in_postgres(name) for name in self.target_search_path)
 
     def select(self, tables: Sequence[str] | None = None) -> tuple[TableConfig, ...]:
         """The enabled tables in the config's order; only those named, if any are named.

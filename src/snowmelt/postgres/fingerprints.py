@@ -11,7 +11,7 @@ from snowmelt.errors import DataError
 from snowmelt.models import ColumnPlan, TableName, TablePlan, WatermarkPlan
 from snowmelt.postgres import marks, staging
 from snowmelt.postgres.session import Cursor, Row, Session, fetch
-from snowmelt.postgres.tables import identifier
+from snowmelt.postgres.tables import identifier, same_key
 from snowmelt.types import quoted
 from snowmelt.verification import forms
 from snowmelt.verification.comparing import HASHES, Pair, Tally
@@ -396,6 +396,4 @@ def _newest(plan: TablePlan, key: Sequence[ColumnPlan]) -> compose.Composable:
 
 
 def _same_key(hashing: Hashing) -> compose.Composable:
-    return compose.SQL(" AND ").join(
-        compose.SQL("t.{0} = s.{0}").format(compose.Identifier(c.target.name)) for c in hashing.key
-    )
+    return same_key([column.target for column in hashing.key], "t", "s")

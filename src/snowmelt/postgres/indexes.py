@@ -10,8 +10,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg2 import sql as compose
@@ -20,7 +19,7 @@ from snowmelt import sql
 from snowmelt.deadline import Deadline
 from snowmelt.errors import DataError, IndexNotRestoredError, TransientError
 from snowmelt.models import TableName
-from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
+from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one, search_path
 from snowmelt.postgres.tables import identifier
 
 logger = logging.getLogger(__name__)
@@ -95,12 +94,13 @@ _AND_THEN = ", then run `snowmelt indexes restore`"
 _CURES: Mapping[str, str] = {
     "23503": "remove the rows that refer to nothing, or bring in what they refer to",
     "23505": "remove the duplicate rows there and in the source, or make the index one that is not unique",
-    "42501": "let the user of the config's postgres section own the table",
+    "42501": "let the user of the config's postgres section own the table, and GRANT the owner CREATE on its schema",
     "42703": "a column was renamed or dropped since: mend the definition in migration_status.saved_indexes",
     "42710": "drop or rename what has its name",
     "42P01": "put the table back, or delete the row of migration_status.saved_indexes",
     "53100": "make room on the server",
     "53200": "give the build less memory, or the server more",
+    "SM002": "ask that role why, delete the row of migration_status.saved_indexes, and build the index by hand",
     "55P03": "see in pg_stat_activity who holds the table",
     "BuildLost": "see the server's log",
 }
@@ -180,8 +180,7 @@ def save_and_drop_keys(
     if not names:
         return ()
     _lock(cursor, target)
-    with _names_qualified(cursor):
-        saved = fetch(cursor, sql.query("save_foreign_keys"), **_owner(run_id, table_id, target), names=list(names))
+    saved = fetch(cursor, sql.query("save_foreign_keys"), **_owner(run_id, table_id, target), names=list(names))
     for row in saved:
         cursor.execute(
             compose.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(
@@ -189,15 +188,6 @@ def save_and_drop_keys(
             )
         )
     return tuple(row["index_name"] for row in saved)
-
-
-@contextmanager
-def _names_qualified(cursor: Cursor) -> Iterator[None]:
-    """While the block lasts, definitions name whatever they mention with its schema."""
-    before = fetch_one(cursor, sql.query("search_path"))
-    fetch(cursor, sql.query("set_search_path"), search_path="")
-    yield
-    fetch(cursor, sql.query("set_search_path"), search_path=before["search_path"] if before else "")
 
 
 def adopt(cursor: Cursor, run_id: str, table_id: int, target: TableName) -> tuple[str, ...]:
@@ -241,13 +231,12 @@ def _droppable(cursor: Cursor, target: TableName, keep: Sequence[Sequence[str]])
 def _read(
     cursor: Cursor, targets: Mapping[TableName, Sequence[Sequence[str]]]
 ) -> dict[TableName, tuple[TargetIndex, ...]]:
-    with _names_qualified(cursor):
-        rows = fetch(
-            cursor,
-            sql.query("target_indexes"),
-            schemas=[t.schema_name for t in targets],
-            tables=[t.name for t in targets],
-        )
+    rows = fetch(
+        cursor,
+        sql.query("target_indexes"),
+        schemas=[t.schema_name for t in targets],
+        tables=[t.name for t in targets],
+    )
     found: dict[TableName, tuple[TargetIndex, ...]] = dict.fromkeys(targets, ())
     for row in rows:
         table = TableName(schema_name=row["schema_name"], name=row["table_name"])
@@ -325,6 +314,7 @@ def restore(
     deadline: Deadline,
     maintenance_work_mem: str | None = None,
     parallel_workers: int | None = None,
+    code_path: Sequence[str] = (),
 ) -> RestoreResult:
     """Build what is owed, the biggest first, ``workers`` at once; what was built and what is left when time is over.
 
@@ -332,11 +322,13 @@ def restore(
     next call finds it at work or done. An index that was made by hand meanwhile is taken as it is if it is the same,
     and built anew if it is not valid. One that cannot be built is not tried again before ``retry_failed``, and does
     not keep others from being built. Without a run, tables that are being loaded are left alone.
+    What is saved is executed only where it is the definition of that very index, with the rights of the table's owner.
+    ``code_path`` are schemas for functions in index expressions that find names without one.
     TransientError when the server lets nobody in; then, too, nothing is lost.
     """
     settings = _settings(maintenance_work_mem, parallel_workers)
     with connect() as session:
-        return _Restoration(connect, session, settings, workers, deadline).result(run_id, table_id)
+        return _Restoration(connect, session, settings, workers, deadline, code_path).result(run_id, table_id)
 
 
 def _settings(maintenance_work_mem: str | None, parallel_workers: int | None) -> Mapping[str, str]:
@@ -367,12 +359,14 @@ class _Restoration:
         settings: Mapping[str, str],
         workers: int,
         deadline: Deadline,
+        code_path: Sequence[str],
     ) -> None:
         self._connect = connect
         self._session = session
         self._settings = settings
         self._workers = workers
         self._deadline = deadline
+        self._code_path = code_path
         self._waiting: set[int] = set()
         self._not_before: dict[int, float] = {}
         self._answers: queue.SimpleQueue[tuple[int, str | Exception]] = queue.SimpleQueue()
@@ -413,7 +407,7 @@ class _Restoration:
     def _build(self, index: MissingIndex) -> None:
         try:
             with self._connect() as session:
-                self._answers.put((index.saved_id, build(session, index, self._settings)))
+                self._answers.put((index.saved_id, build(session, index, self._settings, self._code_path)))
         except Exception as error:
             self._answers.put((index.saved_id, error))
 
@@ -438,7 +432,7 @@ class _Restoration:
         return True
 
 
-def build(session: Session, index: MissingIndex, settings: Mapping[str, str]) -> str:
+def build(session: Session, index: MissingIndex, settings: Mapping[str, str], code_path: Sequence[str] = ()) -> str:
     """Let the server build one index in this session, and wait for it; the answer of ``restore_index``."""
     named = {**settings, "application_name": f"snowmelt index {index.table.schema_name}.{index.name}"}
     session.rows(sql.query("build_settings"), names=list(named), values=list(named.values()))
@@ -446,5 +440,5 @@ def build(session: Session, index: MissingIndex, settings: Mapping[str, str]) ->
     begun = session.row(sql.query("begin_build"), **key, most=MOST_ATTEMPTS)
     if begun is None or not begun["begun"]:
         return "gone"
-    row = session.row(sql.query("restore_index"), **key)
+    row = session.row(sql.query("restore_index"), **key, code_path=search_path(code_path))
     return str(row["outcome"]) if row else "gone"

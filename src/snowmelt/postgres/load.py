@@ -11,7 +11,7 @@ from snowmelt.models import TablePlan, TargetColumn
 from snowmelt.postgres import leases, merge, staging, tables
 from snowmelt.postgres.copy import copy_batches
 from snowmelt.postgres.leases import Lease, Loaded
-from snowmelt.postgres.session import Cursor, Session
+from snowmelt.postgres.session import Cursor, Session, code_of_targets
 from snowmelt.types import postgres_type
 from snowmelt.wording import WITH_NO_RESUME
 
@@ -92,11 +92,12 @@ def _copy(session: Session, lease: Lease, plan: TablePlan, batches: Batches, che
     if plan.is_cast:
         staging.create(session, plan)
     with session.transaction() as cursor:
-        copied = copy_batches(cursor, into, plan.columns, batches, check=check)
-        refuse_other_count(lease, plan, copied.rows)
-        if plan.is_cast:
-            with staging.naming_rows(cursor, plan):
-                staging.insert_all(cursor, plan, copied.rows, where=f"table {plan.source}, {lease}")
+        with code_of_targets(cursor, plan.code_path):
+            copied = copy_batches(cursor, into, plan.columns, batches, check=check)
+            refuse_other_count(lease, plan, copied.rows)
+            if plan.is_cast:
+                with staging.naming_rows(cursor, plan):
+                    staging.insert_all(cursor, plan, copied.rows, where=f"table {plan.source}, {lease}")
         loaded = Loaded(copied.rows, copied.size_bytes, "copy", inserted=copied.rows, changes=copied.changes)
         leases.complete(cursor, lease, loaded)
     return loaded
@@ -105,7 +106,8 @@ def _copy(session: Session, lease: Lease, plan: TablePlan, batches: Batches, che
 def _merge(session: Session, lease: Lease, plan: TablePlan, batches: Batches, check: Callable[[], None]) -> Loaded:
     staging.create(session, plan)
     with session.transaction() as cursor:
-        loaded = _merge_in(cursor, lease, plan, batches, check)
+        with code_of_targets(cursor, plan.code_path):
+            loaded = _merge_in(cursor, lease, plan, batches, check)
         refuse_met_again(lease, plan, loaded)
         leases.complete(cursor, lease, counting_given_way(plan, loaded))
     return loaded

@@ -15,7 +15,7 @@ from snowmelt.errors import AmbiguousKeyError, RejectedRowsError, RowsDroppedErr
 from snowmelt.models import TableName, TablePlan
 from snowmelt.postgres import marks, staging
 from snowmelt.postgres.session import Cursor, fetch, fetch_one
-from snowmelt.postgres.tables import identifier
+from snowmelt.postgres.tables import identifier, same_key
 from snowmelt.wording import WITH_NO_RESUME
 
 _SAMPLE = 3
@@ -135,6 +135,7 @@ def _statement(plan: TablePlan) -> compose.Composed:
     Which rows are new is not asked of ``xmax``, which partitioned tables do not tell.
     """
     columns, key = _columns(plan), plan.key
+    targets = {column.target.name: column.target for column in plan.columns}
     return compose.SQL(
         """
         WITH met AS MATERIALIZED (
@@ -162,7 +163,7 @@ def _statement(plan: TablePlan) -> compose.Composed:
         target=identifier(plan.target),
         order=_order(plan),
         n_columns=_list(columns, "n"),
-        same_key=compose.SQL(" AND ").join(compose.SQL("t.{0} = n.{0}").format(compose.Identifier(k)) for k in key),
+        same_key=same_key([targets[name] for name in key], "t", "n"),
         meeting=_MEETING,
         meets=_meets(plan),
         updates=compose.SQL(", ").join(

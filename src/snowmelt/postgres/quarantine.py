@@ -20,7 +20,7 @@ from snowmelt.postgres import leases, load, merge, staging
 from snowmelt.postgres.copy import copy_prepared
 from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.merge import Merged
-from snowmelt.postgres.session import Cursor, Session, detail_of, fetch, refuses_a_row
+from snowmelt.postgres.session import Cursor, Session, code_of_targets, detail_of, fetch, refuses_a_row
 from snowmelt.row_text import row_text
 from snowmelt.values import Preparation, Rejected
 
@@ -138,7 +138,8 @@ class Sieve:
         """Bring in the rows, all of them or none; why PostgreSQL refused, if it did."""
         self._cursor.execute("SAVEPOINT sifting")
         try:
-            self._bring_in(rows)
+            with code_of_targets(self._cursor, self._plan.code_path):
+                self._bring_in(rows)
         except psycopg2.Error as error:
             if not refuses_a_row(error):
                 raise

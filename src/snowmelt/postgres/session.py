@@ -1,6 +1,7 @@
 """One connection to PostgreSQL, and the one place where its errors become ours."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
@@ -13,6 +14,7 @@ from psycopg2.sql import Composable
 
 from snowmelt import sql
 from snowmelt.config import PostgresConfig
+from snowmelt.config.names import quoted
 from snowmelt.errors import (
     AccessError,
     ConfigError,
@@ -32,6 +34,8 @@ Row = dict[str, Any]
 Cursor = psycopg2.extensions.cursor
 
 CONNECT_TIMEOUT_SECONDS = 15
+SEARCH_PATH = "pg_catalog,pg_temp"
+"""Where names without a schema are looked up: nowhere that anyone else may create anything."""
 LOCK_TIMEOUT_SECONDS = 60
 _LINK_OPTIONS: dict[str, Any] = {
     # NAT and Lambda networking drop silent flows after some 350 s, and a vanished client would hold its
@@ -59,8 +63,10 @@ class Session:
         """A session in UTC whose waits all end; AccessError says what to mend when there is none to be had."""
         where = f"PostgreSQL {config.host}:{config.port}, database {database}"
         server_options = (
-            "-c timezone=UTC -c datestyle=ISO -c client_encoding=UTF8 "
-            f"-c lock_timeout={LOCK_TIMEOUT_SECONDS * 1000} "
+            # Not left to the role, the database or the server: whoever may create in a schema of the path could put a
+            # function there that fits better than PostgreSQL's own, and have it run with the rights of this session.
+            f"-c search_path={SEARCH_PATH} -c timezone=UTC -c datestyle=ISO -c client_encoding=UTF8 "
+            f"{_trusted_owner(config)}-c lock_timeout={LOCK_TIMEOUT_SECONDS * 1000} "
             f"-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
         )
         try:
@@ -160,6 +166,13 @@ class Session:
             raise translate(error, where=self.where) from error
 
 
+def _trusted_owner(config: PostgresConfig) -> str:
+    if config.status_schema_owner is None:
+        return ""
+    escaped = re.sub(r"([\\\s])", r"\\\1", config.status_schema_owner)
+    return f"-c snowmelt.status_schema_owner={escaped} "
+
+
 def fetch(cursor: Cursor, statement: sql.Query | Composable, **values: object) -> list[Row]:
     """What a statement returns inside the cursor's transaction."""
     cursor.execute(statement, values or None)
@@ -169,6 +182,27 @@ def fetch(cursor: Cursor, statement: sql.Query | Composable, **values: object) -
 def fetch_one(cursor: Cursor, statement: sql.Query | Composable, **values: object) -> Row | None:
     """The first row a statement returns inside the cursor's transaction, or None."""
     return next(iter(fetch(cursor, statement, **values)), None)
+
+
+def search_path(code_path: Sequence[str]) -> str:
+    """Return the setting that finds names in these schemas too, after PostgreSQL's own."""
+    return ", ".join(("pg_catalog", *map(quoted, code_path), "pg_temp"))
+
+
+@contextmanager
+def code_of_targets(cursor: Cursor, code_path: Sequence[str]) -> Iterator[None]:
+    """Let triggers and other code of the targets find, within, what it names without a schema in these schemas.
+
+    Nothing else runs under such a path: whoever may create in one of the schemas runs code with the rights of this
+    session. What is deferred to the end of the transaction is checked under it too.
+    """
+    if not code_path:
+        yield
+        return
+    fetch(cursor, sql.query("set_search_path"), search_path=search_path(code_path))
+    yield
+    cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    fetch(cursor, sql.query("set_search_path"), search_path=SEARCH_PATH)
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
@@ -185,7 +219,17 @@ _TRANSIENT_STATES = {
 }
 _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
     "42501": (AccessError, "GRANT the privilege to the user of the config's postgres section"),
-    "42P01": (TargetChangedError, "create the table, or mend its name in the config"),
+    "42P01": (
+        TargetChangedError,
+        (
+            "create the table, or fix its name in the config; where a trigger or function of the target names it "
+            "without its schema, list that schema in target_search_path"
+        ),
+    ),
+    "42883": (
+        TargetRefusedError,
+        "where a trigger or function of the target calls it without its schema, list that schema in target_search_path",
+    ),
     "42703": (
         TargetChangedError,
         f"the table was changed since the run was planned: undo that, or start {WITH_NO_RESUME}",
@@ -204,6 +248,13 @@ _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
     "23514": (RejectedRowsError, "the source has rows that the target's CHECK forbids"),
     "23P01": (RejectedRowsError, "the source has rows that the target's exclusion constraint forbids"),
     "P0001": (RejectedRowsError, "a trigger or function of the target refuses such rows"),
+    "SM001": (
+        AccessError,
+        (
+            "drop the schema migration_status, or have a superuser change the owner; where you trust that role, name "
+            "it in postgres.status_schema_owner"
+        ),
+    ),
     "53100": (DiskFullError, "the server's disk is full: make room, then start again and the run resumes"),
     "57014": (TransientError, "the statement was cancelled or timed out"),
 }
@@ -300,5 +351,7 @@ def detail_of(error: psycopg2.Error) -> str | None:
 
 def _context(error: psycopg2.Error) -> str:
     """PostgreSQL's own word on the place: the key of a duplicate, the line of a COPY."""
-    parts = (detail_of(error), error.diag.context) if error.pgcode else ()
+    if not error.pgcode or error.pgcode.startswith("SM"):  # raised by the status schema's own code, which says all
+        return ""
+    parts = (detail_of(error), error.diag.context)
     return "; ".join(part.splitlines()[0] for part in parts if part)

@@ -87,15 +87,36 @@ class ChunkTally:
 
 
 def install(session: Session) -> None:
-    """Put the status schema in place, or leave it as it is when it is there."""
-    if _installed_version(session) == SCHEMA_VERSION:
+    """Put the status schema in place, or leave it as it is when it is there.
+
+    AccessError names the owner of a schema, or of anything in it, that somebody else made.
+    """
+    version = _installed_version(session)
+    if version == SCHEMA_VERSION:
         return
+    if version is not None:
+        _require_owner(session, version)
     with session.transaction() as cursor:
         fetch(cursor, sql.query("lock_install"))
         cursor.execute(sql.text("status_schema.sql"))
+        cursor.execute(_OWNERS)  # again: what someone made between the first look and the first table
+
+
+_OWNERS = sql.do_block("status_schema.sql", "owners")
+
+
+def _require_owner(session: Session, version: int) -> None:
+    row = session.row(sql.query("status_schema_owner"))
+    if row is not None and not row["is_owned"]:
+        raise AccessError(
+            f"{session.where}: the status schema has version {version}, this Snowmelt needs {SCHEMA_VERSION}, and only "
+            f"its owner {row['owner']} can upgrade it: let that role run `psql -f sql/status_schema.sql` or `snowmelt "
+            "status install`, and then sql/grants_postgres.sql"
+        )
 
 
 def _installed_version(session: Session) -> int | None:
+    session.run(_OWNERS)  # before anything in it is read: a view may call whatever its owner likes
     there = session.row(sql.query("has_status_schema"))
     if there is None or not there["installed"]:
         return None
@@ -203,6 +224,7 @@ def open_run(
         driven = fetch_one(cursor, sql.query("driven_run"), execution_id=driver.execution_id)
         if driven is not None:
             return str(driven["run_id"])
+        refuse_held_by_others(cursor, targets)
         dead = _dead_holders(cursor, targets, execution_state)
         for run_id in dict.fromkeys((*closes, *dead)):
             reason = f", as {why}" if why and run_id in closes else ", which loads the same tables"
@@ -239,6 +261,21 @@ def open_run(
     for run_id in dict.fromkeys((*closes, *dead)):
         close_workers(session, run_id)
     return plan.run_id
+
+
+def refuse_held_by_others(cursor: Cursor, targets: Sequence[TableName]) -> None:
+    """HeldError names the role that has a run, an index to rebuild or a watermark on one of the targets.
+
+    Roles do not see each other's rows, so neither could close what the other has left open.
+    """
+    schemas, names = [t.schema_name for t in targets], [t.name for t in targets]
+    held = fetch_one(cursor, sql.query("held_by_others"), schemas=schemas, tables=names)
+    if held is not None:
+        raise HeldError(
+            f"target table {held['target_schema']}.{held['target_table']}: role {held['loaded_by']} has "
+            f"{held['holds']} on it, from run {held['run_id']}; load it as that role, or let the owner of the status "
+            "schema hand it on by setting loaded_by, or GRANT that role to the one that loads from now on"
+        )
 
 
 def _dead_holders(cursor: Cursor, targets: Sequence[TableName], execution_state: ExecutionState) -> tuple[str, ...]:

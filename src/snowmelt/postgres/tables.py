@@ -9,7 +9,7 @@ from snowmelt import sql
 from snowmelt.errors import SnowmeltError
 from snowmelt.models import TableName, TargetColumn
 from snowmelt.planning.ties import ForeignKey
-from snowmelt.postgres.session import Cursor, Session, fetch_one
+from snowmelt.postgres.session import Cursor, Session, code_of_targets, fetch_one
 
 ROOM = 5
 """Connections that sessions kept warm leave for others: driver, plan, two builds of indexes, someone who looks."""
@@ -60,6 +60,19 @@ def read(session: Session, names: Sequence[TableName]) -> dict[TableName, Target
             unique_keys=tuple(keys.get(name, ())),
         )
     return found
+
+
+def same_key(columns: Sequence[TargetColumn], one: str, other: str) -> compose.Composable:
+    """Compare two rows by the columns of a key, with the operators that their types' own indexes use."""
+    return compose.SQL(" AND ").join(
+        compose.SQL("{one}.{name} OPERATOR({operators}.=) {other}.{name}").format(
+            one=compose.Identifier(one),
+            other=compose.Identifier(other),
+            name=compose.Identifier(column.name),
+            operators=compose.Identifier(column.operators),
+        )
+        for column in columns
+    )
 
 
 def filled(session: Session, names: Sequence[TableName]) -> tuple[TableName, ...]:
@@ -132,9 +145,10 @@ def foreign_keys(session: Session, names: Sequence[TableName]) -> tuple[ForeignK
     )
 
 
-def analyze(session: Session, name: TableName) -> None:
+def analyze(session: Session, name: TableName, code_path: Sequence[str] = ()) -> None:
     """Let the planner of the database know what has arrived."""
-    session.run(compose.SQL("ANALYZE {}").format(identifier(name)))
+    with session.transaction() as cursor, code_of_targets(cursor, code_path):
+        cursor.execute(compose.SQL("ANALYZE {}").format(identifier(name)))
 
 
 def _by_name(names: Sequence[TableName]) -> dict[str, list[str]]:

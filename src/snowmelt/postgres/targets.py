@@ -7,7 +7,7 @@ from snowmelt import sql
 from snowmelt.errors import TargetNotEmptyError, TruncationRefusedError
 from snowmelt.models import ChunkRead, TablePlan
 from snowmelt.postgres import indexes, status_store, tables
-from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
+from snowmelt.postgres.session import Cursor, Row, Session, code_of_targets, fetch, fetch_one
 from snowmelt.wording import WITH_ALLOW_SHRINK, WITH_NO_RESUME
 
 
@@ -82,7 +82,8 @@ def _truncate(
         )
     ]
     if due:
-        tables.truncate(cursor, due)
+        with code_of_targets(cursor, ready[0].plan.code_path):
+            tables.truncate(cursor, due)
 
 
 def _refuse_shrinking(cursor: Cursor, table: Ready) -> None:

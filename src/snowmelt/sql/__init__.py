@@ -29,6 +29,15 @@ def text(file: str) -> Query:
 
 
 @cache
+def do_block(file: str, tag: str) -> Query:
+    """Return the DO statement of a file whose body stands between dollars of that tag; KeyError when there is none."""
+    found = re.search(rf"^DO \${tag}\$\n.*?^\${tag}\$;", text(file), re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise KeyError(f"{file} has no block {tag}")
+    return Query(found[0])
+
+
+@cache
 def _blocks() -> dict[str, Query]:
     blocks: dict[str, Query] = {}
     for file in _FILES:

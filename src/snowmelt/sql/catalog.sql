@@ -86,6 +86,14 @@ SELECT a.nspname AS schema_name, a.relname AS table_name, a.attname AS name, b.t
             ELSE CASE t.typtype WHEN 'e' THEN 'enum' WHEN 'r' THEN 'range' WHEN 'm' THEN 'range' WHEN 'c' THEN 'composite'
                  ELSE 'base' END END AS kind,
        CASE WHEN b.domain = 0 THEN '' ELSE b.domain::regtype::text END AS domain, format_type(t.oid, -1) AS declared,
+       -- An operator is looked up by its name, and = of citext would become that of text where citext's own is not found.
+       coalesce((SELECT n.nspname FROM pg_opclass o
+                 JOIN pg_am m ON m.oid = o.opcmethod AND m.amname = 'btree'
+                 JOIN pg_amop p ON p.amopfamily = o.opcfamily AND p.amoplefttype = o.opcintype
+                               AND p.amoprighttype = o.opcintype AND p.amopstrategy = 3
+                 JOIN pg_operator q ON q.oid = p.amopopr
+                 JOIN pg_namespace n ON n.oid = q.oprnamespace
+                 WHERE o.opcdefault AND o.opcintype = t.oid LIMIT 1), 'pg_catalog') AS operators,
        NOT b.is_not_null AS nullable, b.has_default, a.attgenerated <> '' AS generated,
        CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' ELSE '' END AS identity,
        EXISTS (SELECT FROM pg_collation o WHERE NOT o.collisdeterministic

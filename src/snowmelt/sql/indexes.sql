@@ -1,7 +1,7 @@
 -- Indexes and foreign keys that are dropped for a load, and put back after it.
 
 -- name: target_indexes
--- The indexes of the named tables, with all that hangs on each. Names are qualified only under an empty search_path.
+-- The indexes of the named tables, with all that hangs on each. Names are qualified, as no path finds them.
 SELECT n.nspname AS schema_name, t.relname AS table_name, t.relkind = 'p' AS is_of_partitioned, c.relname AS name,
        pg_get_indexdef(i.indexrelid) AS definition, pg_relation_size(c.oid) AS size_bytes,
        coalesce(s.spcname, '') AS tablespace,
@@ -31,10 +31,6 @@ JOIN pg_class c ON c.oid = i.indexrelid
 LEFT JOIN pg_tablespace s ON s.oid = c.reltablespace
 ORDER BY n.nspname, t.relname, c.relname
 
--- name: search_path
--- Where names without a schema are looked up.
-SELECT current_setting('search_path') AS search_path
-
 -- name: set_search_path
 -- Look names up there until the transaction ends.
 SELECT set_config('search_path', %(search_path)s, true)
@@ -51,7 +47,7 @@ SET definition = excluded.definition, tablespace = excluded.tablespace, afterwar
     is_unique = excluded.is_unique, size_bytes = excluded.size_bytes, saved_at = clock_timestamp()
 
 -- name: save_foreign_keys
--- Owe these foreign keys to the table. Names are qualified only under an empty search_path.
+-- Save these foreign keys for the table. Names are qualified, as no path finds them.
 INSERT INTO migration_status.saved_indexes
     (run_id, table_id, target_schema, target_table, kind, index_name, definition, afterwards, is_unique, size_bytes)
 SELECT %(run_id)s, %(table_id)s, n.nspname, c.relname, 'foreign key', k.conname,
@@ -140,4 +136,4 @@ RETURNING failed_at IS NULL AS begun
 
 -- name: restore_index
 -- Build one; its transaction goes on to the end whatever becomes of this client.
-SELECT migration_status.restore_index(%(saved_id)s, %(run_id)s) AS outcome
+SELECT migration_status.restore_index(%(saved_id)s, %(run_id)s, %(code_path)s) AS outcome

@@ -53,6 +53,7 @@ SELECT c.relname::text AS name, concat_ws(', ',
            CASE WHEN NOT has_table_privilege(c.oid, 'DELETE') THEN 'DELETE' END) AS lacking
 FROM pg_class c
 WHERE c.relnamespace = to_regnamespace('migration_status') AND c.relkind = 'r'
+  AND (c.relname <> 'schema_version' OR NOT has_table_privilege(c.oid, 'SELECT'))
   AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
            AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))
 ORDER BY c.relname

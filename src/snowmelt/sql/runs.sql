@@ -4,6 +4,16 @@
 -- Whether the status schema has ever been installed here.
 SELECT to_regclass('migration_status.schema_version') IS NOT NULL AS installed
 
+-- name: status_schema_owner
+-- Who owns the status schema, and whether this user has the owner's rights.
+SELECT pg_get_userbyid(nspowner)::text AS owner, pg_has_role(nspowner, 'USAGE') AS is_owned
+FROM pg_namespace WHERE nspname = 'migration_status'
+
+-- name: held_by_others
+-- What other roles hold of the named targets.
+SELECT target_schema, target_table, loaded_by::text AS loaded_by, run_id, holds
+FROM migration_status.held_by_others(%(schemas)s::text[], %(tables)s::text[])
+
 -- name: installed_version
 -- The version of the status schema.
 SELECT max(version) AS version FROM migration_status.schema_version

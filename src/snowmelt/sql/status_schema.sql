@@ -2,7 +2,52 @@
 -- It is the only truth about what is done, and it is made to be read with plain SQL while a run is on.
 -- Running this file again changes nothing.
 
+-- No name below is looked up where anyone else may create anything.
+SET search_path = pg_catalog, pg_temp;
+
 CREATE SCHEMA IF NOT EXISTS migration_status;
+
+-- Refuse what someone else made: its code would run with the rights of whoever uses it. Trusted are the session's role,
+-- the roles that it is a member of, superusers, and the role that the setting snowmelt.status_schema_owner names.
+DO $owners$
+DECLARE
+    culprit record;
+BEGIN
+    WITH RECURSIVE mine (oid) AS (  -- pg_has_role calls a superuser a member of every role
+        SELECT r.oid FROM pg_roles r WHERE r.rolname = current_user
+        UNION
+        SELECT m.roleid FROM pg_auth_members m JOIN mine ON mine.oid = m.member
+    ), trusted (oid) AS (
+        SELECT mine.oid FROM mine
+        UNION
+        SELECT r.oid FROM pg_roles r
+        WHERE r.rolsuper OR r.rolname = current_setting('snowmelt.status_schema_owner', true)
+    ), found (place, what, owner) AS (
+        SELECT 1, 'schema migration_status', n.nspowner FROM pg_namespace n WHERE n.nspname = 'migration_status'
+        UNION ALL
+        SELECT 2, CASE c.relkind WHEN 'v' THEN 'view' WHEN 'S' THEN 'sequence' WHEN 'i' THEN 'index' ELSE 'table' END
+                  || ' migration_status.' || c.relname, c.relowner
+        FROM pg_class c WHERE c.relnamespace = to_regnamespace('migration_status')
+        UNION ALL
+        SELECT 3, 'function migration_status.' || p.proname, p.proowner
+        FROM pg_proc p WHERE p.pronamespace = to_regnamespace('migration_status')
+        UNION ALL
+        SELECT 4, format('function %s of trigger %s on migration_status.%s', p.proname, t.tgname, c.relname), p.proowner
+        FROM pg_trigger t
+        JOIN pg_class c ON c.oid = t.tgrelid AND c.relnamespace = to_regnamespace('migration_status')
+        JOIN pg_proc p ON p.oid = t.tgfoid
+        WHERE NOT t.tgisinternal
+    )
+    SELECT f.what, pg_get_userbyid(f.owner) AS owner INTO culprit
+    FROM found f WHERE f.owner NOT IN (SELECT t.oid FROM trusted t) ORDER BY f.place, f.what LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION '% belongs to role %, whose code would run with the rights of role %',
+              culprit.what, culprit.owner, current_user
+              USING ERRCODE = 'SM001', HINT = format('Where that role is trusted: SET snowmelt.status_schema_owner = %L; '
+              'where it is not, drop the schema, or let a superuser change the owner.', culprit.owner);
+    END IF;
+END
+$owners$;
 
 CREATE TABLE IF NOT EXISTS migration_status.schema_version (
     version      integer     PRIMARY KEY,
@@ -183,18 +228,71 @@ CREATE UNIQUE INDEX IF NOT EXISTS owed_once_of_its_kind
     ON migration_status.saved_indexes (target_schema, target_table, kind, index_name) WHERE restored_at IS NULL;
 CREATE INDEX IF NOT EXISTS saved_indexes_of_run ON migration_status.saved_indexes (run_id, table_id);
 
+-- Whether a saved definition is what it says: CREATE INDEX or ADD CONSTRAINT on that very table under that very name, as
+-- the catalog writes it, and nothing beside it. Every letter outside quotes is plain ASCII, there is no end of a statement,
+-- no comment and no text between dollars; of ALTER TABLE there is one command.
+CREATE OR REPLACE FUNCTION migration_status.is_definition(
+    kind text, target_schema text, target_table text, index_name text, definition text) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT CASE kind
+        WHEN 'index' THEN
+            (starts_with(definition, format('CREATE INDEX %I ON %I.%I USING ', index_name, target_schema, target_table))
+             OR starts_with(definition,
+                            format('CREATE UNIQUE INDEX %I ON %I.%I USING ', index_name, target_schema, target_table)))
+            AND definition ~ ($re$^(?:[ \n\ta-zA-Z0-9_!#%&()*+,.:<=>?@^`{|}~\[\]]|/(?!\*)|-(?!-)|"(?:[^"]|"")+"$re$
+                || $re$|(?<![a-zA-Z0-9_'"])(?:E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*'|[BX]'[0-9A-Fa-f]*'))*$$re$)
+        WHEN 'foreign key' THEN
+            starts_with(definition,
+                        format('ALTER TABLE %I.%I ADD CONSTRAINT %I FOREIGN KEY (', target_schema, target_table, index_name))
+            AND substr(definition, 1 + length(
+                    format('ALTER TABLE %I.%I ADD CONSTRAINT %I FOREIGN KEY ', target_schema, target_table, index_name)))
+                ~ replace(replace(replace(
+                    $re$^\(LIST\) REFERENCES NAME\.NAME\(LIST\)( MATCH FULL)?( ON UPDATE ACTION)?$re$
+                    || $re$( ON DELETE ACTION( \(LIST\))?)?( DEFERRABLE)?( INITIALLY DEFERRED)?( NOT (VALID|ENFORCED))?$$re$,
+                    'LIST', '(PERIOD )?NAME(, (PERIOD )?NAME)*'),
+                    'ACTION', '(CASCADE|RESTRICT|SET NULL|SET DEFAULT)'),
+                    'NAME', '([a-z_][a-z0-9_]*|"([^"]|"")+")')
+        ELSE false
+    END
+$function$;
+
+-- The same of a statement that follows the definition: a comment, the statistics of a column, or CLUSTER.
+CREATE OR REPLACE FUNCTION migration_status.is_afterwards(
+    kind text, target_schema text, target_table text, index_name text, statement text) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT CASE kind
+        WHEN 'index' THEN
+            statement = format('ALTER TABLE %I.%I CLUSTER ON %I', target_schema, target_table, index_name)
+            OR starts_with(statement, h.comment) AND substr(statement, 1 + length(h.comment)) ~ h.literal
+            OR starts_with(statement, h.statistics)
+               AND substr(statement, 1 + length(h.statistics)) ~ '^[0-9]+ SET STATISTICS [0-9]+$'
+        WHEN 'foreign key' THEN
+            starts_with(statement, h.on_key) AND substr(statement, 1 + length(h.on_key)) ~ h.literal
+        ELSE false
+    END
+    FROM (SELECT format('COMMENT ON INDEX %I.%I IS ', target_schema, index_name) AS comment,
+                 format('ALTER INDEX %I.%I ALTER COLUMN ', target_schema, index_name) AS statistics,
+                 format('COMMENT ON CONSTRAINT %I ON %I.%I IS ', index_name, target_schema, target_table) AS on_key,
+                 $re$^(?:E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*')$$re$ AS literal) h
+$function$;
+
 -- Put back one saved index, or foreign key. Index, comment and mark commit together or not at all, and the server does it all by itself:
 -- a build whose client has died goes on, and what came of it is recorded. The answer is a word:
 --   restored  it is there, valid, and as it was          failed   error_text says why it cannot be built
 --   blocked   a lock was not to be had: try again        held     another session is building it
 --   gone      it is restored, given up, or another run's
-CREATE OR REPLACE FUNCTION migration_status.restore_index(this bigint, of_run text) RETURNS text
-LANGUAGE plpgsql AS $function$
+-- What is stored is executed only if it is the definition of that very index, with the rights of the table's owner, and for a
+-- role that has them. The path is for functions in an index expression that find names without a schema.
+DROP FUNCTION IF EXISTS migration_status.restore_index(bigint, text);
+CREATE OR REPLACE FUNCTION migration_status.restore_index(
+    this bigint, of_run text, code_path text DEFAULT 'pg_catalog, pg_temp') RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $function$
 DECLARE
     saved       migration_status.saved_indexes;
     target      oid;
     there       record;
-    path        text := current_setting('search_path');
+    owner       oid;
+    asking      text := current_setting('role');
     step        text;
     code        text;
     problem     text;
@@ -213,6 +311,21 @@ BEGIN
         RETURN 'held';
     END IF;
     BEGIN
+        IF NOT migration_status.is_definition(saved.kind, saved.target_schema, saved.target_table, saved.index_name,
+                                              saved.definition)
+           OR EXISTS (SELECT FROM jsonb_array_elements_text(saved.afterwards) AS s (statement)
+                      WHERE NOT migration_status.is_afterwards(saved.kind, saved.target_schema, saved.target_table,
+                                                               saved.index_name, s.statement)) THEN
+            RAISE EXCEPTION 'what role % saved is no definition of it, and was not executed', saved.loaded_by
+                  USING ERRCODE = 'SM002';
+        END IF;
+        SELECT c.relowner INTO owner FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = saved.target_schema AND c.relname = saved.target_table;
+        IF owner IS NOT NULL AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = saved.loaded_by
+                                             AND pg_has_role(r.oid, owner, 'USAGE')) THEN
+            RAISE EXCEPTION 'role %, which saved it, has not the rights of the table''s owner %', saved.loaded_by,
+                  pg_get_userbyid(owner) USING ERRCODE = 'SM002';
+        END IF;
         EXECUTE format('LOCK TABLE %I.%I IN %s MODE', saved.target_schema, saved.target_table,
                        CASE saved.kind WHEN 'index' THEN 'SHARE' ELSE 'SHARE ROW EXCLUSIVE' END);
         -- Whoever takes an index over locks the table first: only now is it certain that it is still ours to build.
@@ -223,7 +336,6 @@ BEGIN
         END IF;
         target := format('%I.%I', saved.target_schema, saved.target_table)::regclass;
 
-        PERFORM set_config('search_path', '', true);    -- so that the definition is written as it was when saved
         IF saved.kind = 'index' THEN
             SELECT c.oid, i.indrelid, i.indisvalid AND i.indisready AND i.indislive AS valid,
                    CASE WHEN i.indexrelid IS NOT NULL THEN pg_get_indexdef(c.oid) END AS definition
@@ -240,9 +352,12 @@ BEGIN
             FROM pg_catalog.pg_constraint k
             WHERE k.conrelid = target AND k.conname = saved.index_name;
         END IF;
-        -- Functions inside an index expression may rely on the path they were written under.
-        PERFORM set_config('search_path', path, true);
-
+        -- At most the rights of the owner, also where an administrator asks.
+        IF current_user <> pg_get_userbyid(owner)
+           AND pg_has_role(owner, CASE WHEN current_setting('server_version_num')::integer >= 160000
+                                       THEN 'SET' ELSE 'MEMBER' END) THEN
+            PERFORM set_config('role', pg_get_userbyid(owner), true);
+        END IF;
         IF there.oid IS NOT NULL AND there.indrelid = target AND NOT there.valid THEN
             EXECUTE format('DROP INDEX %I.%I', saved.target_schema, saved.index_name);
             there.oid := NULL;
@@ -253,13 +368,16 @@ BEGIN
         END IF;
         IF there.oid IS NULL THEN
             PERFORM set_config('default_tablespace', saved.tablespace, true);
+            PERFORM set_config('search_path', code_path, true);
             EXECUTE saved.definition;
+            PERFORM set_config('search_path', 'pg_catalog, pg_temp', true);
         END IF;
         -- CLUSTER ON waits for the other builds of the table; a built index must not be lost to that.
         PERFORM set_config('lock_timeout', '0', true);
         FOR step IN SELECT jsonb_array_elements_text(saved.afterwards) LOOP
             EXECUTE step;
         END LOOP;
+        PERFORM set_config('role', asking, true);
         UPDATE migration_status.saved_indexes s
         SET restored_at = clock_timestamp(), error_code = NULL, error_text = NULL
         WHERE s.saved_id = this;
@@ -306,6 +424,84 @@ CREATE TABLE IF NOT EXISTS migration_status.rejected_rows (
     FOREIGN KEY (run_id, table_id, chunk_id) REFERENCES migration_status.migration_chunk_status ON DELETE CASCADE
 );
 
+-- Whose each run is, and what it leaves behind: roles that load into one database see and change only what is theirs, or
+-- that of a role whose member they are. What earlier versions left belongs to the one role beside the owner that may
+-- write it, else to the owner, who hands it on by UPDATE … SET loaded_by.
+DO $upgrade$
+DECLARE
+    loader text;
+    named  text;
+BEGIN
+    SELECT CASE WHEN count(DISTINCT r.rolname) = 1 THEN min(r.rolname::text) END INTO loader
+    FROM pg_class c
+    CROSS JOIN LATERAL aclexplode(c.relacl) a
+    JOIN pg_roles r ON r.oid = a.grantee
+    WHERE c.oid = 'migration_status.migration_runs'::regclass AND a.privilege_type = 'INSERT' AND a.grantee <> c.relowner;
+    FOREACH named IN ARRAY ARRAY['migration_runs', 'saved_indexes', 'watermarks'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = format('migration_status.%I', named)::regclass
+                       AND attname = 'loaded_by') THEN
+            EXECUTE format('ALTER TABLE migration_status.%I ADD COLUMN loaded_by name NOT NULL DEFAULT current_user', named);
+            IF loader IS NOT NULL THEN
+                EXECUTE format('UPDATE migration_status.%I SET loaded_by = %L', named, loader);
+            END IF;
+        END IF;
+    END LOOP;
+END
+$upgrade$;
+
+-- Who may see a run: the role itself, its members, and roles that may only look.
+CREATE OR REPLACE FUNCTION migration_status.may_see(loaded_by name) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT loaded_by = current_user
+        OR EXISTS (SELECT FROM pg_roles r WHERE r.rolname = loaded_by AND pg_has_role(r.oid, 'USAGE'))
+        OR NOT has_table_privilege('migration_status.migration_runs', 'INSERT')
+$function$;
+
+-- What other roles hold of these targets, for one that would load them and does not see the runs of others.
+CREATE OR REPLACE FUNCTION migration_status.held_by_others(
+    schemas text[], tables text[], asking name DEFAULT current_user)
+RETURNS TABLE (target_schema text, target_table text, loaded_by name, run_id text, holds text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT h.target_schema, h.target_table, h.loaded_by, h.run_id, h.holds
+    FROM (SELECT t.target_schema, t.target_table, r.loaded_by, r.run_id, 'an open run' AS holds
+          FROM migration_status.migration_table_status t
+          JOIN migration_status.migration_runs r ON r.run_id = t.run_id
+          WHERE t.status IN ('pending', 'scanning', 'loading', 'finalizing', 'failed') AND r.status IN ('running', 'failed')
+          UNION ALL
+          SELECT s.target_schema, s.target_table, s.loaded_by, s.run_id, 'an index to rebuild'
+          FROM migration_status.saved_indexes s WHERE s.restored_at IS NULL
+          UNION ALL
+          SELECT w.target_schema, w.target_table, w.loaded_by, w.run_id, 'a watermark'
+          FROM migration_status.watermarks w) h
+    WHERE (h.target_schema, h.target_table) IN (SELECT * FROM unnest(schemas, tables))
+      AND h.loaded_by <> asking
+      AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.rolname = h.loaded_by AND pg_has_role(asking, r.oid, 'USAGE'))
+    ORDER BY h.target_schema, h.target_table, h.run_id
+$function$;
+
+DO $policies$
+DECLARE
+    named text;
+    ours  text;
+BEGIN
+    FOREACH named IN ARRAY ARRAY['migration_runs', 'saved_indexes', 'watermarks', 'run_executions', 'migration_table_status',
+                                 'migration_chunk_status', 'verification_results', 'rejected_rows'] LOOP
+        CONTINUE WHEN EXISTS (SELECT FROM pg_policy
+                              WHERE polrelid = format('migration_status.%I', named)::regclass AND polname = 'own_rows');
+        IF named IN ('migration_runs', 'saved_indexes', 'watermarks') THEN
+            ours := 'loaded_by = current_user OR EXISTS (SELECT FROM pg_catalog.pg_roles r '
+                    'WHERE r.rolname = loaded_by AND pg_catalog.pg_has_role(r.oid, ''USAGE''))';
+            EXECUTE format('CREATE POLICY watchers_look ON migration_status.%I FOR SELECT USING '
+                           '(NOT pg_catalog.has_table_privilege(''migration_status.migration_runs'', ''INSERT''))', named);
+        ELSE
+            ours := format('EXISTS (SELECT FROM migration_status.migration_runs r WHERE r.run_id = %I.run_id)', named);
+        END IF;
+        EXECUTE format('CREATE POLICY own_rows ON migration_status.%I USING (%s) WITH CHECK (%2$s)', named, ours);
+        EXECUTE format('ALTER TABLE migration_status.%I ENABLE ROW LEVEL SECURITY', named);
+    END LOOP;
+END
+$policies$;
+
 -- Each table of each run: rows and chunks, counted from the chunks themselves.
 CREATE OR REPLACE VIEW migration_status.v_table_progress AS
 SELECT t.run_id,
@@ -332,6 +528,7 @@ SELECT t.run_id,
        v.changed_values,
        coalesce(c.kept_newer_rows, 0)                                         AS kept_newer_rows
 FROM migration_status.migration_table_status t
+JOIN migration_status.migration_runs r ON r.run_id = t.run_id AND migration_status.may_see(r.loaded_by)
 LEFT JOIN LATERAL (
     SELECT count(*)                                     AS chunks,
            count(*) FILTER (WHERE status = 'completed') AS completed,
@@ -382,7 +579,20 @@ SELECT r.run_id,
 FROM migration_status.migration_runs r
 LEFT JOIN migration_status.run_executions e ON e.run_id = r.run_id AND e.ended_at IS NULL
 LEFT JOIN migration_status.v_table_progress p ON p.run_id = r.run_id
-WHERE r.status = 'running'
+WHERE r.status = 'running' AND migration_status.may_see(r.loaded_by)
 GROUP BY r.run_id, e.execution_id, e.renewed_at, e.expires_at;
+
+-- A view looks with the rights of its owner, to whom row security does not apply, unless it is told otherwise.
+DO $views$
+DECLARE
+    named text;
+    how   text := CASE WHEN current_setting('server_version_num')::integer >= 150000
+                       THEN 'security_invoker' ELSE 'security_barrier' END;
+BEGIN
+    FOREACH named IN ARRAY ARRAY['v_table_progress', 'v_active_migrations'] LOOP
+        EXECUTE format('ALTER VIEW migration_status.%I SET (%s = true)', named, how);
+    END LOOP;
+END
+$views$;
 
 INSERT INTO migration_status.schema_version (version) VALUES (1), (2), (3), (4), (5), (6) ON CONFLICT DO NOTHING;
