@@ -37,7 +37,7 @@ KINDS = {
     "NEEDED": Kind("VARCHAR", pa.string(), "text NOT NULL", "a", None, "null value in column"),
     "CHECKED": Kind("NUMBER(9,0)", pa.int32(), "integer CHECK (checked < 10)", 1, 10, "check constraint"),
     "PARENT": Kind("NUMBER(9,0)", pa.int32(), "integer REFERENCES parents", 1, 2, "foreign key constraint"),
-    "POSITIVE": Kind("NUMBER(9,0)", pa.int32(), "positive", 1, -1, "value for domain positive"),
+    "POSITIVE": Kind("NUMBER(9,0)", pa.int32(), "positive", 1, -1, "value for domain public.positive"),
     "COLOUR": Kind("VARCHAR", pa.string(), "colour", "red", "mauve", "invalid input value for enum"),
     "ADDRESS": Kind("VARCHAR", pa.string(), "inet", "10.0.0.1", "10.0.0", "invalid input syntax for type inet"),
     "SPAN": Kind("VARCHAR", pa.string(), "int4range", "[1,2)", "[2,1)", "range lower bound must be less"),
