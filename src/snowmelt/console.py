@@ -1,12 +1,15 @@
 """What a person sees: progress, closing tables, log lines."""
 
+import errno
 import json
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from typing import Any
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -14,7 +17,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.table import Table
 from rich.text import Text
 
-from snowmelt.errors import ConfigError, SnowmeltError
+from snowmelt.errors import ConfigError, OutputError, SnowmeltError
 from snowmelt.models import DryRunPlan
 from snowmelt.monitor import ErrorGroup, Monitor, RunProgress, TableProgress
 from snowmelt.postgres.rejected import RejectedRow
@@ -29,10 +32,39 @@ _STANDARD_KEYS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "ascti
 _PIPE_WIDTH = 200
 
 
+@contextmanager
+def _written() -> Iterator[None]:
+    """Turn what keeps lines from being written to stdout into OutputError; nothing more is written there then."""
+    try:
+        yield
+    except OSError as error:
+        with suppress(OSError, ValueError):  # or the interpreter would try once more when it ends, and complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputError(
+            f"the output cannot be written ({error.strerror or error}); what the command did is done: "
+            "`snowmelt status` shows it"
+        ) from error
+
+
+class _Output(Console):
+    """A console on stdout whose failures to write are ours to explain."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as any console does; OutputError when nobody takes it."""
+        with _written():
+            super().print(*objects, **options)
+
+    def on_broken_pipe(self) -> None:
+        """Do not end the process silently, as others do."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
 def _console(*, stderr: bool = False) -> Console:
     """A console that fits its terminal, and cuts nothing off where there is none."""
     # Names of tables may hold brackets and colons, which are no markup and no emoji.
-    plain = partial(Console, stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    plain = partial(
+        Console if stderr else _Output, stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True
+    )
     console = plain()
     return console if console.is_terminal else plain(width=_PIPE_WIDTH)
 
@@ -320,5 +352,6 @@ def _short(value: str | None) -> str:
 
 def show_json(value: object) -> None:
     """The result as one line of JSON on stdout."""
-    sys.stdout.write(json.dumps(value, default=str) + "\n")
-    sys.stdout.flush()
+    with _written():
+        sys.stdout.write(json.dumps(value, default=str) + "\n")
+        sys.stdout.flush()

@@ -289,6 +289,14 @@ class MissingError(DataError):
     cure = "check the name, and that `SNOWMELT_STORE` and `SNOWMELT_CONFIG` are those the run began with"
 
 
+class OutputError(SnowmeltError):
+    """What a command found or did could not be written out: the pipe was closed, or the disk is full."""
+
+    exit_code = 5
+    retried = "never"
+    cure = "nothing for the run, which goes its way and keeps its result: `snowmelt status` shows it"
+
+
 # --- others are at work -----------------------------------------------------------------------------------------------
 
 

@@ -414,8 +414,8 @@ ROLE = [
 """What is wrong with the role and the server."""
 SERVERS = [
     error("connections"),
-    warning("timeouts"),
-    warning("timeouts"),
+    note("timeouts"),
+    note("timeouts"),
     error("temporary"),
     warning("slots"),
     error("status_privileges"),

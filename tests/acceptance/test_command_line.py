@@ -4,6 +4,8 @@ import json
 import os
 import re
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -200,7 +202,7 @@ def test_a_migration_for_pipes(world: World) -> None:
 
 
 def test_a_migration_that_fails_ends_with_one_and_tells_both_people_and_pipes(world: World) -> None:
-    world.add_table("entries", 30)
+    world.add_table("entries", 30, truncate_onstart=True)
     world.target.execute("ALTER TABLE entries ADD CHECK (id < 15)")
     world.configure(max_retry_attempts=1)
     config = ("--config", str(world.config))
@@ -283,3 +285,35 @@ def test_a_config_that_is_sound_is_said_to_be(world: World) -> None:
 
     assert (done.exit_code, done.err) == (0, "")
     assert json.loads(done.out) == {"ok": True, "sources": [{"source_name": SOURCE, "enabled": True, "tables": 1}]}
+
+
+@pytest.mark.parametrize("sink", ["a closed pipe", "/dev/full"])
+@pytest.mark.parametrize("options", [("--json",), ()], ids=["json", "people"])
+def test_output_that_nobody_takes_is_said_and_has_an_exit_code_of_its_own(
+    world: World, sink: str, options: tuple[str, ...]
+) -> None:
+    world.add_table("entries", 30)
+    world.configure()
+    if sink == "/dev/full":
+        into = os.open(sink, os.O_WRONLY)
+    else:
+        unread, into = os.pipe()
+        os.close(unread)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "snowmelt.cli", "migrate", *options],
+            env=world._process_environment(),
+            stdout=into,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=120,
+        )
+    finally:
+        os.close(into)
+
+    said = done.stderr.decode()
+    assert done.returncode == 5, said
+    assert "the output cannot be written" in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert [run["status"] for run in world.runs()] == ["completed"]
+    assert world.equal("entries")

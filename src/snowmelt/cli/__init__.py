@@ -1,6 +1,7 @@
 """The command line: each command turns its flags into one call, and the result into lines or JSON."""
 
 import sys
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -51,7 +52,8 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except SnowmeltError as error:
-        console.show_error(error)
+        with suppress(OSError):  # stderr may be as full as stdout; the exit code is what is left
+            console.show_error(error)
         sys.exit(error.exit_code)
 
 

@@ -21,6 +21,7 @@ from snowmelt.errors import (
     DataError,
     DiskFullError,
     DuplicateKeyError,
+    MissingError,
     RejectedRowsError,
     SnowmeltError,
     TargetChangedError,
@@ -60,7 +61,10 @@ class Session:
 
     @classmethod
     def connect(cls, config: PostgresConfig, *, database: str, application_name: str) -> Self:
-        """A session in UTC whose waits all end; AccessError says what to mend when there is none to be had."""
+        """Open a session in UTC whose waits all end, and which no time-out of its role or database ends.
+
+        AccessError says what to change when there is none to be had.
+        """
         where = f"PostgreSQL {config.host}:{config.port}, database {database}"
         server_options = (
             # Not left to the role, the database or the server: whoever may create in a schema of the path could put a
@@ -86,7 +90,9 @@ class Session:
         except psycopg2.Error as error:
             raise _connect_error(error, where=where, user=config.user) from error
         connection.autocommit = True
-        return cls(connection, where=where)
+        session = cls(connection, where=where)
+        session.rows(sql.query("lift_timeouts"))
+        return session
 
     def __enter__(self) -> Self:
         return self
@@ -163,7 +169,10 @@ class Session:
         try:
             yield
         except psycopg2.Error as error:
-            raise translate(error, where=self.where) from error
+            # Rolling back a connection that is gone fails too, and would hide what ended it.
+            first = error.__context__
+            cause = first if not error.pgcode and isinstance(first, psycopg2.Error) else error
+            raise translate(cause, where=self.where) from error
 
 
 def _trusted_owner(config: PostgresConfig) -> str:
@@ -207,15 +216,34 @@ def code_of_targets(cursor: Cursor, code_path: Sequence[str]) -> Iterator[None]:
 
 # --- errors ---------------------------------------------------------------------------------------------------------
 
+_STRUCK = (
+    "although Snowmelt sets it to 0 after connecting: something else sets it, such as a pooler or a hook of the "
+    "server; connect past it, or set it to 0 there"
+)
 _TRANSIENT_STATES = {
     "40001": "it conflicted with another transaction",
     "40P01": "it was chosen to end a deadlock",
     "53300": "the server has no connection left: lower parallel_threads or raise max_connections",
     "55P03": "a lock was not granted in time: while a worker waits, `snowmelt status` names who holds it",
     "57P01": "the server ended the connection",
+    "57P05": f"idle_session_timeout ended the session {_STRUCK}",
+    "25P03": f"idle_in_transaction_session_timeout ended the session {_STRUCK}",
+    "25P04": f"transaction_timeout ended the session {_STRUCK}",
     "57P02": "the server crashed",
     "57P03": "the server is starting or stopping",
-    "25006": "the server is read-only for now, as during a failover",
+    "25006": (
+        "the server is read-only for now, as during a failover, or default_transaction_read_only is on for the role or "
+        "the database"
+    ),
+}
+_MAY_HAVE_ENDED_IT = (
+    "; where this comes back after the same time, see the server's log: idle_session_timeout, transaction_timeout or a "
+    "limit of a pooler or the network may have ended the session"
+)
+_SIGNS_OF_TIMEOUTS = {  # libpq may give the text of what ended a session without its SQLSTATE
+    "terminating connection due to idle-session timeout": "57P05",
+    "terminating connection due to idle-in-transaction timeout": "25P03",
+    "terminating connection due to transaction timeout": "25P04",
 }
 _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
     "42501": (AccessError, "GRANT the privilege to the user of the config's postgres section"),
@@ -256,7 +284,7 @@ _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
         ),
     ),
     "53100": (DiskFullError, "the server's disk is full: make room, then start again and the run resumes"),
-    "57014": (TransientError, "the statement was cancelled or timed out"),
+    "57014": (TransientError, "somebody cancelled the statement, or statement_timeout ended it, as the text says"),
 }
 _CONNECT_CAUSES: tuple[tuple[str, type[SnowmeltError], str], ...] = (
     (
@@ -293,17 +321,28 @@ def translate(error: psycopg2.Error, *, where: str) -> SnowmeltError:
     state = error.pgcode or ""
     text = _first_line(error)
     context = f" ({_context(error)})" if _context(error) else ""
+    if state in _NAMES_NOTHING and "migration_status." in text:
+        return MissingError(
+            f"{where}: {text}: the status schema, or part of it, is gone, and with it what runs had done: see who "
+            "dropped it; then start again, and a new run begins; a target that a run had begun to load must be emptied "
+            "before, or have truncate_onstart"
+        )
     if state in _TRANSIENT_STATES:
         return TransientError(f"{where}: {_TRANSIENT_STATES[state]}: {text}{context}")
     if state in _CURES:
         kind, cure = _CURES[state]
         return kind(f"{where}: {text}{context}; {cure}")
+    for sign, cause in _SIGNS_OF_TIMEOUTS.items():
+        if sign in str(error):
+            return TransientError(f"{where}: {_TRANSIENT_STATES[cause]}: {text}{context}")
     if not state or state.startswith("08"):
-        return TransientError(f"{where}: the connection was lost: {text}")
+        return TransientError(f"{where}: the connection was lost: {text}{_MAY_HAVE_ENDED_IT}")
     kind = next((kind for sign, kind in _CLASSES if state.startswith(sign)), DataError)
     return kind(f"{where}: {text}{context} [SQLSTATE {state}]")
 
 
+_NAMES_NOTHING = ("42P01", "3F000", "42883")
+"""SQLSTATEs of a table, a schema, a function that is not there."""
 _DATA_EXCEPTIONS = "22"
 """Class of the SQLSTATEs that say something about a value."""
 _CLASSES: tuple[tuple[str, type[SnowmeltError]], ...] = (

@@ -116,6 +116,8 @@ def _require_owner(session: Session, version: int) -> None:
 
 
 def _installed_version(session: Session) -> int | None:
+    server = session.row(sql.query("server"))
+    _refuse_foreign_schema(session, server["foreign_relations"] if server else ())
     session.run(_OWNERS)  # before anything in it is read: a view may call whatever its owner likes
     there = session.row(sql.query("has_status_schema"))
     if there is None or not there["installed"]:
@@ -660,6 +662,35 @@ def list_runs(
     return session.rows(sql.query("list_runs"), source_name=source_name, run_id=run_id, limit=limit)
 
 
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _why_read_only(server: Row) -> str:
+    """Return what makes transactions read-only on a server that is none, and the statement that changes it."""
+    user, database = (_quoted(server[name]) for name in ("user", "database"))
+    statements = {
+        "user": f"ALTER ROLE {user} RESET default_transaction_read_only",
+        "database": f"ALTER DATABASE {database} RESET default_transaction_read_only",
+        "database user": f"ALTER ROLE {user} IN DATABASE {database} RESET default_transaction_read_only",
+    }
+    by = {"user": "the role", "database": "the database", "database user": "the role in this database"}
+    found = server["read_only_by"]
+    return (
+        f"default_transaction_read_only is on for {by.get(found, f'every session ({found})')}, so nothing can be "
+        f"written; {statements.get(found, 'set it to off in the configuration of the server')}"
+    )
+
+
+def _refuse_foreign_schema(session: Session, relations: Sequence[str]) -> None:
+    if relations:
+        raise ConfigError(
+            f"{session.where}: the schema migration_status is another tool's: {'; '.join(relations)}; Snowmelt keeps "
+            "its status in a schema of that name; rename the other one (ALTER SCHEMA migration_status RENAME TO "
+            "other_migration_status), then start again"
+        )
+
+
 def check_access(session: Session) -> Row:
     """The server as this session sees it; AccessError when a run could not keep its status there."""
     server = session.row(sql.query("server"))
@@ -667,8 +698,11 @@ def check_access(session: Session) -> Row:
         raise AccessError(f"{session.where}: the server does not answer")
     if server["version"] < 130_000:
         raise AccessError(f"{session.where}: PostgreSQL 13 or newer is needed, this is {server['version'] // 10_000}")
-    if server["read_only"]:
+    if server["is_standby"]:
         raise AccessError(f"{session.where}: this server is read-only; name the writer's endpoint in postgres.host")
+    if server["read_only"]:
+        raise AccessError(f"{session.where}: {_why_read_only(server)}")
+    _refuse_foreign_schema(session, server["foreign_relations"])
     if not server["has_status_schema"] and not server["may_create_schema"]:
         raise AccessError(
             f"{session.where}: user {server['user']} may not create the schema migration_status; "

@@ -172,10 +172,11 @@ def _timeouts(facts: ServerFacts, *, disables_indexes: bool) -> Iterator[Finding
         limit = timedelta(milliseconds=getattr(facts, name))
         if timedelta() < limit < SHORTEST_LIMIT:
             yield _found(
-                "warning",
+                "note",
                 "timeouts",
-                f"{name} of role {facts.role} is {limit.total_seconds():g} s: it {does}",
-                "lift it for this role",
+                f"{name} of role {facts.role} is {limit.total_seconds():g} s, which {does}: each session of a run "
+                "lifts it for itself",
+                "where a pooler or a hook of the server sets it again, lift it for this role",
                 f"ALTER ROLE {quoted(facts.role)} IN DATABASE {quoted(facts.database)} SET {name} = 0;",
             )
 

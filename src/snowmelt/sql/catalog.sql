@@ -4,12 +4,35 @@
 -- Every transaction of this session from now on can only read.
 SELECT set_config('default_transaction_read_only', 'on', false)
 
+-- name: lift_timeouts
+-- No limit that the role or the database brings ends what this session does: a chunk waits for rows, a build takes hours.
+-- Not every version has each of them.
+SELECT set_config(name, '0', false) FROM pg_settings
+WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')
+  AND setting <> '0'
+
 -- name: server
 -- Who is asking, and where.
 SELECT current_user AS "user", current_database() AS database, current_setting('server_version_num')::integer AS version,
        has_database_privilege(current_database(), 'CREATE') AS may_create_schema,
        to_regnamespace('migration_status') IS NOT NULL AS has_status_schema,
-       current_setting('transaction_read_only') = 'on' OR pg_is_in_recovery() AS read_only
+       pg_is_in_recovery() AS is_standby,
+       current_setting('transaction_read_only') = 'on' AS read_only,
+       (SELECT s.source FROM pg_settings s WHERE s.name = 'default_transaction_read_only') AS read_only_by,
+       -- Another tool may call its schema so: ours has tables of these names with run_id in text, and its own version.
+       ARRAY(SELECT c.relname::text || ' is ' || CASE
+                        WHEN a.attname IS NULL THEN 'a relation without ' || e.name
+                        ELSE 'a relation whose ' || e.name || ' is ' || format_type(a.atttypid, a.atttypmod) END
+             FROM pg_class c
+             CROSS JOIN LATERAL (SELECT 'run_id', 'text'::regtype WHERE c.relname <> 'schema_version'
+                                 UNION ALL
+                                 SELECT 'version', 'integer'::regtype WHERE c.relname = 'schema_version') e (name, type)
+             LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = e.name AND NOT a.attisdropped
+             WHERE c.relnamespace = to_regnamespace('migration_status')
+               AND c.relname IN ('migration_runs', 'run_executions', 'migration_table_status', 'migration_chunk_status',
+                                 'verification_results', 'saved_indexes', 'watermarks', 'rejected_rows', 'schema_version')
+               AND (a.atttypid IS DISTINCT FROM e.type OR c.relkind NOT IN ('r', 'p'))
+             ORDER BY c.relname) AS foreign_relations
 
 -- name: free_connections
 -- How many connections the server would still give to an ordinary user, who does not see what others' backends are, but

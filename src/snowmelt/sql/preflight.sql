@@ -7,11 +7,11 @@ WITH limits AS (
     SELECT coalesce(sum(setting::bigint) FILTER (WHERE name = 'max_connections'), 0)::bigint AS max_connections,
            coalesce(sum(setting::bigint) FILTER (WHERE name IN ('superuser_reserved_connections', 'reserved_connections')),
                     0)::bigint AS reserved_connections,
-           coalesce(max(setting::bigint) FILTER (WHERE name = 'statement_timeout'), 0) AS statement_timeout,
-           coalesce(max(setting::bigint) FILTER (WHERE name = 'transaction_timeout'), 0) AS transaction_timeout,
-           coalesce(max(setting::bigint) FILTER (WHERE name = 'idle_in_transaction_session_timeout'), 0)
+           coalesce(max(reset_val::bigint) FILTER (WHERE name = 'statement_timeout'), 0) AS statement_timeout,
+           coalesce(max(reset_val::bigint) FILTER (WHERE name = 'transaction_timeout'), 0) AS transaction_timeout,
+           coalesce(max(reset_val::bigint) FILTER (WHERE name = 'idle_in_transaction_session_timeout'), 0)
                AS idle_in_transaction_session_timeout,
-           coalesce(max(setting::bigint) FILTER (WHERE name = 'idle_session_timeout'), 0) AS idle_session_timeout
+           coalesce(max(reset_val::bigint) FILTER (WHERE name = 'idle_session_timeout'), 0) AS idle_session_timeout
     FROM pg_settings
     WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections', 'statement_timeout',
                    'transaction_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout')
