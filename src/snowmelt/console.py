@@ -195,6 +195,7 @@ def show_tables(tables: Sequence[TableProgress], title: str) -> None:
     grid.add_column("status")
     for name in ("rows", "of", "chunks", "seconds", "rows/s", "bytes"):
         grid.add_column(name, justify="right")
+    grid.add_column("verified")
     for t in tables:
         grid.add_row(
             t.table,
@@ -206,9 +207,12 @@ def show_tables(tables: Sequence[TableProgress], title: str) -> None:
             "" if t.seconds is None else f"{t.seconds:.1f}",
             "" if t.rows_per_second is None else f"{t.rows_per_second:,.0f}",
             decimal(t.size_bytes),
+            t.verdict or "",
         )
     out.print(grid)
     for t in tables:
+        if t.verdict == "not comparable":
+            out.print(f"{t.table}: not comparable: {t.verdict_reason}", markup=False)
         if t.rejected:
             out.print(f"{t.table}: {t.rejected:,} rows stayed out: see `snowmelt rejects list`", markup=False)
         if t.kept_newer:
@@ -317,6 +321,8 @@ def show_verification(found: Verification) -> None:
 def _said_of(table: TableVerdict) -> Iterator[str]:
     if table.reason:
         yield table.reason
+    if table.advice:
+        yield f"what to do: {table.advice}"
     if table.snapshot:
         yield f"held against {table.snapshot}"
     if table.sampled:

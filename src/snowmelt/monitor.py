@@ -45,6 +45,10 @@ class TableProgress(Value):
     """Rows that were not loaded because the target's row has a newer watermark."""
     changed_values: dict[str, dict[str, int]] = Field(default_factory=dict)
     """Values that were changed on the way: column, what was done, how many."""
+    verdict: Literal["equal", "different", "not comparable"] | None = None
+    """What its verification found; None before one has ended."""
+    verdict_reason: str = ""
+    """Why it is not comparable, and what to do."""
     error: str | None = None
 
     @property
@@ -259,6 +263,8 @@ def _table(row: dict[str, object]) -> TableProgress:
             "changed_values": row["changed_values"] or {},
             "rejected": row["rejected_rows"],
             "kept_newer": row["kept_newer_rows"],
+            "verdict": row["verdict"],
+            "verdict_reason": row["verdict_reason"] or "",
             "error": row["error_text"],
         }
     )

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from snowmelt.models import Value
 from snowmelt.pulse import Pulse
+from snowmelt.wording import counted
 
 RECENT_SECONDS = 300.0
 """How far back a speed looks that foretells the rest: a few chunks of each worker, and no longer ago."""
@@ -52,6 +53,8 @@ class TableOverview(Value):
     """A letter for each chunk in their order, or for each ``chunks_per_cell``; ``overview.sql`` says which."""
     chunks_per_cell: int
     error: str | None
+    verdict: Literal["equal", "different", "not comparable"] | None = None
+    """What its verification found; None before one has ended."""
 
     @property
     def share(self) -> float:
@@ -196,11 +199,13 @@ def verdict(run: Mapping[str, Any], tables: Sequence[TableOverview]) -> str:
     rows = f"{sum(t.rows for t in tables):,} rows"
     of_tables = f"{done} of {len(tables)} table{'s' * (len(tables) != 1)}"
     rejected = sum(t.rejected for t in tables)
+    unknown = [t.table for t in tables if t.verdict == "not comparable"]
+    not_compared = f"; not comparable: {', '.join(unknown)}" if unknown else ""
     match run["status"]:
         case "completed":
-            return f"Completed: {of_tables}, {rows}."
+            return f"Completed: {of_tables}, {rows}{not_compared}."
         case "completed_with_rejects":
-            return f"Completed: {of_tables}, {rows}; {rejected:,} refused rows stayed out."
+            return f"Completed: {of_tables}, {rows}; {counted(rejected, 'rejected row')} stayed out{not_compared}."
         case "failed":
             return f"Failed: {run['error_text'] or run['error_code'] or 'no reason is known'}"
         case "abandoned":
@@ -276,6 +281,7 @@ def _table(row: Mapping[str, Any], *, recent_seconds: float) -> TableOverview:
         cells=cells,
         chunks_per_cell=per_cell,
         error=row["error_text"] or row["error_code"],
+        verdict=row.get("verdict"),
     )
     return seen.model_copy(update={"seconds_left": seconds_left(_rows_ahead(seen), rate)}) if loads else seen
 

@@ -125,7 +125,7 @@ def test_rows_without_a_key_are_told_by_what_they_hold(world: World) -> None:
         assert rows["extra"]["code"] == "other"
         assert mode == "rows" or rows["missing"]["code"] == "C7"
     refused = world.cli("verify", "--source", SOURCE, "--repair")
-    assert (refused.exit_code, "no key tells its rows apart" in refused.err) == (1, True)
+    assert (refused.exit_code, "not repaired: table MIXED differs, and no key tells" in refused.out) == (3, True)
 
 
 @pytest.mark.full
@@ -144,11 +144,36 @@ def test_what_was_read_counts_and_not_what_the_source_holds_now(world: World) ->
         "CREATE OR REPLACE TABLE mixed AS SELECT 1 AS id", database=world.source_database, schema="PUBLIC"
     )
     try:
-        gone = verify(world)
+        gone = verify(world, code=3)
+        assert verify(world, "--allow-not-comparable", code=0)["verdict"] == "not comparable"
     finally:
         world.snowflake.set_time_travel(enabled=True)
     assert gone["verdict"] == "not comparable"
     assert "cannot be had any more" in gone["reason"]
+    assert "load the table again and verify within 24 hours" in gone["advice"]
+
+
+def test_what_befalls_one_table_is_said_and_the_others_are_verified(world: World) -> None:
+    for name in ("gone", "kept", "never"):
+        world.add_table(name, 20)
+    world.configure()
+    assert world.cli("migrate", "--source", SOURCE, "--tables", "GONE,KEPT").exit_code == 0
+    world.target.execute("DROP TABLE gone")
+
+    done = world.cli("verify", "--json")
+
+    found = json.loads(done.out)
+    verdicts = {table["table"]: (table["verdict"], table["advice"]) for table in found["tables"]}
+    assert (done.exit_code, found["equal"], found["not_comparable"]) == (3, False, ["GONE", "NEVER"])
+    assert verdicts["KEPT"] == ("equal", "")
+    assert verdicts["NEVER"] == ("not comparable", "run `snowmelt migrate` for it first")
+    assert "remove what the error names" in verdicts["GONE"][1]
+    told = " ".join(world.cli("verify").out.split())
+    assert 'relation "public.gone" does not exist' in told
+    assert "NEVER: what to do: run `snowmelt migrate` for it first" in told
+    assert world.cli("verify", "--allow-not-comparable").exit_code == 0
+    world.target.execute("DELETE FROM kept WHERE id = 3")
+    assert world.cli("verify", "--allow-not-comparable").exit_code == 3
 
 
 @pytest.mark.full
@@ -171,7 +196,7 @@ def test_an_incremental_load_is_held_against_what_it_moved(world: World) -> None
     assert verify(world, "--all-rows", code=3)["changed"] == 2
     assert verify(world, "--all-rows", "--repair")["repaired"]["updated"] == 2
     first = world.runs()[0]["run_id"]
-    assert "has loaded it since" in verify(world, "--run", first)["reason"]
+    assert "has loaded it since" in verify(world, "--run", first, code=3)["reason"]
 
 
 def test_a_sample_looks_at_some_keys_only(world: World) -> None:
@@ -190,5 +215,5 @@ def test_a_repair_never_deletes_into_other_tables(world: World) -> None:
 
     refused = world.cli("verify", "--source", SOURCE, "--repair")
 
-    assert (refused.exit_code, "reach into child" in refused.err) == (1, True)
+    assert (refused.exit_code, "reach into child" in refused.out) == (3, True)
     assert world.status("SELECT count(*) AS n FROM child") == [{"n": 1}]

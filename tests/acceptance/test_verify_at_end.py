@@ -123,6 +123,10 @@ def test_what_cannot_be_compared_is_said_and_fails_nothing(world: World) -> None
         "1 table, 3,000 rows, 0 tables verified; not comparable: ENTRIES (the rows that were read" in result["message"]
     )
     assert [row[:2] for row in found(world)] == [("checksums", "not comparable")]
+    assert result["tables"][0]["verdict"] == "not comparable"
+    shown = " ".join(world.cli("status").out.split())
+    assert "ENTRIES: not comparable: the rows that were read cannot be had any more" in shown
+    assert "load the table again and verify within 24 hours" in shown
 
 
 @pytest.mark.parametrize("difference", [-1, 1])

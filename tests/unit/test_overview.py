@@ -123,7 +123,7 @@ def test_the_share_is_between_nothing_and_all(tables: list[tuple[int, int | None
     [
         ({}, "Under way: 0 of 1 table done, 4,000 rows so far."),
         ({"status": "completed"}, "Completed: 0 of 1 table, 4,000 rows."),
-        ({"status": "completed_with_rejects"}, "Completed: 0 of 1 table, 4,000 rows; 7 refused rows stayed out."),
+        ({"status": "completed_with_rejects"}, "Completed: 0 of 1 table, 4,000 rows; 7 rejected rows stayed out."),
         ({"status": "failed", "error_text": "the disk is full"}, "Failed: the disk is full"),
         ({"status": "failed"}, "Failed: no reason is known"),
         ({"status": "abandoned"}, "Closed before its end: another run took its place"),
@@ -131,6 +131,13 @@ def test_the_share_is_between_nothing_and_all(tables: list[tuple[int, int | None
 )
 def test_the_verdict_is_a_sentence(run: dict[str, Any], says: str) -> None:
     assert seen({"rejected": 7}, **run).verdict == says
+
+
+def test_the_verdict_names_tables_that_could_not_be_compared() -> None:
+    done = seen({"verdict": "not comparable", "status": "completed"}, {"verdict": "equal"}, status="completed")
+
+    assert done.verdict.endswith("8,000 rows; not comparable: ORDERS.")
+    assert [table.verdict for table in done.tables] == ["not comparable", "equal"]
 
 
 # --- the line of speeds -----------------------------------------------------------------------------------------------

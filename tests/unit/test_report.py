@@ -125,7 +125,7 @@ def test_a_run_that_is_on_is_neither_good_nor_bad() -> None:
         (
             ("equal", "not comparable"),
             "1 of 2 tables were verified and found equal; NOTES could not be compared.",
-            "good",
+            "attention",
         ),
         (("equal",), "1 of 2 tables were verified and found equal; the others were not verified.", "good"),
     ],
@@ -135,6 +135,7 @@ def test_the_verdict_says_what_verification_found(found: tuple[str, ...], senten
     verdict = build(facts(verification=results)).verdict
 
     assert (verdict.sentences[2], verdict.tone) == (sentence, tone)
+    assert verdict.headline.endswith("; 1 table not comparable") == ("not comparable" in found)
 
 
 def test_many_tables_that_differ_are_counted_and_not_all_named() -> None:

@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import groupby
 
 from snowmelt import sql
 from snowmelt.actions.verify_source import Asked, Load
-from snowmelt.actions.verify_table import not_comparable, verify_table
+from snowmelt.actions.verify_table import AFTER_AN_ERROR, not_comparable, verify_table
 from snowmelt.config import Config, SourceConfig, TableConfig
-from snowmelt.errors import DataError, NotEqualError
+from snowmelt.errors import AccessError, ConfigError, DataError, NotEqualError, TransientError
 from snowmelt.models import TableName
 from snowmelt.postgres import status_store, verification_store
 from snowmelt.postgres.session import Row
+from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.verification.verdicts import TableVerdict, Verification
-from snowmelt.wiring import Wiring
+from snowmelt.wiring import RunResources, Wiring
 
 
 def verify(
@@ -35,26 +35,55 @@ def verify(
                 f"there is no run {run_id} of source {source.source_name}; `snowmelt runs` lists the runs there are"
             )
         chosen = [(table, _load_of(loads, source, table)) for table in selected]
-        verdicts: list[TableVerdict] = []
-        for of_run, of_it in groupby(chosen, key=lambda each: None if each[1] is None else each[1]["run_id"]):
-            with ExitStack() as stack:
-                snowflake = None
-                for table, load in of_it:
-                    if load is None or of_run is None:
-                        verdicts.append(_never_loaded(source, table, asked, run_id))
-                        continue
-                    if (reason := _standing_in_the_way(load)) is not None:
-                        verdicts.append(not_comparable(table.source, _name(load), of_run, asked.mode, reason))
-                        continue
-                    run = wiring.open_run(of_run)
-                    if snowflake is None:
-                        snowflake = stack.enter_context(run.source())
-                    plan = run.table(load["table_id"])
-                    verdict = verify_table(session, snowflake, plan, _as_load(load), asked)
-                    if verdict.sampled is None:
-                        verification_store.save_verdict(session, of_run, plan.table_id, verdict)
-                    verdicts.append(verdict)
-    return Verification(tables=tuple(verdicts))
+    with ExitStack() as stack:
+        verifier = _Verifier(wiring, config, source, asked, stack)
+        return Verification(tables=tuple(verifier.verdict(table, load, run_id) for table, load in chosen))
+
+
+class _Verifier:
+    """Verifies table after table, with one session in Snowflake for those of the same run that follow each other."""
+
+    def __init__(self, wiring: Wiring, config: Config, source: SourceConfig, asked: Asked, stack: ExitStack) -> None:
+        self._wiring = wiring
+        self._config = config
+        self._source = source
+        self._asked = asked
+        self._stack = stack
+        self._open: tuple[RunResources, SnowflakeSource] | None = None
+
+    def verdict(self, table: TableConfig, load: Row | None, run_id: str | None) -> TableVerdict:
+        """Give the verdict on a table; whatever goes wrong with it is no reason to leave others out."""
+        if load is None:
+            return _never_loaded(self._source, table, self._asked, run_id)
+        if (hindrance := _standing_in_the_way(load)) is not None:
+            return not_comparable(table.source, _name(load), load["run_id"], self._asked.mode, *hindrance)
+        try:
+            return self._compared(load)
+        except (AccessError, ConfigError, DataError, TransientError) as error:
+            self._close()
+            return not_comparable(
+                table.source, _name(load), load["run_id"], self._asked.mode, error.message, AFTER_AN_ERROR
+            )
+
+    def _compared(self, load: Row) -> TableVerdict:
+        run, snowflake = self._opened(load["run_id"])
+        plan = run.table(load["table_id"])
+        with self._wiring.target(self._config, self._source.postgres_database, "snowmelt verify") as session:
+            verdict = verify_table(session, snowflake, plan, _as_load(load), self._asked)
+            if verdict.sampled is None:
+                verification_store.save_verdict(session, run.run_id, plan.table_id, verdict)
+        return verdict
+
+    def _opened(self, run_id: str) -> tuple[RunResources, SnowflakeSource]:
+        if self._open is None or self._open[0].run_id != run_id:
+            self._close()
+            run = self._wiring.open_run(run_id)
+            self._open = run, self._stack.enter_context(run.source())
+        return self._open
+
+    def _close(self) -> None:
+        self._open = None
+        self._stack.close()
 
 
 def _load_of(loads: Sequence[Row], source: SourceConfig, table: TableConfig) -> Row | None:
@@ -73,18 +102,22 @@ def _is_in(load: Row) -> bool:
     return bool(load["status"] == "completed" or load["error_code"] == NotEqualError.__name__)
 
 
-def _standing_in_the_way(load: Row) -> str | None:
+def _standing_in_the_way(load: Row) -> tuple[str, str] | None:
+    """Tell why the load cannot be compared, and what to do; None where it can."""
     if not _is_in(load):
-        return f"run {load['run_id']} has not loaded it: it is {load['status']} there"
+        reason = f"run {load['run_id']} has not loaded it: it is {load['status']} there"
+        return reason, "run `snowmelt migrate`, which resumes the run, and verify when it is complete"
     if load["loaded_since_by"] is not None:
-        return f"run {load['loaded_since_by']} has loaded it since, or is about to; verify that one when it is complete"
+        reason = f"run {load['loaded_since_by']} has loaded it since, or is about to"
+        return reason, f"run `snowmelt verify --run {load['loaded_since_by']}` when that run is complete"
     return None
 
 
 def _never_loaded(source: SourceConfig, table: TableConfig, asked: Asked, run_id: str | None) -> TableVerdict:
     target = TableName(schema_name=source.postgres_schema, name=table.postgres_name)
     reason = f"run {run_id} does not have it" if run_id else "no run has loaded it"
-    return not_comparable(table.source, str(target), run_id, asked.mode, reason)
+    advice = "run `snowmelt runs` for those that do" if run_id else "run `snowmelt migrate` for it first"
+    return not_comparable(table.source, str(target), run_id, asked.mode, reason, advice)
 
 
 def _as_load(row: Row) -> Load:

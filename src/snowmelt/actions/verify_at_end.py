@@ -7,7 +7,7 @@ from collections.abc import Callable
 from snowmelt import sql
 from snowmelt.actions.verify_sides import SnowflakeSide
 from snowmelt.actions.verify_source import Asked, Load, NotComparableError
-from snowmelt.actions.verify_table import not_comparable, verify_table
+from snowmelt.actions.verify_table import AFTER_AN_ERROR, not_comparable, verify_table
 from snowmelt.deadline import Deadline
 from snowmelt.errors import AccessError, DataError, OutOfTimeError, TransientError
 from snowmelt.models import TablePlan
@@ -31,10 +31,8 @@ SLICE_SECONDS = 15.0
 MOST_TRIES = 2
 """Invocations that may try what one must finish; the first of them may have had little time left."""
 LONGEST_STATEMENT_SECONDS = 86_400.0
-_NO_TIME = (
-    "what is left of the comparison does not fit in an invocation; raise the function's time-out, or run `snowmelt "
-    "verify`, which has no time limit"
-)
+_NO_TIME = "what is left of the comparison does not fit in an invocation"
+_MORE_TIME = "raise the function's time-out, or run `snowmelt verify`, which has no time limit"
 
 
 def verify_at_end(run: RunResources, table_id: int, mode: Mode, deadline: Deadline) -> TableVerdict:
@@ -59,9 +57,9 @@ def verify_at_end(run: RunResources, table_id: int, mode: Mode, deadline: Deadli
                     steps.begin_last_stage()
                 verdict = verify_table(session, snowflake.within(check), plan, Load(**load), Asked(mode), steps.summed)
         except NotComparableError as error:
-            verdict = not_comparable(plan.source, str(plan.target), run.run_id, mode, str(error))
+            verdict = not_comparable(plan.source, str(plan.target), run.run_id, mode, str(error), error.advice)
         except (AccessError, DataError) as error:
-            verdict = not_comparable(plan.source, str(plan.target), run.run_id, mode, error.message)
+            verdict = not_comparable(plan.source, str(plan.target), run.run_id, mode, error.message, AFTER_AN_ERROR)
         except TransientError:
             check()  # a statement may have been ended because time was over
             raise
@@ -108,7 +106,7 @@ class _Steps:
     def begin_last_stage(self) -> None:
         """Begin what one invocation must finish; NotComparableError when none could."""
         if verification_store.count_try(self._session, self._run_id, self._plan.table_id) > MOST_TRIES:
-            raise NotComparableError(_NO_TIME)
+            raise NotComparableError(_NO_TIME, _MORE_TIME)
         self._limit_statements()
 
     def _of_target(self, target: TargetSide) -> Tally:

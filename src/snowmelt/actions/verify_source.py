@@ -40,7 +40,14 @@ class Load:
 
 
 class NotComparableError(Exception):
-    """The rows that were read cannot be had any more, or were never meant to be all that the target holds."""
+    """The rows that were read cannot be had any more, or were never meant to be all that the target holds.
+
+    ``advice`` says what to do for the table to be comparable.
+    """
+
+    def __init__(self, reason: str, advice: str) -> None:
+        super().__init__(reason)
+        self.advice = advice
 
 
 def find(
@@ -65,7 +72,15 @@ def find(
             refusals.append(error.message)
             continue
         return source, int(rows), snapshot
-    raise NotComparableError(f"the rows that were read cannot be had any more: {'; '.join(refusals)}")
+    raise NotComparableError(
+        f"the rows that were read cannot be had any more: {'; '.join(refusals) or 'no query is recorded'}", _READ_AGAIN
+    )
+
+
+_READ_AGAIN = (
+    "load the table again and verify within 24 hours, or let DATA_RETENTION_TIME_IN_DAYS of the source table reach "
+    "back to the load"
+)
 
 
 def _selects(plan: TablePlan, load: Load, *, all_rows: bool) -> Iterator[tuple[str, str]]:

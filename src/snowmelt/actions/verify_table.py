@@ -54,18 +54,22 @@ def verify_table(
     try:
         verdict = _Check(session, snowflake, plan, load, asked, summed).verdict()
     except NotComparableError as error:
-        verdict = not_comparable(plan.source, str(plan.target), load.run_id, asked.mode, str(error))
+        verdict = not_comparable(plan.source, str(plan.target), load.run_id, asked.mode, str(error), error.advice)
     except RejectedRowsError as error:
-        reason = (
-            f"the load rejected rows, which cannot be staged to compare values: {error.message}; use --mode checksums"
-        )
-        verdict = not_comparable(plan.source, str(plan.target), load.run_id, asked.mode, reason)
+        reason = f"the load rejected rows, which cannot be staged to compare values: {error.message}"
+        advice = "run `snowmelt verify --mode checksums`, or correct the rows in the source and load the table again"
+        verdict = not_comparable(plan.source, str(plan.target), load.run_id, asked.mode, reason, advice)
     return verdict.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
 
 
-def not_comparable(table: str, target: str, run_id: str | None, mode: Mode, reason: str) -> TableVerdict:
-    """The verdict on a table that cannot be compared."""
-    return TableVerdict(table=table, target=target, run_id=run_id, mode=mode, verdict="not comparable", reason=reason)
+AFTER_AN_ERROR = "remove what the error names, then run `snowmelt verify` for the table again"
+
+
+def not_comparable(table: str, target: str, run_id: str | None, mode: Mode, reason: str, advice: str) -> TableVerdict:
+    """Give the verdict on a table that cannot be compared: why, and what to do."""
+    return TableVerdict(
+        table=table, target=target, run_id=run_id, mode=mode, verdict="not comparable", reason=reason, advice=advice
+    )
 
 
 class _Check:
@@ -116,7 +120,10 @@ class _Check:
         found = self._compare(source, rows, snapshot, TargetSide(self._session, target, self._by_sql()))
         if not (self._asked.repair and found.differs):
             return found
-        repaired = self._repair(source)
+        try:
+            repaired = self._repair(source)
+        except DataError as error:
+            return found.model_copy(update={"reason": f"not repaired: {error.message}"})
         again = self._compare(source, rows, snapshot, TargetSide(self._session, target, self._by_sql()))
         return again.model_copy(update={"repaired": repaired, "differences": found.differences})
 
@@ -142,7 +149,8 @@ class _Check:
         is_utf8 = fingerprints.pin_text_forms(self._session)
         if not is_utf8:
             raise NotComparableError(
-                "the target database's encoding is not UTF8, in which Snowflake's texts are hashed; use --mode rows"
+                "the target database's encoding is not UTF8, in which Snowflake's texts are hashed",
+                "run `snowmelt verify --mode rows`",
             )
         try:
             there, here = self._summed(self._side(source), target)
@@ -186,7 +194,8 @@ class _Check:
         if self._one_of and here < there:
             raise NotComparableError(
                 f"the source has {there} rows and the target {here}, but rows of the source may share a key, of which "
-                "the newest counts; use --mode checksums"
+                "the newest counts",
+                "run `snowmelt verify --mode checksums`, or set verification to checksums",
             )
         return verdict.model_copy(
             update={"verdict": "different", "missing": max(0, there - here), "extra": max(0, here - there)}
@@ -415,9 +424,12 @@ class _Check:
 
     def _refuse_what_has_no_sense(self) -> None:
         if not self._plan.is_frozen:
-            raise NotComparableError("its source was allowed to move while it was read, so no state of it is known")
+            raise NotComparableError(
+                "its source was allowed to move while it was read, so no state of it is known",
+                "set chunking to one_scan and load it again, or set verification to off",
+            )
         if self._asked.sample is not None and self._asked.mode == "rows" and not self._can_fetch_sample():
-            raise NotComparableError("a sample of its rows needs a key; name uniqueness_columns, or verify all rows")
+            raise NotComparableError("a sample of its rows needs a key", "name uniqueness_columns, or verify all rows")
 
     def _can_fetch_sample(self) -> bool:
         return bool(self._key) or _hashes_agree(self._compared)

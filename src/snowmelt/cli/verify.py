@@ -27,6 +27,10 @@ def verify(
         bool, typer.Option("--all-rows", help="Of an incremental run, also rows it had no need to move.")
     ] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Load again what differs, and verify again.")] = False,
+    allow_not_comparable: Annotated[
+        bool,
+        typer.Option("--allow-not-comparable", help="Exit with 0 although tables could not be compared."),
+    ] = False,
     as_json: AsJson = False,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
@@ -37,8 +41,9 @@ def verify(
     names = listed(tables)
     found = actions.verify(*opened(config_path, source), asked, tables=names, run_id=run_id)
     if as_json:
-        console.show_json({"equal": found.equal, **found.model_dump(mode="json")})
+        said = {"equal": found.equal, "not_comparable": list(found.not_comparable)}
+        console.show_json({**said, **found.model_dump(mode="json")})
     else:
         console.show_verification(found)
-    if not found.equal:
+    if found.differs or (found.not_comparable and not allow_not_comparable):
         raise typer.Exit(EXIT_DIFFERENT)

@@ -73,6 +73,8 @@ def save_verdict(session: Session, run_id: str, table_id: int, verdict: TableVer
         "seconds",
     )
     values = {name: getattr(verdict, name) for name in kept}
+    if verdict.advice:
+        values["reason"] = f"{verdict.reason}; {verdict.advice}"
     session.run(sql.query("save_verdict"), run_id=run_id, table_id=table_id, **values)
 
 

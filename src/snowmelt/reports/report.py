@@ -108,22 +108,29 @@ def _tone(facts: Facts) -> Literal["good", "attention", "bad", "running"]:
         return "running"
     if status in ("failed", "abandoned") or any(each.verdict == "different" for each in facts.verification):
         return "bad"
-    return "attention" if status == "completed_with_rejects" else "good"
+    unknown = any(each.verdict == "not comparable" for each in facts.verification)
+    return "attention" if unknown or status == "completed_with_rejects" else "good"
 
 
 def _headline(facts: Facts, totals: Totals) -> str:
     tables = counted(totals.tables, "table")
     match facts.run.status:
         case "completed":
-            return f"Completed: all rows of {tables} are in PostgreSQL"
+            return f"Completed: all rows of {tables} are in PostgreSQL{_not_comparable(facts)}"
         case "completed_with_rejects":
-            return f"Completed, but for {counted(totals.rejected, 'row')} that PostgreSQL refused"
+            rejected = counted(totals.rejected, "row")
+            return f"Completed, but for {rejected} that PostgreSQL refused{_not_comparable(facts)}"
         case "failed":
             return f"Failed: {totals.tables - totals.tables_completed} of {tables} not complete"
         case "abandoned":
             return f"Closed before its end: {totals.tables_completed} of {tables} complete"
         case "running":
             return f"Running: {totals.tables_completed} of {tables} complete"
+
+
+def _not_comparable(facts: Facts) -> str:
+    unknown = sum(each.verdict == "not comparable" for each in facts.verification)
+    return f"; {counted(unknown, 'table')} not comparable" if unknown else ""
 
 
 def _what_moved(facts: Facts, totals: Totals) -> str:
@@ -189,6 +196,8 @@ def _next_steps(facts: Facts) -> Iterator[str]:
             yield "See `snowmelt rejects list` for the rows; mend them or the target, then `snowmelt rejects replay`."
         case "abandoned":
             yield f"{_sentence(facts.run.error or 'another run took its place')}"
+    for each in [each for each in facts.verification if each.verdict == "not comparable"][:_NAMED]:
+        yield f"{each.table} is not comparable: {_sentence(each.reason or 'no reason is known')}"
     if any(each.verdict == "different" for each in facts.verification):
         yield "`snowmelt verify` shows the rows that differ, and with `--repair` mends them."
 

@@ -323,8 +323,10 @@ WHERE run_id = %(run_id)s AND status = 'running'
 -- Rows and chunks of every table of a run.
 SELECT table_id, source_table, target_schema, target_table, status, source_rows, rows_loaded, size_bytes, chunks,
        chunks_completed, chunks_running, chunks_failed, seconds, started_at, error_code, error_text, changed_values,
-       rejected_rows, kept_newer_rows
-FROM migration_status.v_table_progress WHERE run_id = %(run_id)s ORDER BY table_id
+       rejected_rows, kept_newer_rows, v.verdict, v.reason AS verdict_reason
+FROM migration_status.v_table_progress p
+LEFT JOIN (SELECT run_id, table_id, verdict, reason FROM migration_status.verification_results) v USING (run_id, table_id)
+WHERE run_id = %(run_id)s ORDER BY table_id
 
 -- name: vitals
 -- Whether a run that is on has a driver and workers, and what they wait for.

@@ -43,6 +43,8 @@ class TableVerdict(Value):
     verdict: Literal["equal", "different", "not comparable"]
     reason: str = ""
     """Why it is not comparable, or what is worth knowing of the comparison."""
+    advice: str = ""
+    """What to do about a table that is not comparable."""
     snapshot: str = ""
     """Which state of the source was read."""
     sampled: int | None = None
@@ -83,5 +85,15 @@ class Verification(Value):
 
     @property
     def equal(self) -> bool:
-        """Whether no table was found to differ."""
-        return not any(table.differs for table in self.tables)
+        """Whether every table was compared and found equal."""
+        return all(table.verdict == "equal" for table in self.tables)
+
+    @property
+    def differs(self) -> bool:
+        """Whether a table was found to differ."""
+        return any(table.differs for table in self.tables)
+
+    @property
+    def not_comparable(self) -> tuple[str, ...]:
+        """The tables of which nothing could be found."""
+        return tuple(table.table for table in self.tables if table.verdict == "not comparable")
