@@ -211,6 +211,8 @@ def show_tables(tables: Sequence[TableProgress], title: str) -> None:
         )
     out.print(grid)
     for t in tables:
+        if t.omitted:
+            out.print(f"{t.table}: {t.omitted}", markup=False)
         if t.verdict == "not comparable":
             out.print(f"{t.table}: not comparable: {t.verdict_reason}", markup=False)
         if t.rejected:
@@ -323,6 +325,8 @@ def _said_of(table: TableVerdict) -> Iterator[str]:
         yield table.reason
     if table.advice:
         yield f"what to do: {table.advice}"
+    if table.omitted:
+        yield f"compared as it was loaded: {table.omitted}"
     if table.snapshot:
         yield f"held against {table.snapshot}"
     if table.sampled:

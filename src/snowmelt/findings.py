@@ -58,6 +58,7 @@ CHECKS: Mapping[str, str] = {
     "setting_unknown": "`chunking_columns`, `sort_columns` and `column_policies` name columns that are there",
     "chunking_type": "chunking columns have an order to cut by, and the type that the config declares",
     "watermark": "watermark columns are there, have an order, and are not NULL",
+    "column_excluded": "every name in `exclude_columns` is a column of the source",
     # values
     "nulls": "no NULL goes into a column that is NOT NULL",
     "too_long": "no text is longer than its column",

@@ -178,6 +178,7 @@ class WatermarkPlan(Value):
 
 
 LoadMode = Literal["copy", "upsert", "insert_only"]
+OnExtraColumns = Literal["warn", "fail"]
 VerificationAtEnd = Literal["off", "counts", "checksums"]
 WhenResultIsGone = Literal["begins anew", "merges anew", "stops", "does not apply"]
 
@@ -230,6 +231,8 @@ class TablePlan(Value):
     max_rejected_rows: int = 0
     """Rows that may stay out, in all chunks together, for the table to count as complete."""
     warnings: tuple[str, ...] = ()
+    omitted: str = ""
+    """One clause: which source columns are not loaded, and what pairs of types lose; nothing where all is kept."""
 
     @property
     def is_cast(self) -> bool:

@@ -49,6 +49,8 @@ class TableProgress(Value):
     """What its verification found; None before one has ended."""
     verdict_reason: str = ""
     """Why it is not comparable, and what to do."""
+    omitted: str = ""
+    """Source columns that are not loaded, and what pairs of types lose, in one clause."""
     error: str | None = None
 
     @property
@@ -264,6 +266,7 @@ def _table(row: dict[str, object]) -> TableProgress:
             "rejected": row["rejected_rows"],
             "kept_newer": row["kept_newer_rows"],
             "verdict": row["verdict"],
+            "omitted": row["omitted"],
             "verdict_reason": row["verdict_reason"] or "",
             "error": row["error_text"],
         }

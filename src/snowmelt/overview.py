@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from snowmelt.models import Value
 from snowmelt.pulse import Pulse
-from snowmelt.wording import counted
+from snowmelt.wording import counted, omissions
 
 RECENT_SECONDS = 300.0
 """How far back a speed looks that foretells the rest: a few chunks of each worker, and no longer ago."""
@@ -55,6 +55,8 @@ class TableOverview(Value):
     error: str | None
     verdict: Literal["equal", "different", "not comparable"] | None = None
     """What its verification found; None before one has ended."""
+    omitted: str = ""
+    """Source columns that are not loaded, and what pairs of types lose, in one clause."""
 
     @property
     def share(self) -> float:
@@ -201,6 +203,7 @@ def verdict(run: Mapping[str, Any], tables: Sequence[TableOverview]) -> str:
     rejected = sum(t.rejected for t in tables)
     unknown = [t.table for t in tables if t.verdict == "not comparable"]
     not_compared = f"; not comparable: {', '.join(unknown)}" if unknown else ""
+    not_compared += omissions([(t.table, t.omitted) for t in tables])
     match run["status"]:
         case "completed":
             return f"Completed: {of_tables}, {rows}{not_compared}."
@@ -282,6 +285,7 @@ def _table(row: Mapping[str, Any], *, recent_seconds: float) -> TableOverview:
         chunks_per_cell=per_cell,
         error=row["error_text"] or row["error_code"],
         verdict=row.get("verdict"),
+        omitted=row.get("omitted") or "",
     )
     return seen.model_copy(update={"seconds_left": seconds_left(_rows_ahead(seen), rate)}) if loads else seen
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 from snowmelt import types
 from snowmelt.config.names import POSTGRES_NAME_BYTES
 from snowmelt.findings import Finding, Place, of_severity
-from snowmelt.models import ColumnPlan, SourceColumn, TargetColumn
+from snowmelt.models import ColumnPlan, OnExtraColumns, SourceColumn, TargetColumn
 from snowmelt.types import quoted
 
 
@@ -21,6 +21,8 @@ class Comparison:
 
     columns: tuple[ColumnPlan, ...]
     findings: tuple[Finding, ...]
+    omitted: str = ""
+    """One clause: which source columns are not loaded, and what pairs of types lose."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -33,12 +35,22 @@ class Comparison:
         return tuple(map(str, of_severity(self.findings, "error")))
 
 
-def compare(place: Place, source: Sequence[SourceColumn], target: Sequence[TargetColumn]) -> Comparison:
+def compare(
+    place: Place,
+    source: Sequence[SourceColumn],
+    target: Sequence[TargetColumn],
+    *,
+    exclude: Sequence[str] = (),
+    on_extra: OnExtraColumns = "warn",
+) -> Comparison:
     """Pair the columns by name and say how each travels, or why the table cannot.
 
     Names that are equal to the letter go together; of what is left, those that differ in case only, if there
-    is one on each side. ``place`` is the table that all findings are about.
+    is one on each side. ``place`` is the table that all findings are about. Source columns that ``exclude`` names take
+    no part; any other that the target lacks is a warning, or an error where ``on_extra`` says so.
     """
+    excluded, unknown = _excluded(place, source, exclude)
+    source = [column for column in source if column not in excluded]
     pairing = _pair(source, target)
     loaded = [pair for pair in pairing.pairs if _is_loaded(pair[1])]
     verdicts = [types.match(*pair) for pair in loaded]
@@ -48,7 +60,8 @@ def compare(place: Place, source: Sequence[SourceColumn], target: Sequence[Targe
         _refusals(place, loaded, verdicts),
         _unfed(place, pairing),
         _no_common(place, pairing),
-        _left_out(place, pairing),
+        unknown,
+        _left_out(place, pairing, on_extra),
         _never_loaded(place, pairing),
         _losses(place, verdicts),
         _possible_nulls(place, loaded),
@@ -57,7 +70,56 @@ def compare(place: Place, source: Sequence[SourceColumn], target: Sequence[Targe
     return Comparison(
         columns=tuple(verdict.plan for verdict in verdicts if isinstance(verdict, types.Match)),
         findings=tuple(finding for check in checks for finding in check),
+        omitted=_omitted(excluded, pairing, verdicts),
     )
+
+
+# --- what is not loaded -------------------------------------------------------------------------------------
+
+_MOST_OMITTED = 8
+
+
+def _excluded(
+    place: Place, source: Sequence[SourceColumn], names: Sequence[str]
+) -> tuple[list[SourceColumn], list[Finding]]:
+    """Return the columns that the names mean, and an error for each name that means none, or several."""
+    excluded, findings = [], []
+    for name in names:
+        alike = [c for c in source if c.name == name] or [c for c in source if c.name.casefold() == name.casefold()]
+        if len(alike) == 1:
+            excluded += alike
+            continue
+        what = "is no column of the source" if not alike else f"could be any of {_listed(alike)}"
+        text = f"exclude_columns names {name}, which {what}"
+        setting = place.key("exclude_columns")
+        advice = "write the name as Snowflake has it, or take it away"
+        findings.append(place.error("column_excluded", text, advice, setting=setting))
+    return excluded, findings
+
+
+def _omitted(
+    excluded: Sequence[SourceColumn], pairing: "_Pairing", verdicts: Sequence[types.Match | types.Refusal]
+) -> str:
+    """Say in one clause what does not arrive: columns, and what types lose of values."""
+    generated = [source for source, target in pairing.pairs if not _is_loaded(target)]
+    reasons = (
+        (pairing.source_alone, "not in the target"),
+        (generated, "generated in the target"),
+        (excluded, "excluded"),
+    )
+    columns = [f"{column.name} ({reason})" for group, reason in reasons for column in group]
+    losses = [
+        f"{verdict.plan.target.name}: {verdict.lossy}"
+        for verdict in verdicts
+        if isinstance(verdict, types.Match) and verdict.lossy
+    ]
+    parts = (f"without {_few(columns)}" if columns else "", _few(losses))
+    return "; ".join(part for part in parts if part)
+
+
+def _few(texts: Sequence[str]) -> str:
+    more = [f"{len(texts) - _MOST_OMITTED} more"] if len(texts) > _MOST_OMITTED else []
+    return ", ".join([*texts[:_MOST_OMITTED], *more])
 
 
 # --- names --------------------------------------------------------------------------------------------------
@@ -196,7 +258,7 @@ def _no_common(place: Place, pairing: _Pairing) -> Iterator[Finding]:
 # --- warnings -----------------------------------------------------------------------------------------------
 
 
-def _left_out(place: Place, pairing: _Pairing) -> Iterator[Finding]:
+def _left_out(place: Place, pairing: _Pairing, on_extra: OnExtraColumns) -> Iterator[Finding]:
     told = [column for columns, _ in _mistaken(pairing) for column in columns]
     for column in pairing.source_alone:
         if column in told:
@@ -206,11 +268,12 @@ def _left_out(place: Place, pairing: _Pairing) -> Iterator[Finding]:
         there = {target.name for _, target in pairing.pairs} | {target.name for target in pairing.target_alone}
         folded = column.name.lower() if column.name.isupper() and column.name.lower() not in there else column.name
         add = place.alter(f"ADD COLUMN {quoted(folded)} {fitting}")
-        yield place.warning(
+        yield (place.error if on_extra == "fail" else place.warning)(
             "column_name_long" if is_long else "column_missing",
             f'source column "{column.name}" is left out, the target has no such column',
             f"add it there ({kind} in Snowflake) if it is wanted"
-            + (", under a shorter name that a Snowflake view gives it" if is_long else ""),
+            + (", under a shorter name that a Snowflake view gives it" if is_long else "")
+            + (", or name it in exclude_columns" if on_extra == "fail" else ""),
             column=column.name,
             mend=(add,) if fitting and not is_long else (),
         )

@@ -1,5 +1,7 @@
 """Words that messages, commands and reports have in common."""
 
+from collections.abc import Iterable
+
 WITH_NO_RESUME = "with --no-resume (no_resume: true in the execution's input)"
 """How a new run is asked for, on the command line and on AWS."""
 WITH_ACCEPT_REJECTED = "with --accept-rejected (accept_rejected: true in the execution's input)"
@@ -14,3 +16,13 @@ def with_resume_run_id(run_id: str) -> str:
 def counted(count: int, one: str, many: str | None = None) -> str:
     """``1 table``, ``1,234 tables``."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+_MOST_OMISSIONS = 3
+
+
+def omissions(tables: Iterable[tuple[str, str]]) -> str:
+    """Return what does not arrive of tables, each with its clause, to follow what is said of them; or nothing."""
+    said = [f"{table} {clause}" for table, clause in tables if clause]
+    more = [f"{counted(len(said) - _MOST_OMISSIONS, 'more table')}"] if len(said) > _MOST_OMISSIONS else []
+    return f"; not loaded or not kept: {'; '.join([*said[:_MOST_OMISSIONS], *more])}" if said else ""

@@ -176,6 +176,66 @@ def test_what_befalls_one_table_is_said_and_the_others_are_verified(world: World
     assert world.cli("verify", "--allow-not-comparable").exit_code == 3
 
 
+def test_every_verdict_says_what_was_not_loaded(world: World) -> None:
+    statement = (
+        "CREATE TABLE parts AS SELECT n AS id, 'x' AS secret, n AS extra,"
+        " '2026-01-01 00:00:00'::TIMESTAMP_NTZ::TIMESTAMP_TZ AS seen FROM (SELECT 1 AS n UNION ALL SELECT 2 AS n)"
+    )
+    world.snowflake.execute(statement, database=world.source_database, schema="PUBLIC")
+    world.target.execute("CREATE TABLE parts (id bigint PRIMARY KEY, seen timestamptz)")
+    world.tables.append({"source": "PARTS", "exclude_columns": ["secret"], "truncate_onstart": True})
+    world.configure(verification="checksums")
+    clause = "without EXTRA (not in the target), SECRET (excluded); seen: the moment is kept, the UTC offset"
+
+    done = world.cli("migrate", "--json")
+
+    result = json.loads(done.out)
+    assert f"1 table verified; not loaded or not kept: PARTS {clause}" in result["message"]
+    assert clause in result["tables"][0]["omitted"]
+    assert clause in verify(world)["omitted"]
+    report = json.loads((world.folder / "store" / "runs" / result["run_id"] / "report.json").read_text())
+    assert f"PARTS {clause}" in report["verdict"]["headline"]
+    assert "SECRET" not in " ".join(result["warnings"])
+    for shown in (world.cli("status").out, world.cli("verify").out):
+        assert clause in " ".join(shown.split())
+
+    world.tables[0] |= {"on_extra_columns": "fail"}
+    world.configure(verification="checksums")
+    refused = world.cli("migrate", "--no-resume")
+    assert (refused.exit_code, "or name it in exclude_columns" in refused.err) == (2, True)
+    assert len(world.runs()) == 1
+    world.tables[0]["exclude_columns"] = ["SECRET", "EXTRA", "NONE"]
+    world.configure(verification="checksums")
+    assert "exclude_columns names NONE, which is no column of the source" in world.cli("migrate").err
+    world.tables[0]["exclude_columns"] = ["SECRET", "EXTRA"]
+    world.configure(verification="checksums")
+    assert world.cli("migrate", "--no-resume").exit_code == 0
+
+
+def test_a_repair_that_a_trigger_undoes_says_so(world: World) -> None:
+    world.add_table("entries", 60, uniqueness_columns=["ID"], source_filter="ID >= 0")
+    world.target.execute("ALTER TABLE entries ADD PRIMARY KEY (id)")
+    world.configure()
+    assert world.cli("migrate").exit_code == 0
+    world.target.execute(
+        "CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.note := ''LOUD''; RETURN NEW; END';"
+        "CREATE TRIGGER loud BEFORE INSERT OR UPDATE ON entries FOR EACH ROW EXECUTE FUNCTION shout();"
+        "UPDATE entries SET amount = 7 WHERE id < 51"
+    )
+
+    repaired = verify(world, "--repair", code=3)
+
+    assert (repaired["verdict"], repaired["changed"]) == ("different", 51)
+    assert "still differs; columns that do not keep it: note;" in repaired["reason"]
+    assert "drop or disable what rewrites public.entries (trigger loud)" in repaired["reason"]
+    assert {c["column"] for row in repaired["differences"] for c in row["columns"]} == {"note"}
+    world.target.execute("DROP TRIGGER loud ON entries")
+    assert verify(world, "--repair")["repaired"]["updated"] == 51
+
+    foreseen = json.loads(world.cli("migrate", "--dry-run", "--json").out)
+    assert any("no longer does stays in public.entries" in said for said in foreseen["tables"][0]["warnings"])
+
+
 @pytest.mark.full
 def test_an_incremental_load_is_held_against_what_it_moved(world: World) -> None:
     world.add_table("entries", 200, uniqueness_columns=["ID"], source_watermark="BOOKED", watermark_overlap="0s")

@@ -43,7 +43,7 @@ def dry_run(
                 loads_after=tuple(plans[i].source for i in plan.loads_after),
                 when_result_is_gone=plan.when_result_is_gone,
                 statements=statements,
-                warnings=(*plan.warnings, *_unclustered(plan, chunks, clustering)),
+                warnings=(*plan.warnings, *_filtered(plan), *_unclustered(plan, chunks, clustering)),
             )
         )
     needed = parallel_threads + SESSIONS_BESIDE_WORKERS
@@ -80,6 +80,18 @@ def _clustering_keys(source: SourceConfig, snowflake: SnowflakeSource) -> Mappin
         return {str(name): key for name, key in snowflake.aggregate(query)}
     except (AccessError, DataError):
         return {}
+
+
+def _filtered(plan: TablePlan) -> tuple[str, ...]:
+    """Say what becomes of rows that leave a filter, where rows of an earlier run stay."""
+    has_filter = len(plan.conditions) > (1 if plan.watermark else 0)
+    if not has_filter or plan.truncate_onstart:
+        return ()
+    text = (
+        f"table {plan.source}: a row that once met source_filter and no longer does stays in {plan.target} as it was, "
+        "and verification takes it for one that only the target has; delete such rows there, or set truncate_onstart"
+    )
+    return (text,)
 
 
 def _unclustered(plan: TablePlan, chunks: int, clustering: Mapping[str, str | None]) -> tuple[str, ...]:

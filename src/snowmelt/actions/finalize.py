@@ -25,7 +25,7 @@ from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import ChunkTally, RunRow, TableRow
 from snowmelt.verification.verdicts import TableVerdict
 from snowmelt.wiring import RunResources, Wiring
-from snowmelt.wording import WITH_ACCEPT_REJECTED, counted
+from snowmelt.wording import WITH_ACCEPT_REJECTED, counted, omissions
 
 logger = logging.getLogger(__name__)
 
@@ -259,7 +259,7 @@ def _result(run: RunResources, session: Session, deadline: Deadline) -> Finalize
     moved = f"{counted(len(progress), 'table')}, {counted(loaded, 'row')}"
     message = row.error_text or f"run {run.run_id} completed: {moved}"
     if row.status != "failed":
-        message += _verified(verdicts)
+        message += _verified(verdicts) + omissions((t["source_table"], t["omitted"]) for t in progress)
     if row.status == "completed_with_rejects":
         rejected = sum(t["rejected_rows"] for t in progress)
         reasons = status_store.rejection_reasons(session, run.run_id)

@@ -205,7 +205,9 @@ class _Planner:
         if described is None:
             self._findings += self._consequences(seen, _meant(seen), is_staged=False)
             return seen
-        compared = schema_compare.compare(place, described, target.columns)
+        compared = schema_compare.compare(
+            place, described, target.columns, exclude=table.exclude_columns, on_extra=table.on_extra_columns
+        )
         columns = self._with_policies(place, table, compared.columns)
         chosen = load_mode.choose(place, table, columns, filled=seen.filled, unique_keys=target.unique_keys)
         self._findings += compared.findings
@@ -215,7 +217,8 @@ class _Planner:
             self._plan(table_id, seen, _meant(seen), targets, compared.findings)
             return seen
         seen = replace(seen, columns=columns, loading=chosen)
-        return replace(seen, plan=self._plan(table_id, seen, chosen, targets, compared.findings))
+        plan = self._plan(table_id, seen, chosen, targets, compared.findings)
+        return replace(seen, plan=plan.model_copy(update={"omitted": compared.omitted}))
 
     def _plan(
         self,

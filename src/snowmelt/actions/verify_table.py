@@ -125,7 +125,21 @@ class _Check:
         except DataError as error:
             return found.model_copy(update={"reason": f"not repaired: {error.message}"})
         again = self._compare(source, rows, snapshot, TargetSide(self._session, target, self._by_sql()))
+        if again.differs:
+            return again.model_copy(update={"repaired": repaired, "reason": self._why_not_kept(again)})
         return again.model_copy(update={"repaired": repaired, "differences": found.differences})
+
+    def _why_not_kept(self, again: TableVerdict) -> str:
+        """Name what does not keep the values that a repair has written, and what may change them."""
+        columns = f"columns that do not keep it: {', '.join(again.by_column)}" if again.by_column else ""
+        names = fingerprints.rewriting_triggers(self._session, self._plan.target)
+        cause = (
+            f"drop or disable what rewrites {again.target} ({', '.join(names)}), or set verification to counts"
+            if names
+            else f"{again.target} has no trigger and no rule, so something else writes to it at the same time"
+        )
+        parts = ("the repair was written and the table still differs", columns, cause)
+        return "; ".join(part for part in parts if part)
 
     def _compare(self, source: SourceRows, rows: int, snapshot: str, target: TargetSide) -> TableVerdict:
         verdict = TableVerdict(
@@ -135,6 +149,7 @@ class _Check:
             mode=self._asked.mode,
             verdict="equal",
             rejected=self._load.rejected_rows,
+            omitted=self._plan.omitted,
             snapshot=snapshot,
             not_exact=() if self._asked.mode == "counts" else self._not_exact,
         )

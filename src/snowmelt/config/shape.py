@@ -33,7 +33,7 @@ from snowmelt.config.values import (
     default_sslmode,
 )
 from snowmelt.errors import ConfigError
-from snowmelt.models import VerificationAtEnd
+from snowmelt.models import OnExtraColumns, VerificationAtEnd
 
 SignIn = Literal["private_key", "rsa_key", "private_key_path", "token", "password"]
 
@@ -155,6 +155,10 @@ class TableConfig(_Part):
     """Table in PostgreSQL: lower case, unless in double quotes; by default the source's name so."""
     source_filter: Condition | None = None
     """Condition in Snowflake's SQL; only rows for which it is true are read."""
+    exclude_columns: tuple[Text, ...] = ()
+    """Columns of the source that are not loaded."""
+    on_extra_columns: OnExtraColumns = "warn"
+    """What a source column is that the target lacks and exclude_columns does not name: warn, or fail."""
     chunking: Chunking = "auto"
     """How the table is cut: auto, one_scan, or key_range."""
     chunking_columns: tuple[Text, ...] = ()

@@ -368,6 +368,12 @@ def delete_extra(cursor: Cursor, plan: TablePlan, hashing: Hashing, keys: Collec
     return int(cursor.rowcount)
 
 
+def rewriting_triggers(session: Session, table: TableName) -> tuple[str, ...]:
+    """Return the triggers and rules that may change or drop what is written into the table, each with its kind."""
+    rows = session.rows(sql.query("rewriting_triggers"), schema_name=table.schema_name, table_name=table.name)
+    return tuple(f"{row['kind']} {row['name']}" for row in rows)
+
+
 def forget_staging(session: Session, plan: TablePlan) -> None:
     """Drop the session's staging table: tables of different runs may share its name and have other columns."""
     session.run(compose.SQL("DROP TABLE IF EXISTS {}").format(identifier(staging.name(plan))))

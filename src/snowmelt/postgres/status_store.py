@@ -254,6 +254,7 @@ def open_run(
                 "tables": [t.name for t in targets],
                 "strategies": [t.strategy for t in table_plans],
                 "adds_only": [t.append for t in table_plans],
+                "omitted": [t.omitted for t in table_plans],
                 # An array of arrays must be even, so each travels as text.
                 "loads_after": ["{" + ",".join(map(str, t.loads_after)) + "}" for t in table_plans],
             },

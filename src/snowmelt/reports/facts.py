@@ -93,6 +93,8 @@ class Table(Value):
     """What was said before the first row moved: columns left out, triggers, NULL where the target has NOT NULL."""
     may_lose: tuple[str, ...]
     """Of what was said, types that may lose something."""
+    omitted: str = ""
+    """Source columns that are not loaded, and what pairs of types lose, in one clause."""
     error_code: str | None
     error: str | None
 

@@ -8,7 +8,7 @@ from snowmelt.reports import cost
 from snowmelt.reports.cost import Cost
 from snowmelt.reports.facts import Facts
 from snowmelt.reports.words import duration, joined, masked, number, rate
-from snowmelt.wording import counted
+from snowmelt.wording import counted, omissions
 
 REPORT_FORMAT = 1
 """Version of the shape of ``report.json``: grows when a field goes or changes its meaning, not when one comes."""
@@ -116,10 +116,10 @@ def _headline(facts: Facts, totals: Totals) -> str:
     tables = counted(totals.tables, "table")
     match facts.run.status:
         case "completed":
-            return f"Completed: all rows of {tables} are in PostgreSQL{_not_comparable(facts)}"
+            return f"Completed: all rows of {tables} are in PostgreSQL{_but_for(facts)}"
         case "completed_with_rejects":
             rejected = counted(totals.rejected, "row")
-            return f"Completed, but for {rejected} that PostgreSQL refused{_not_comparable(facts)}"
+            return f"Completed, but for {rejected} that PostgreSQL refused{_but_for(facts)}"
         case "failed":
             return f"Failed: {totals.tables - totals.tables_completed} of {tables} not complete"
         case "abandoned":
@@ -128,9 +128,11 @@ def _headline(facts: Facts, totals: Totals) -> str:
             return f"Running: {totals.tables_completed} of {tables} complete"
 
 
-def _not_comparable(facts: Facts) -> str:
+def _but_for(facts: Facts) -> str:
+    """Say what the headline must not pass over: tables that could not be compared, what is not loaded."""
     unknown = sum(each.verdict == "not comparable" for each in facts.verification)
-    return f"; {counted(unknown, 'table')} not comparable" if unknown else ""
+    said = omissions((table.table, table.omitted) for table in facts.tables)
+    return f"{said}; {counted(unknown, 'table')} not comparable" if unknown else said
 
 
 def _what_moved(facts: Facts, totals: Totals) -> str:
@@ -159,6 +161,8 @@ def _as_it_was(facts: Facts, totals: Totals) -> str:
         if totals.changed_values
         else "no value was changed on the way"
     )
+    if any(table.omitted for table in facts.tables):
+        changed += ", but for columns that are not loaded and what types lose"
     return f"{refused}, and {changed}."
 
 

@@ -43,7 +43,7 @@ SELECT t.table_id, t.source_table, t.target_schema, t.target_table, t.status, t.
        (SELECT count(*) FROM migration_status.saved_indexes i
         WHERE i.run_id = t.run_id AND i.table_id = t.table_id AND i.restored_at IS NULL) AS indexes_owed,
        (SELECT v.verdict FROM migration_status.verification_results v
-        WHERE v.run_id = t.run_id AND v.table_id = t.table_id) AS verdict
+        WHERE v.run_id = t.run_id AND v.table_id = t.table_id) AS verdict, t.omitted
 FROM migration_status.migration_table_status t
 LEFT JOIN (
     SELECT k.table_id, count(*) AS chunks,

@@ -18,7 +18,7 @@ ORDER BY started_at DESC, execution_id LIMIT %(limit)s
 -- Each table with what became of its chunks: rows, attempts, and how long they took from their claim to their mark.
 SELECT t.table_id, t.source_table, t.target_schema, t.target_table, t.status, t.strategy, t.source_rows,
        array_remove(ARRAY[t.query_id, t.second_query_id], NULL) AS query_ids, t.truncated_at, t.started_at,
-       t.completed_at, t.error_code, t.error_text,
+       t.completed_at, t.error_code, t.error_text, t.omitted,
        coalesce(c.chunks, 0) AS chunks, coalesce(c.completed, 0) AS chunks_completed,
        coalesce(c.running, 0) AS chunks_running, coalesce(c.failed, 0) AS chunks_failed,
        coalesce(c.retries, 0) AS retries, coalesce(c.retried, 0) AS chunks_retried,

@@ -104,12 +104,12 @@ VALUES (%(run_id)s, %(source_name)s, %(config_hash)s, %(snapshot_at)s, %(snowmel
 -- name: insert_tables
 -- The run's tables, each of which now holds its target.
 INSERT INTO migration_status.migration_table_status
-    (run_id, table_id, source_table, target_schema, target_table, strategy, adds_only, loads_after)
+    (run_id, table_id, source_table, target_schema, target_table, strategy, adds_only, loads_after, omitted)
 SELECT %(run_id)s, t.table_id, t.source_table, t.target_schema, t.target_table, t.strategy, t.adds_only,
-       t.loads_after::integer[]
+       t.loads_after::integer[], t.omitted
 FROM unnest(%(table_ids)s::integer[], %(source_tables)s::text[], %(schemas)s::text[], %(tables)s::text[],
-            %(strategies)s::text[], %(adds_only)s::boolean[], %(loads_after)s::text[])
-     AS t (table_id, source_table, target_schema, target_table, strategy, adds_only, loads_after)
+            %(strategies)s::text[], %(adds_only)s::boolean[], %(loads_after)s::text[], %(omitted)s::text[])
+     AS t (table_id, source_table, target_schema, target_table, strategy, adds_only, loads_after, omitted)
 
 -- name: end_drivers
 -- Whoever drove the run does not any more.
@@ -323,9 +323,10 @@ WHERE run_id = %(run_id)s AND status = 'running'
 -- Rows and chunks of every table of a run.
 SELECT table_id, source_table, target_schema, target_table, status, source_rows, rows_loaded, size_bytes, chunks,
        chunks_completed, chunks_running, chunks_failed, seconds, started_at, error_code, error_text, changed_values,
-       rejected_rows, kept_newer_rows, v.verdict, v.reason AS verdict_reason
+       rejected_rows, kept_newer_rows, v.verdict, v.reason AS verdict_reason, s.omitted
 FROM migration_status.v_table_progress p
 LEFT JOIN (SELECT run_id, table_id, verdict, reason FROM migration_status.verification_results) v USING (run_id, table_id)
+LEFT JOIN (SELECT run_id, table_id, omitted FROM migration_status.migration_table_status) s USING (run_id, table_id)
 WHERE run_id = %(run_id)s ORDER BY table_id
 
 -- name: vitals

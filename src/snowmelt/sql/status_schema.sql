@@ -108,6 +108,7 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_table_status (
     query_id      text,                                 -- the scan in Snowflake, or the histogram of the key
     second_query_id text,                               -- what looks into the crowded parts of the histogram
     source_rows   bigint,                               -- rows of that scan
+    omitted       text        NOT NULL DEFAULT '',      -- source columns that are not loaded, and what types lose
     truncated_at  timestamptz,                          -- set in the transaction that truncated the target
     started_at    timestamptz,
     completed_at  timestamptz,
@@ -184,6 +185,7 @@ ALTER TABLE migration_status.migration_runs ADD COLUMN IF NOT EXISTS planned_rou
 ALTER TABLE migration_status.migration_chunk_status ADD COLUMN IF NOT EXISTS changed_values jsonb;
 ALTER TABLE migration_status.migration_chunk_status ADD COLUMN IF NOT EXISTS kept_newer_rows bigint;
 ALTER TABLE migration_status.verification_results ADD COLUMN IF NOT EXISTS kept_newer bigint NOT NULL DEFAULT 0;
+ALTER TABLE migration_status.migration_table_status ADD COLUMN IF NOT EXISTS omitted text NOT NULL DEFAULT '';
 DO $upgrade$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'migration_status.migration_runs'::regclass

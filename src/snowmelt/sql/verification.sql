@@ -52,6 +52,20 @@ JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id
 WHERE r.run_id = %(run_id)s AND r.table_id = %(table_id)s AND c.status = 'completed'
 LIMIT %(limit)s
 
+-- name: rewriting_triggers
+-- Triggers and rules that may change or drop what is written into a table or its partitions.
+SELECT t.tgname AS name, 'trigger' AS kind
+FROM pg_trigger t
+WHERE NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+  AND t.tgrelid IN (SELECT format('%%I.%%I', %(schema_name)s::text, %(table_name)s::text)::regclass::oid
+                    UNION ALL
+                    SELECT relid FROM pg_partition_tree(format('%%I.%%I', %(schema_name)s::text, %(table_name)s::text)::regclass))
+UNION
+SELECT r.rulename, 'rule'
+FROM pg_rewrite r
+WHERE r.ev_class = format('%%I.%%I', %(schema_name)s::text, %(table_name)s::text)::regclass AND r.ev_enabled IN ('O', 'A')
+ORDER BY 2, 1
+
 -- name: spreading_deletes
 -- Foreign keys through which deleting a row of the table changes or deletes rows of another.
 SELECT k.conname AS name, k.conrelid::regclass::text AS of_table

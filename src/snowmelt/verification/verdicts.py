@@ -45,6 +45,8 @@ class TableVerdict(Value):
     """Why it is not comparable, or what is worth knowing of the comparison."""
     advice: str = ""
     """What to do about a table that is not comparable."""
+    omitted: str = ""
+    """What was not compared, in one clause: source columns that are not loaded, and what pairs of types lose."""
     snapshot: str = ""
     """Which state of the source was read."""
     sampled: int | None = None

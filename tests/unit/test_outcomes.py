@@ -1,0 +1,49 @@
+"""Every outcome that there can be is in the table, and the page shows it."""
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from snowmelt import outcomes
+from snowmelt.models import FinalizeResult
+from snowmelt.outcomes import Of
+from snowmelt.pulse import Pulse
+from snowmelt.reports.facts import Run, Verified
+from snowmelt.sql import text
+from snowmelt.verification.verdicts import TableVerdict
+
+ROOT = Path(__file__).parents[2]
+
+
+def choices(model: type, field: str) -> set[str]:
+    return set(get_args(model.model_fields[field].annotation))  # type: ignore[attr-defined]
+
+
+def test_the_page_is_the_table() -> None:
+    assert (ROOT / "docs" / "outcomes.md").read_text(encoding="utf-8") == outcomes.page()
+
+
+@pytest.mark.parametrize(
+    ("of", "known"),
+    [
+        ("run", choices(Run, "status")),
+        ("verification", choices(TableVerdict, "verdict")),
+        ("verification", choices(Verified, "verdict")),
+        ("pulse", choices(Pulse, "state")),
+    ],
+)
+def test_every_word_is_explained(of: Of, known: set[str]) -> None:
+    assert outcomes.words(of) == known
+
+
+def test_the_status_schema_takes_just_these_words() -> None:
+    schema = text("status_schema.sql")
+    for of in ("run", "table", "verification"):
+        checked = [line for line in schema.splitlines() if "CHECK (" in line and " IN (" in line]
+        sets = [set(line.split(" IN (")[1].split(")")[0].replace("'", "").split(", ")) for line in checked]
+        assert set(outcomes.words(of)) in sets, of
+
+
+def test_what_a_finalize_says_is_a_status_of_a_run() -> None:
+    assert choices(FinalizeResult, "status") <= outcomes.words("run")
