@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 from psycopg2 import sql as compose
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
+from snowmelt import sql
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import FencedError, HeldError, TransientError, TruncationRefusedError
 from snowmelt.local.postgres import Database
@@ -316,6 +317,26 @@ def test_a_chunk_that_is_held_cannot_be_split(scene: Scene, planner: Session) ->
         lease = scene.claim(worker, 1)
         assert not status_store.split_chunk(planner, scene.run_id, PLAN, 1, tuple(part)[:1])
         scene.load(worker, lease)
+    scene.check()
+
+
+def test_no_chunk_of_a_table_that_has_failed_can_be_claimed(scene: Scene, planner: Session) -> None:
+    scene.begin(planner)
+    status_store.fail_table(planner, scene.run_id, TABLE_ID, TransientError("no more"))
+    with scene.session() as worker:
+        assert scene.try_claim(worker, 1) is None
+
+
+def test_a_worker_of_before_a_takeover_cannot_commit_although_its_chunk_is_still_its_own(
+    scene: Scene, planner: Session
+) -> None:
+    scene.begin(planner)
+    with scene.session() as worker:
+        lease = scene.claim(worker, 1)
+        planner.run(sql.query("fence_run"), run_id=scene.run_id)  # the first step of a takeover
+        assert scene.chunk(1)["held"]
+        with pytest.raises(FencedError, match="its table has moved on"):
+            scene.load(worker, lease)
     scene.check()
 
 

@@ -84,6 +84,13 @@ def test_hashes_with_and_without_a_sign_are_the_same() -> None:
     assert found([(-1, -2)], [(HASHES - 1, HASHES - 2)]) == Suspects()
     assert Tally.of(1, -2) == Tally.of(1, HASHES - 2)
     assert Tally.of(0, None) == Tally()
+    beside = (255, 1)  # its bucket, which differs, is that of the key -1
+    assert found([(-1, -2), beside], [(HASHES - 1, HASHES - 2)]) == Suspects(missing={255}, missing_rows=1)
+
+
+def test_sums_made_in_parts_are_those_made_at_once() -> None:
+    assert Tally(1, HASHES - 1) + Tally(1, 2) == Tally.of_pairs([(0, HASHES - 1), (0, 2)]) == Tally(2, 1)
+    assert Tally(2, 1) - Tally(1, 2) == Tally(1, HASHES - 1)
 
 
 @given(st.integers(0, 10**10))

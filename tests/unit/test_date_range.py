@@ -2,11 +2,13 @@
 
 from datetime import UTC, date, datetime, timedelta
 
+import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from key_planning import assert_cut_well, planned, spec_of
 
+from snowmelt.planning import date_range
 from snowmelt.planning.keys import KeyKind, KeyRange
 
 MIDNIGHT = datetime(2026, 1, 1)  # noqa: DTZ001 - time stamps without a zone are keys too
@@ -68,3 +70,27 @@ def test_sparse_days_share_a_range_of_months() -> None:
         KeyRange(start=("2026-07-01",), stop=("2026-10-01",), rows=12),
         KeyRange(start=("2026-10-01",), rows=12),
     )
+
+
+HOUR = 3_600_000_000
+
+
+@pytest.mark.parametrize(
+    ("extent", "cells", "width"),
+    [
+        (HOUR, 1, HOUR),
+        (HOUR, 4, 900_000_000),
+        (HOUR, 12, 300_000_000),
+        (HOUR, 60, 60_000_000),
+        (HOUR, 240, 15_000_000),
+        (HOUR, 720, 5_000_000),
+        (HOUR, 3_600, 1_000_000),
+        (HOUR, 36_000, 100_000),
+        (50, 100, 1),
+    ],
+)
+def test_an_hour_that_is_crowded_gets_cells_as_short_as_its_density_asks_for(
+    extent: int, cells: int, width: int
+) -> None:
+    expression = date_range.timestamp_width(str(extent), str(cells)).replace("NUMBER", "DECIMAL")
+    assert duckdb.connect().execute(f"SELECT {expression}").fetchall() == [(width,)]

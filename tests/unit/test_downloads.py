@@ -24,9 +24,10 @@ class Batch:
 
     rowcount: int
     deliver: Callable[[], int]
+    place: int = 0
 
     def to_arrow(self, connection: Any, force_microsecond_precision: bool = False) -> pa.Table:
-        return pa.table({"ID": list(range(self.deliver()))})
+        return pa.table({"ID": [100 * self.place + row for row in range(self.deliver())]})
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Connector:
     def get_result_batches(self) -> list[Batch]:
         cut = self.cuts[min(self.opened, len(self.cuts) - 1)]
         self.opened += 1
-        return [Batch(rows, self.deliver) for rows in cut]
+        return [Batch(rows, self.deliver, place) for place, rows in enumerate(cut)]
 
 
 @pytest.fixture(autouse=True)
@@ -159,3 +160,14 @@ def test_neighbouring_slices_of_one_batch_download_it_once() -> None:
     ]
     assert rows == [0, 1, 2]
     assert len(asked) == 1
+
+
+def test_a_slice_of_the_next_batch_is_not_read_from_the_one_that_is_kept() -> None:
+    result = ScanResult(Connector(lambda: 3, cuts=[(3, 3)]), "q")  # type: ignore[arg-type]
+    rows = [
+        row
+        for first_batch in (0, 1)
+        for batch in result.read(ScanSlice(query_id="q", first_batch=first_batch, offset=0, rows=2))
+        for row in batch.column(0).to_pylist()
+    ]
+    assert rows == [0, 1, 100, 101]

@@ -353,3 +353,9 @@ def test_a_named_run_and_no_resume_contradict_each_other() -> None:
 )
 def test_ages_are_told_in_the_unit_a_person_would_choose(age: timedelta, words: str) -> None:
     assert f"began {words} ago" in decide(START, replace(OPEN_RUN, age=age)).message
+
+
+@pytest.mark.parametrize("other", [PLAN_FORMAT - 1, PLAN_FORMAT + 1])
+def test_a_plan_of_an_older_version_is_refused_as_one_of_a_newer_is(other: int) -> None:
+    refused = refusal(START, replace(OPEN_RUN, plan_format=other))
+    assert f"was planned in format {other}" in refused.message

@@ -208,3 +208,10 @@ def test_many_rounds_of_small_steps_slow_down() -> None:
     assert set(pauses[:100]) == {0}
     assert all(one <= two for one, two in pairwise(pauses))
     assert pauses[-1] == LONGEST_WAIT_SECONDS
+
+
+def test_a_wait_for_a_lease_ends_after_it_and_not_before() -> None:
+    patient = replace(FRESH, waits=9)
+    assert decide(waiting(running=1, lease_seconds=5.0), patient).wait_seconds == 6
+    assert decide(waiting(running=1, lease_seconds=5.9), patient).wait_seconds == 6
+    assert decide(waiting(running=1, lease_seconds=0.0), patient).wait_seconds == 1

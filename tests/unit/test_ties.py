@@ -84,3 +84,8 @@ def test_a_truncated_table_to_which_rows_that_stay_refer_is_a_problem(
     emptied = truncated & tables
     blocking = [(child, parent) for child, parent in edges if parent in emptied and child not in emptied]
     assert len([problem for problem in plan.problems if "cannot be truncated" in problem.message]) == len(blocking)
+
+
+def test_tables_that_keep_their_rows_begin_each_on_its_own() -> None:
+    plan = planned(frozenset({1, 2}), frozenset({2}), [(2, 1)], frozenset())
+    assert (plan.tables[1].starts_with, plan.tables[2].starts_with) == ((1,), (2,))

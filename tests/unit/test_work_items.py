@@ -107,3 +107,25 @@ def test_an_item_has_chunks_for_all_threads_of_its_worker(threads: int, workers:
     items = planned(pending([threads * workers]), workers, threads)
 
     assert [len(item.chunks) for item in items] == [threads] * workers
+
+
+@given(counts=per_table, workers=worker_counts, threads=thread_counts)
+def test_items_are_counted_as_they_are_planned(counts: list[int], workers: int, threads: int) -> None:
+    items = planned(pending(counts), workers, threads)
+
+    assert work_items.count(counts, workers=workers, threads=threads) == len(items)
+
+
+def test_each_worker_is_given_eight_items_of_the_same_size_rounded_up() -> None:
+    assert [len(item.chunks) for item in planned(pending([320]), workers=4)] == [10] * 32
+    assert [len(item.chunks) for item in planned(pending([330]), workers=4)] == [11] * 30
+
+
+def test_a_table_is_given_to_no_more_workers_than_it_allows_and_the_rest_is_left_for_the_next_round() -> None:
+    chunks = pending([100, 5])
+    bounded = list(work_items.plan(chunks, workers=10, slowest_seconds={}, most_at_once={0: 1}))
+    assert [len(item.chunks) for item in bounded if item.table_id == 0] == [100]
+    assert chunks_of(bounded)[100:] == [(1, n) for n in range(1, 6)]
+
+    too_many = list(work_items.plan(pending([2_000]), workers=10, slowest_seconds={}, most_at_once={0: 2}))
+    assert [len(item.chunks) for item in too_many] == [MOST_CHUNKS_PER_ITEM] * 2
