@@ -52,7 +52,7 @@ SET_UP = """
 
     CREATE TABLE truncations (target text, completed_chunks bigint);
     CREATE FUNCTION note_truncation() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-        INSERT INTO truncations
+        INSERT INTO public.truncations
         SELECT TG_TABLE_NAME, count(*) FROM migration_status.migration_chunk_status c
         JOIN migration_status.migration_runs r USING (run_id)
         WHERE r.status = 'running' AND c.status = 'completed' AND lower(c.source_table) = TG_TABLE_NAME;

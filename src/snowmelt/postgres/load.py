@@ -58,8 +58,8 @@ def counting_given_way(plan: TablePlan, loaded: Loaded) -> Loaded:
     """
     if not plan.one_row_per_key:
         return loaded
-    given_way = loaded.deduplicated + loaded.updated + loaded.unchanged
-    return replace(loaded, updated=0, unchanged=0, deduplicated=given_way)
+    given_way = loaded.deduplicated + loaded.updated + loaded.unchanged + loaded.kept_newer
+    return replace(loaded, updated=0, unchanged=0, kept_newer=0, deduplicated=given_way)
 
 
 def refuse_changed_target(session: Session, plan: TablePlan) -> str | None:

@@ -116,9 +116,9 @@ def _require_owner(session: Session, version: int) -> None:
 
 
 def _installed_version(session: Session) -> int | None:
+    session.run(_OWNERS)  # before anything in it is read: a view may call whatever its owner likes
     server = session.row(sql.query("server"))
     _refuse_foreign_schema(session, server["foreign_relations"] if server else ())
-    session.run(_OWNERS)  # before anything in it is read: a view may call whatever its owner likes
     there = session.row(sql.query("has_status_schema"))
     if there is None or not there["installed"]:
         return None
