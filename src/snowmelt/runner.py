@@ -26,6 +26,7 @@ from snowmelt.models import (
     PlanChunksResult,
     ValidateConfigResult,
 )
+from snowmelt.postgres import status_store
 from snowmelt.wiring import Wiring
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,16 @@ def migrate(
         report=verdict.report,
         page=verdict.page,
     )
+
+
+def ended(run_id: str, wiring: Wiring, *, execution_id: str) -> FinalizeResult | None:
+    """Return how a run has ended, None while it has not or when another start closed it."""
+    with wiring.open_run(run_id).target() as session:
+        if status_store.read_run(session, run_id).status in ("running", "abandoned"):
+            return None
+    event = {"action": "finalize", "run_id": run_id, "execution_id": execution_id}
+    verdict = FinalizeResult.model_validate(_Loop(wiring, execution_id, INVOCATION_SECONDS, None).invoke(event))
+    return verdict if verdict.next == "done" else None
 
 
 def foresee(start: Mapping[str, Any], wiring: Wiring, *, execution_id: str) -> tuple[str, DryRunPlan | None]:

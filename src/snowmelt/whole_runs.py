@@ -100,8 +100,10 @@ def _one(
     event: MigrateEvent, name: str, series: "_Series", wiring: Wiring, deadline: Deadline, execution_id: str
 ) -> SourceOutcome:
     start = event.model_dump(exclude={"action", "dry_run"}) | {"source_name": name}
-    if series.has_begun(name):
+    if begun := series.begun(name):
         start["no_resume"] = False  # what the first event of the series began is not begun once more
+        if over := _ended(name, begun, wiring, execution_id):
+            return over
     if event.dry_run:
         message, _ = runner.foresee(start, wiring, execution_id=execution_id)
         return SourceOutcome(source_name=name, status="dry_run", message=message)
@@ -130,6 +132,16 @@ def _one(
     )
 
 
+def _ended(name: str, run_id: str, wiring: Wiring, execution_id: str) -> SourceOutcome | None:
+    """Return how the run ended when the invocation that ended it was killed before it could say so."""
+    try:
+        verdict = runner.ended(run_id, wiring, execution_id=execution_id)
+    except SnowmeltError:  # the start that follows says what is wrong
+        return None
+    told = verdict and {"status": verdict.status, "message": verdict.message}
+    return SourceOutcome.model_validate({"source_name": name, "run_id": run_id, **told}) if told else None
+
+
 def _together(outcomes: list[SourceOutcome]) -> MigrateResult:
     statuses = {o.status for o in outcomes}
     if statuses & {"partial", "not_started"}:
@@ -155,10 +167,10 @@ class _Series:
         found = self._before.get(source_name)
         return None if found is None or found.status in ("partial", "not_started") else found
 
-    def has_begun(self, source_name: str) -> bool:
-        """Return whether an earlier invocation of the series opened a run of the source."""
+    def begun(self, source_name: str) -> str | None:
+        """Return the run of the source that an earlier invocation of the series opened."""
         found = self._before.get(source_name)
-        return found is not None and found.run_id is not None
+        return found.run_id if found else None
 
     def note(self, outcome: SourceOutcome) -> None:
         """Remember how far a source is, also if this invocation is killed in the next moment."""

@@ -1,6 +1,7 @@
 """A function that nothing else drives takes whole runs as far as its time allows; the same event again goes on."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -122,3 +123,18 @@ def test_a_run_older_than_the_event_allows_is_not_resumed_and_a_bare_number_coun
     (told,) = answer["body"]["runs"]
     assert told["warnings"][0] == "resume_max_age 24 of the event has no unit and counts hours"
     assert [run["status"] for run in world.runs()] == ["abandoned", "completed"]
+
+
+def test_a_run_whose_end_was_never_told_is_not_run_once_more(world: World) -> None:
+    world.add_table("entries", 700, truncate_onstart=True)
+    world.configure()
+    event = {"no_resume": True}
+    with world.aws(concurrency=1) as aws:
+        (run,) = call(aws, event)["body"]["runs"]
+        (key,) = [o["Key"] for o in aws.s3().list_objects_v2(Bucket=aws.bucket)["Contents"] if "/series/" in o["Key"]]
+        noted = {"source_name": SOURCE, "status": "partial", "message": "cut off", "run_id": run["run_id"]}
+        aws.s3().put_object(Bucket=aws.bucket, Key=key, Body=json.dumps({"at": time.time(), "runs": [noted]}).encode())
+        answer = call(aws, event)
+
+    assert answer["body"]["status"] == "completed"
+    assert [r["run_id"] for r in answer["body"]["runs"]] == [run["run_id"]] == [r["run_id"] for r in world.runs()]
