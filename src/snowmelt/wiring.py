@@ -17,12 +17,12 @@ from snowmelt import config as configs
 from snowmelt import executions, manifest_store
 from snowmelt.config import Config, SnowflakeConfig, SourceConfig
 from snowmelt.deadline import Deadline
-from snowmelt.errors import AccessError, ConfigError, TransientError, UnreachableError
+from snowmelt.errors import AccessError, ConfigError, SnowmeltError, TransientError, UnreachableError
 from snowmelt.manifest_store import Store
 from snowmelt.models import RunPlan, TablePlan
-from snowmelt.postgres import leases, tables
+from snowmelt.postgres import leases, status_store, tables
 from snowmelt.postgres.session import Session
-from snowmelt.postgres.status_store import Driver
+from snowmelt.postgres.status_store import Driver, RunRow
 from snowmelt.settings import Settings
 from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.warm import Pool
@@ -134,6 +134,7 @@ class RunResources:
         self._wiring = wiring
         self.run_id = run_id
         self.store = wiring.store
+        self._driven_by: str | None = None
 
     @cached_property
     def plan(self) -> RunPlan:
@@ -151,6 +152,15 @@ class RunResources:
         """The config as it is now, for its connections; what moves is taken from the frozen plan alone."""
         return self._wiring.config()
 
+    def drive(self, session: Session, execution_id: str) -> RunRow:
+        """The run, driven by this execution: this session and those opened later do only what its driver may.
+
+        HeldError when another execution drives it.
+        """
+        row = status_store.drive(session, self.run_id, self.driver(execution_id))
+        self._driven_by = execution_id if row.status == "running" else None
+        return row
+
     @contextmanager
     def target(self) -> Iterator[Session]:
         """A session in the run's target database.
@@ -162,7 +172,14 @@ class RunResources:
 
     def connect_target(self) -> Session:
         """The same, for the caller to close."""
-        return self._connect_target(f"snowmelt {self.run_id}")
+        session = self._connect_target(f"snowmelt {self.run_id}")
+        if self._driven_by is not None:
+            try:
+                status_store.guard_driver(session, self.run_id, self._driven_by)
+            except SnowmeltError:
+                session.close()
+                raise
+        return session
 
     @contextmanager
     def warm_target(self) -> Iterator[Session]:

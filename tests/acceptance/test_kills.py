@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -163,6 +164,31 @@ def test_ctrl_c_hands_back_what_was_begun_and_the_next_command_resumes(
     assert [(c["status"], c["attempts"]) for c in world.chunks()] == 6 * [("completed", 1)]
     assert downloads(world)[0] == {1: 1, 2: 1, 3: 1}
     _record(record_property, stopped_in_seconds=seconds)
+
+
+def test_a_command_stopped_while_it_finalizes_is_taken_over_and_changes_nothing_when_it_goes_on(world: World) -> None:
+    world.add_table("entries", 600)
+    world.configure()
+    with closing(world.target.connect()) as other, other.cursor() as cursor:
+        cursor.execute("BEGIN; LOCK TABLE entries IN SHARE UPDATE EXCLUSIVE MODE")  # a load passes, ANALYZE waits
+        sleeper = world.start_cli("migrate", "--config", str(world.config))
+        waiting = "SELECT pid FROM pg_stat_activity WHERE query LIKE 'ANALYZE%' AND wait_event_type = 'Lock'"
+        eventually(lambda: world.status(waiting), what="the command finalizes")
+        os.kill(sleeper.pid, signal.SIGSTOP)
+    world.target.execute("UPDATE migration_status.run_executions SET expires_at = now()")
+
+    second = world.cli("migrate", "--config", str(world.config))
+
+    assert second.exit_code == 0, second.err
+    (run,) = world.runs()
+    assert f"resuming run {run['run_id']}" in second.err
+    assert run["status"] == "completed"
+    os.kill(sleeper.pid, signal.SIGCONT)
+    first = sleeper.wait()
+    assert first.exit_code == 0, first.err
+    assert f"run {run['run_id']} completed" in first.out  # the result of the one that drives the run now
+    assert world.runs() == [run]
+    assert world.equal("entries")
 
 
 @pytest.mark.full

@@ -544,7 +544,7 @@ def test_the_fence_alone_holds_where_a_session_cannot_be_ended(
     scene: Scene, planner: Session, way: Way, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for ender in ("end_sessions", "terminate_workers"):
-        monkeypatch.setattr(leases, ender, lambda *_: None)
+        monkeypatch.setattr(leases, ender, lambda *_, **__: None)
     scene.begin(planner)
     with sleeper(scene) as zombie:
         zombie.copy()

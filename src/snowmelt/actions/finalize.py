@@ -50,9 +50,11 @@ def finalize(event: FinalizeEvent, wiring: Wiring, deadline: Deadline) -> Finali
     run = wiring.open_run(event.run_id)
     deadline = run.within_buffer(deadline)
     with run.target() as session, status_store.only_planner(session, event.run_id) as alone:
-        row = status_store.drive(session, event.run_id, run.driver(event.execution_id))
+        row = run.drive(session, event.execution_id)
         if not alone:
-            return _more("another planner is at work", BUSY_WAIT_SECONDS)
+            reason = status_store.planner_at_work(session, event.run_id)
+            logger.warning(reason, extra={"run_id": event.run_id})
+            return _more(reason, BUSY_WAIT_SECONDS)
         if row.status == "running":
             if not _close_tables(run, row, session, deadline):
                 return _more("indexes or tables are left to finish", 10)

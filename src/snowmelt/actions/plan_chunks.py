@@ -50,14 +50,11 @@ def plan_chunks(event: PlanChunksEvent, wiring: Wiring, deadline: Deadline) -> P
     run = wiring.open_run(event.run_id)
     deadline = run.within_buffer(deadline)
     with run.target() as session, status_store.only_planner(session, event.run_id) as alone:
-        row = status_store.drive(session, event.run_id, run.driver(event.execution_id))
+        row = run.drive(session, event.execution_id)
         if not alone:
-            return PlanChunksResult(
-                next="wait",
-                round=event.round + 1,
-                wait_seconds=BUSY_WAIT_SECONDS,
-                reason="another planner is at work",
-            )
+            reason = status_store.planner_at_work(session, event.run_id)
+            logger.warning(reason, extra={"run_id": event.run_id})
+            return PlanChunksResult(next="wait", round=event.round + 1, wait_seconds=BUSY_WAIT_SECONDS, reason=reason)
         if row.status != "running":
             return PlanChunksResult(next="finalize", round=event.round + 1, reason=f"the run is {row.status}")
         return _Plan(run, session, deadline, event).result(row)

@@ -197,6 +197,7 @@ def _resume(decision: Resume, event: ValidateConfigEvent, session: Session, wiri
             wiring.execution_state,
             consents=event.consents,
         )
+        status_store.guard_driver(session, plan.run_id, event.execution_id)
         indexes.retry_failed(session, plan.run_id)
     logger.info("run resumed", extra={"run_id": plan.run_id, "message_text": decision.message})
     return ValidateConfigResult(run_id=plan.run_id, resumed=True, message=decision.message, tables=len(plan.tables))

@@ -440,5 +440,8 @@ def build(session: Session, index: MissingIndex, settings: Mapping[str, str], co
     begun = session.row(sql.query("begin_build"), **key, most=MOST_ATTEMPTS)
     if begun is None or not begun["begun"]:
         return "gone"
+    # Outside of any transaction of this client, and not to be ended by a takeover: a build outlives whoever began it.
+    session.guard(None)
+    session.rows(sql.query("leave_drivers"))
     row = session.row(sql.query("restore_index"), **key, code_path=search_path(code_path))
     return str(row["outcome"]) if row else "gone"

@@ -226,8 +226,8 @@ def worker_name(run_id: str) -> str:
     return f"snowmelt worker {run_id}"
 
 
-def end_sessions(session: Session, rows: Sequence[Row]) -> None:
-    """Terminate the sessions that leases are bound to, and see them gone; HeldError when one will not go."""
+def end_sessions(session: Session, rows: Sequence[Row], *, of: str = "workers whose time is over") -> None:
+    """Terminate the sessions, and see them gone; HeldError when one will not go."""
     if not rows:
         return
     bound: list[tuple[int, datetime]] = [(r["backend_pid"], r["backend_start"]) for r in rows]
@@ -241,6 +241,6 @@ def end_sessions(session: Session, rows: Sequence[Row]) -> None:
             return
         time.sleep(_TERMINATE_PAUSE_SECONDS)
     raise HeldError(
-        f"the sessions {', '.join(str(pid) for pid, _ in bound)} of workers whose time is over do not end; "
+        f"the sessions {', '.join(str(pid) for pid, _ in bound)} of {of} do not end; "
         "pg_stat_activity shows what holds them"
     )

@@ -1,7 +1,7 @@
 """One connection to PostgreSQL, and the one place where its errors become ours."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from types import TracebackType
@@ -58,6 +58,7 @@ class Session:
     def __init__(self, connection: psycopg2.extensions.connection, *, where: str) -> None:
         self._connection = connection
         self.where = where
+        self._guard: Callable[[Cursor], None] | None = None
 
     @classmethod
     def connect(cls, config: PostgresConfig, *, database: str, application_name: str) -> Self:
@@ -134,24 +135,30 @@ class Session:
             raise TransientError(f"{self.where}: the session is not in pg_stat_activity")
         return row["pid"], row["backend_start"]
 
+    def guard(self, check: Callable[[Cursor], None] | None) -> None:
+        """Begin every later transaction with a check that raises when the session may do no more; None lifts it.
+
+        A single statement becomes a transaction of its own, so that it is checked too.
+        """
+        self._guard = check
+
     @contextmanager
     def transaction(self) -> Iterator[Cursor]:
         """A cursor in a transaction that commits when the block ends well, and is rolled back otherwise."""
-        self._connection.autocommit = False
         try:
-            with (
-                self._translated(),
-                self._connection,
-                self._connection.cursor(cursor_factory=RealDictCursor) as cursor,
-            ):
-                yield cursor
+            with self._translated():
+                self._connection.autocommit = False
+                with self._connection, self._connection.cursor(cursor_factory=RealDictCursor) as cursor:
+                    if self._guard is not None:
+                        self._guard(cursor)
+                    yield cursor
         finally:
             if not self.closed:
                 self._connection.autocommit = True
 
     def rows(self, statement: sql.Query | Composable, **values: object) -> list[Row]:
         """What a statement returns, outside any transaction."""
-        with self._translated(), self._connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        with self._checked() as cursor:
             return fetch(cursor, statement, **values)
 
     def row(self, statement: sql.Query | Composable, **values: object) -> Row | None:
@@ -160,9 +167,19 @@ class Session:
 
     def run(self, statement: sql.Query | Composable, **values: object) -> int:
         """Do it, and say how many rows it touched."""
-        with self._translated(), self._connection.cursor() as cursor:
+        with self._checked() as cursor:
             cursor.execute(statement, values or None)
             return cursor.rowcount
+
+    @contextmanager
+    def _checked(self) -> Iterator[Cursor]:
+        """A cursor for one statement: in the transaction that is open, or in one of its own where there is a guard."""
+        if self._guard is not None and self._connection.autocommit:
+            with self.transaction() as cursor:
+                yield cursor
+        else:
+            with self._translated(), self._connection.cursor(cursor_factory=RealDictCursor) as cursor:
+                yield cursor
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

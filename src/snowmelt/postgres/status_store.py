@@ -1,5 +1,6 @@
 """Runs, their drivers and their tables, as the status schema holds them."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from snowmelt.postgres import leases
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
 from snowmelt.wording import WITH_NO_RESUME
 
+logger = logging.getLogger(__name__)
+
 _NEW_READ_CODES = frozenset(code.name for code in errors.codes() if code.retried == "by a new run")
+_OLD_DRIVERS = "the driver that the run is taken over from"
 SCHEMA_VERSION = 6
 ExecutionState = Callable[[str], Literal["running", "ended", "unknown"]]
 
@@ -222,15 +226,16 @@ def open_run(
     """
     targets = [t.target for t in table_plans]
     with session.transaction() as cursor:
-        fetch(cursor, sql.query("lock_opening"))
+        _lock_opening(session, cursor)
         driven = fetch_one(cursor, sql.query("driven_run"), execution_id=driver.execution_id)
         if driven is not None:
             return str(driven["run_id"])
         refuse_held_by_others(cursor, targets)
         dead = _dead_holders(cursor, targets, execution_state)
+        ended: list[Row] = []
         for run_id in dict.fromkeys((*closes, *dead)):
             reason = f", as {why}" if why and run_id in closes else ", which loads the same tables"
-            _abandon(cursor, run_id, f"closed by run {plan.run_id}{reason}")
+            ended += _abandon(cursor, run_id, f"closed by run {plan.run_id}{reason}", driver)
         cursor.execute(
             sql.query("insert_run"),
             {
@@ -261,9 +266,20 @@ def open_run(
         )
         _start_driver(cursor, plan.run_id, driver)
     # Only now that nothing of theirs can commit: end the sessions, so that their locks do not stand in our way.
+    leases.end_sessions(session, ended, of=_OLD_DRIVERS)
     for run_id in dict.fromkeys((*closes, *dead)):
         close_workers(session, run_id)
     return plan.run_id
+
+
+def _lock_opening(session: Session, cursor: Cursor) -> None:
+    """Be the only one that opens, resumes or closes runs of this database until the transaction ends."""
+    row = fetch_one(cursor, sql.query("try_lock_opening"))
+    if row is not None and row["held"]:
+        return
+    holder = _process(fetch_one(cursor, sql.query("lock_holder"), lock="snowmelt:open"))
+    logger.warning("%s: waiting for another start, which opens or resumes a run: %s", session.where, holder)
+    fetch(cursor, sql.query("lock_opening"))
 
 
 def refuse_held_by_others(cursor: Cursor, targets: Sequence[TableName]) -> None:
@@ -299,11 +315,26 @@ def _dead_holders(cursor: Cursor, targets: Sequence[TableName], execution_state:
     return tuple(row["run_id"] for row in rows)
 
 
-def _abandon(cursor: Cursor, run_id: str, reason: str) -> None:
+def _abandon(cursor: Cursor, run_id: str, reason: str, driver: Driver) -> list[Row]:
+    ended = _end_driver(cursor, run_id, driver)
     leases.terminate_workers(cursor, run_id)
     for name in ("abandon_tables", "abandon_run"):
         cursor.execute(sql.query(name), {"run_id": run_id, "reason": reason})
     cursor.execute(sql.query("end_drivers"), {"run_id": run_id})
+    return ended
+
+
+def _end_driver(cursor: Cursor, run_id: str, successor: Driver) -> list[Row]:
+    """End the sessions of whoever drove the run, and wait until no transaction of theirs is under way; which they are.
+
+    A driver that is stopped keeps its locks, as its kernel answers for it; and what it had begun could still commit.
+    """
+    rows = fetch(cursor, sql.query("driver_sessions"), run_id=run_id)
+    old = [r for r in rows if (r["backend_pid"], r["backend_start"]) != successor.backend]
+    for row in old:
+        fetch(cursor, sql.query("terminate_backend"), **row)
+    fetch(cursor, sql.query("lock_drivers"), run_id=run_id)
+    return old
 
 
 def close_workers(session: Session, run_id: str) -> None:
@@ -332,7 +363,7 @@ def resume_run(
     HeldError when another execution was quicker, or one of the targets is meanwhile another run's.
     """
     with session.transaction() as cursor:
-        fetch(cursor, sql.query("lock_opening"))
+        _lock_opening(session, cursor)
         found = fetch(cursor, sql.query("runs_of_source"), source_name="", run_id=run.run_id, new_read_codes=[])
         row = next(r for r in found if r["run_id"] == run.run_id)
         if (
@@ -344,11 +375,13 @@ def resume_run(
         if row["status"] not in ("running", "failed"):
             raise HeldError(f"run {run.run_id} was just ended: it is {row['status']}")
         _refuse_lost_targets(cursor, run.run_id)
+        ended = _end_driver(cursor, run.run_id, driver)
         leases.terminate_workers(cursor, run.run_id)
         cursor.execute(sql.query("fence_run"), {"run_id": run.run_id})
         for name in ("reopen_tables", "reopen_chunks", "reopen_run", "end_drivers"):
             cursor.execute(sql.query(name), {"run_id": run.run_id, **consents.model_dump()})
         _start_driver(cursor, run.run_id, driver)
+    leases.end_sessions(session, ended, of=_OLD_DRIVERS)
     leases.free_all(session, run.run_id)
 
 
@@ -375,18 +408,44 @@ def _start_driver(cursor: Cursor, run_id: str, driver: Driver) -> None:
 
 
 def drive(session: Session, run_id: str, driver: Driver) -> RunRow:
-    """Renew this execution's hold of the run; HeldError when it is another's, DataError when there is no such run."""
+    """Renew this execution's hold of the run, and guard the session as one of its driver.
+
+    HeldError when the run is another's, DataError when there is no such run.
+    """
     run = read_run(session, run_id)
     renewed = session.row(
         sql.query("renew_driver"), run_id=run_id, execution_id=driver.execution_id, seconds=driver.seconds
     )
     if renewed is None and run.status == "running":
         current = session.row(sql.query("current_driver"), run_id=run_id)
-        raise HeldError(
-            f"run {run_id} is no longer driven by {driver.execution_id}, but by "
-            f"{current['execution_id'] if current else 'nobody'}; start again to see what is left"
-        )
+        raise HeldError(_not_its_driver(run_id, driver.execution_id, current))
+    if renewed is not None and run.status == "running":
+        guard_driver(session, run_id, driver.execution_id)
     return run
+
+
+def guard_driver(session: Session, run_id: str, execution_id: str) -> None:
+    """Let the session do only what the run's driver may: each of its statements and transactions holds the run.
+
+    HeldError, and a rollback, from the moment on that another execution has taken the run over. A takeover finds the
+    session and ends it.
+    """
+
+    def check(cursor: Cursor) -> None:
+        if fetch_one(cursor, sql.query("hold_driver"), run_id=run_id, execution_id=execution_id) is None:
+            current = fetch_one(cursor, sql.query("current_driver"), run_id=run_id)
+            raise HeldError(_not_its_driver(run_id, execution_id, current))
+
+    session.rows(sql.query("join_driver"), run_id=run_id)
+    session.guard(check)
+
+
+def _not_its_driver(run_id: str, execution_id: str, current: Row | None) -> str:
+    return (
+        f"run {run_id} is no longer driven by {execution_id}, but by "
+        f"{current['execution_id'] if current else 'nobody'}; nothing more was written; `snowmelt status {run_id}` "
+        "shows how it goes on"
+    )
 
 
 def touch_driver(session: Session, run_id: str, seconds: float) -> None:
@@ -412,8 +471,27 @@ def only_planner(session: Session, run_id: str) -> Iterator[bool]:
     try:
         yield held
     finally:
+        session.guard(None)  # a lock that is this session's may be returned whoever drives the run
         if held and not session.closed:
             session.rows(sql.query("run_unlock"), run_id=run_id)
+
+
+def planner_at_work(session: Session, run_id: str) -> str:
+    """Return who plans or finalizes the run at this moment, for the caller that waits for it."""
+    holder = session.row(sql.query("lock_holder"), lock=f"snowmelt:run:{run_id}")
+    driver = session.row(sql.query("current_driver"), run_id=run_id)
+    whose = f" of {driver['execution_id']}" if driver else ""
+    return f"waiting for another planner{whose}: {_process(holder)}"
+
+
+def _process(holder: Row | None) -> str:
+    """Return who holds a lock, by what finds it in pg_stat_activity."""
+    if holder is None:
+        return "its session has just ended"
+    return (
+        f"PostgreSQL process {holder['pid']} ({holder['application_name']}, user {holder['user']}, from "
+        f"{holder['address'] or 'a local socket'})"
+    )
 
 
 def record_round(
@@ -436,7 +514,7 @@ def note_error(session: Session, run_id: str, error: SnowmeltError) -> None:
 
 
 def finish_run(session: Session, run_id: str, error: SnowmeltError | None) -> None:
-    """Write the verdict, and let the driver go."""
+    """Write the result, and let the driver go, with the session's guard."""
     with session.transaction() as cursor:
         cursor.execute(
             sql.query("finish_run"),
@@ -447,6 +525,7 @@ def finish_run(session: Session, run_id: str, error: SnowmeltError | None) -> No
             },
         )
         cursor.execute(sql.query("end_drivers"), {"run_id": run_id})
+    session.guard(None)
 
 
 # --- tables of a run ------------------------------------------------------------------------------------------------

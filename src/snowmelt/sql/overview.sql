@@ -66,7 +66,8 @@ LEFT JOIN (
                WHEN 'failed' THEN 'x'
                ELSE CASE WHEN k.error_code IS NULL THEN 'p' ELSE 'e' END END, '' ORDER BY k.chunk_id) AS cells
     FROM migration_status.migration_chunk_status k
-    LEFT JOIN pg_stat_activity a ON k.status = 'running' AND a.pid = k.backend_pid AND a.backend_start = k.backend_start
+    LEFT JOIN pg_stat_activity a ON k.status = 'running' AND a.pid = k.backend_pid
+         AND coalesce(a.backend_start = k.backend_start, true)  -- NULL to a role that only reads
     WHERE k.run_id = %(run_id)s AND k.status <> 'superseded'
     GROUP BY k.table_id
 ) c USING (table_id)
@@ -94,7 +95,8 @@ SELECT k.table_id, t.source_table, k.chunk_id, k.attempts, k.estimated_rows, k.b
        count(*) OVER () AS workers
 FROM migration_status.migration_chunk_status k
 JOIN migration_status.migration_table_status t USING (run_id, table_id)
-LEFT JOIN pg_stat_activity a ON a.pid = k.backend_pid AND a.backend_start = k.backend_start
+LEFT JOIN pg_stat_activity a ON a.pid = k.backend_pid
+         AND coalesce(a.backend_start = k.backend_start, true)  -- NULL to a role that only reads
 WHERE k.run_id = %(run_id)s AND k.status = 'running'
 ORDER BY k.started_at, k.table_id, k.chunk_id
 LIMIT %(limit)s

@@ -22,13 +22,62 @@ SELECT max(version) AS version FROM migration_status.schema_version
 -- One transaction at a time installs the status schema.
 SELECT pg_advisory_xact_lock(hashtextextended('snowmelt:install', 0))
 
+-- name: try_lock_opening
+-- Whether this transaction is now the only one that opens, resumes or closes runs of this database. The server ends it
+-- when its client falls silent, as one that is stopped does: nobody else could open a run.
+SELECT set_config('idle_in_transaction_session_timeout', '60s', true),
+       pg_try_advisory_xact_lock(hashtextextended('snowmelt:open', 0)) AS held
+
 -- name: lock_opening
--- One transaction at a time opens, resumes or closes runs of this database.
+-- The same, once whoever is at it is done.
 SELECT pg_advisory_xact_lock(hashtextextended('snowmelt:open', 0))
 
 -- name: try_run_lock
 -- Whether this session is now the only one that plans or finalizes the run.
 SELECT pg_try_advisory_lock(hashtextextended('snowmelt:run:' || %(run_id)s, 0)) AS held
+
+-- name: lock_holder
+-- Which session holds an advisory lock of ours.
+SELECT a.pid, a.application_name, host(a.client_addr) AS address, a.usename::text AS "user"
+FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.pid <> pg_backend_pid()
+  AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+  AND (l.classid::bigint << 32 | l.objid::bigint) = hashtextextended(%(lock)s::text, 0)
+LIMIT 1
+
+-- name: join_driver
+-- Mark this session as one of the run's driver, so that whoever takes the run over finds it.
+SELECT pg_advisory_lock_shared(hashtextextended('snowmelt:driver:' || %(run_id)s, 0))
+
+-- name: leave_drivers
+-- This session is no longer one of any run's driver.
+SELECT pg_advisory_unlock_all()
+
+-- name: driver_sessions
+-- Sessions of whoever drives the run: planner, finalizer, verifier, and the one that shows that its process lives.
+SELECT DISTINCT a.pid AS backend_pid, a.backend_start
+FROM pg_stat_activity a
+WHERE a.pid <> pg_backend_pid()
+  AND (a.pid IN (SELECT l.pid FROM pg_locks l
+                 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+                   AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+                   AND (l.classid::bigint << 32 | l.objid::bigint)
+                       IN (hashtextextended('snowmelt:run:' || %(run_id)s, 0),
+                           hashtextextended('snowmelt:driver:' || %(run_id)s, 0)))
+       OR (a.pid, a.backend_start) IN (
+           SELECT e.backend_pid, e.backend_start FROM migration_status.run_executions e
+           WHERE e.run_id = %(run_id)s AND e.ended_at IS NULL))
+
+-- name: hold_driver
+-- This execution drives the run, and does so until this transaction ends; no row when it is another's. Renewals do not
+-- wait for it, a takeover does.
+SELECT execution_id FROM migration_status.run_executions
+WHERE run_id = %(run_id)s AND execution_id = %(execution_id)s AND ended_at IS NULL
+FOR KEY SHARE
+
+-- name: lock_drivers
+-- No transaction of the run's driver is under way, and none begins before this one ends.
+SELECT execution_id FROM migration_status.run_executions WHERE run_id = %(run_id)s AND ended_at IS NULL FOR UPDATE
 
 -- name: run_unlock
 -- Give the run's lock back.
@@ -333,8 +382,8 @@ WHERE run_id = %(run_id)s ORDER BY table_id
 -- Whether a run that is on has a driver and workers, and what they wait for.
 SELECT e.execution_id AS driver,
        coalesce(e.expires_at > clock_timestamp() AND (e.backend_pid IS NULL OR EXISTS (
-           SELECT FROM pg_stat_activity a WHERE a.pid = e.backend_pid AND a.backend_start = e.backend_start)), false)
-           AS driver_is_alive,
+           SELECT FROM pg_stat_activity a WHERE a.pid = e.backend_pid
+             AND coalesce(a.backend_start = e.backend_start, true))), false) AS driver_is_alive,
        extract(epoch FROM clock_timestamp() - e.renewed_at)::float8 AS driver_seen_seconds,
        coalesce(c.pending, 0) AS pending, coalesce(c.loading, 0) AS loading, coalesce(c.lost, 0) AS lost,
        extract(epoch FROM clock_timestamp() - c.oldest_load)::float8 AS oldest_load_seconds,
@@ -358,7 +407,8 @@ LEFT JOIN LATERAL (
                to_char(b.xact_start, '", in a transaction since" YYYY-MM-DD HH24:MI:SS "UTC"'), b.pid))
                FILTER (WHERE b.pid IS NOT NULL) AS blocked_by
     FROM migration_status.migration_chunk_status k
-    LEFT JOIN pg_stat_activity a ON k.status = 'running' AND a.pid = k.backend_pid AND a.backend_start = k.backend_start
+    LEFT JOIN pg_stat_activity a ON k.status = 'running' AND a.pid = k.backend_pid
+         AND coalesce(a.backend_start = k.backend_start, true)  -- NULL to a role that only reads
     LEFT JOIN LATERAL unnest(CASE WHEN a.wait_event_type = 'Lock' THEN pg_blocking_pids(a.pid) END) AS h (pid) ON true
     LEFT JOIN pg_stat_activity b ON b.pid = h.pid
     WHERE k.run_id = r.run_id
