@@ -59,6 +59,7 @@ CHECKS: Mapping[str, str] = {
     "chunking_type": "chunking columns have an order to cut by, and the type that the config declares",
     "watermark": "watermark columns are there, have an order, and are not NULL",
     "column_excluded": "every name in `exclude_columns` is a column of the source",
+    "column_mapped": "every pair in `column_map` is a column of the source and one of the target",
     # values
     "nulls": "no NULL goes into a column that is NOT NULL",
     "too_long": "no text is longer than its column",

@@ -1,11 +1,12 @@
 """Which column of a source table goes into which column of its target."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Self, TypeVar
 
 from snowmelt import types
+from snowmelt.config import TableConfig
 from snowmelt.config.names import POSTGRES_NAME_BYTES
 from snowmelt.findings import Finding, Place, of_severity
 from snowmelt.models import ColumnPlan, OnExtraColumns, SourceColumn, TargetColumn
@@ -35,23 +36,47 @@ class Comparison:
         return tuple(map(str, of_severity(self.findings, "error")))
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What the config says of a table's columns beside their names."""
+
+    exclude: Sequence[str] = ()
+    """Source columns that take no part."""
+    on_extra: OnExtraColumns = "warn"
+    """What any other source column is that the target lacks."""
+    column_map: Mapping[str, str] = field(default_factory=dict)
+    """Source column to target column, where the names differ."""
+    watermarks: tuple[str, str] | None = None
+    """Source and target column of a watermark; they go together unless the target also has the source's name."""
+
+    @classmethod
+    def of(cls, table: TableConfig) -> Self:
+        """Return what a table's config says."""
+        pair = (table.source_watermark, table.target_watermark)
+        return cls(
+            exclude=table.exclude_columns,
+            on_extra=table.on_extra_columns,
+            column_map=table.column_map,
+            watermarks=(pair[0], pair[1]) if pair[0] and pair[1] else None,
+        )
+
+
 def compare(
     place: Place,
     source: Sequence[SourceColumn],
     target: Sequence[TargetColumn],
-    *,
-    exclude: Sequence[str] = (),
-    on_extra: OnExtraColumns = "warn",
+    choices: Choices | None = None,
 ) -> Comparison:
     """Pair the columns by name and say how each travels, or why the table cannot.
 
-    Names that are equal to the letter go together; of what is left, those that differ in case only, if there
-    is one on each side. ``place`` is the table that all findings are about. Source columns that ``exclude`` names take
-    no part; any other that the target lacks is a warning, or an error where ``on_extra`` says so.
+    What the choices map goes together first; then names that are equal to the letter; of what is left, those that
+    differ in case only, if there is one on each side. ``place`` is the table that all findings are about.
     """
-    excluded, unknown = _excluded(place, source, exclude)
+    choices = choices or Choices()
+    excluded, unknown = _excluded(place, source, choices.exclude)
     source = [column for column in source if column not in excluded]
-    pairing = _pair(source, target)
+    mapped, wrong = _mapped(place, source, target, choices)
+    pairing = _pair(source, target, mapped)
     loaded = [pair for pair in pairing.pairs if _is_loaded(pair[1])]
     verdicts = [types.match(*pair) for pair in loaded]
     checks = (
@@ -61,7 +86,8 @@ def compare(
         _unfed(place, pairing),
         _no_common(place, pairing),
         unknown,
-        _left_out(place, pairing, on_extra),
+        wrong,
+        _left_out(place, pairing, choices.on_extra),
         _never_loaded(place, pairing),
         _losses(place, verdicts),
         _possible_nulls(place, loaded),
@@ -85,7 +111,7 @@ def _excluded(
     """Return the columns that the names mean, and an error for each name that means none, or several."""
     excluded, findings = [], []
     for name in names:
-        alike = [c for c in source if c.name == name] or [c for c in source if c.name.casefold() == name.casefold()]
+        alike = _alike(source, name)
         if len(alike) == 1:
             excluded += alike
             continue
@@ -138,14 +164,50 @@ class _Pairing:
     target_alone: tuple[TargetColumn, ...]
 
 
-def _pair(source: Sequence[SourceColumn], target: Sequence[TargetColumn]) -> _Pairing:
+def _alike(columns: Sequence[_Column], name: str) -> list[_Column]:
+    """Return the column of that name, else those that differ from it in case only."""
+    return [c for c in columns if c.name == name] or [c for c in columns if c.name.casefold() == name.casefold()]
+
+
+def _mapped(
+    place: Place, source: Sequence[SourceColumn], target: Sequence[TargetColumn], choices: Choices
+) -> tuple[dict[str, _Pair], list[Finding]]:
+    """Return the pairs that the choices make, by the target's name, and an error for each name that means no column."""
+    mapped: dict[str, _Pair] = {}
+    findings = []
+    for from_name, to_name in choices.column_map.items():
+        of, to = _alike(source, from_name), _alike(target, to_name)
+        if len(of) == len(to) == 1:
+            mapped[to[0].name] = (of[0], to[0])
+            continue
+        sides = ((from_name, of, "source"), (to_name, to, "target"))
+        for name, alike, side in sides:
+            if len(alike) != 1:
+                what = f"could be any of {_listed(alike)}" if alike else f"is no column of the {side}"
+                text = f"column_map names {name}, which {what}"
+                setting = place.key("column_map")
+                findings.append(
+                    place.error("column_mapped", text, f"write the name as the {side} has it", setting=setting)
+                )
+    if choices.watermarks is not None and not _alike(target, choices.watermarks[0]):
+        of, to = _alike(source, choices.watermarks[0]), _alike(target, choices.watermarks[1])
+        if len(of) == len(to) == 1 and of[0] not in [pair[0] for pair in mapped.values()]:
+            mapped.setdefault(to[0].name, (of[0], to[0]))
+    return mapped, findings
+
+
+def _pair(source: Sequence[SourceColumn], target: Sequence[TargetColumn], mapped: Mapping[str, _Pair]) -> _Pairing:
+    taken = [pair[0] for pair in mapped.values()]
+    everything = target
+    source = [column for column in source if column not in taken]
+    target = [column for column in target if column.name not in mapped]
     exact = {column.name for column in source} & {column.name for column in target}
     sources = _by_name(source, exact)
     targets = _by_name(target, exact)
     groups = [(sources[name], targets[name]) for name in targets if name in sources]
-    pairs = {to[0].name: (of[0], to[0]) for of, to in groups if len(of) == len(to) == 1}
+    pairs = {**mapped, **{to[0].name: (of[0], to[0]) for of, to in groups if len(of) == len(to) == 1}}
     return _Pairing(
-        pairs=tuple(pairs[column.name] for column in target if column.name in pairs),
+        pairs=tuple(pairs[column.name] for column in everything if column.name in pairs),
         ambiguous=tuple((of, to) for of, to in groups if len(of) + len(to) > 2),
         source_alone=tuple(column for name, of in sources.items() if name not in targets for column in of),
         target_alone=tuple(column for name, to in targets.items() if name not in sources for column in to),

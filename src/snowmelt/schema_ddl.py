@@ -49,6 +49,7 @@ def unknown_keys(wanted: Wanted) -> tuple[str, ...]:
     if wanted.target is not None:
         return ()
     known = {column.name.casefold() for column in wanted.columns}
+    known |= {name.casefold() for name in wanted.config.renamed.values()}
     has = ", ".join(column.name for column in wanted.columns)
     return tuple(
         f"{wanted.place.key('uniqueness_columns')}: {wanted.place.table} has no column {name}; write one of {has}"
@@ -61,12 +62,13 @@ def unknown_keys(wanted: Wanted) -> tuple[str, ...]:
 
 
 def _creation(wanted: Wanted) -> Ddl:
-    place, names = wanted.place, target_names(wanted.columns)
+    place, names = wanted.place, target_names(wanted.columns, wanted.config.renamed)
+    mapped = {name.casefold() for name in wanted.config.renamed}
     remarks = [
-        f"column {quoted(column.name)} is called {quoted(names[column.name])}: give it that name in a Snowflake view, "
+        f"column {quoted(column.name)} is called {quoted(names[column.name])}: give it that name in column_map, "
         "or it will not travel"
         for column in wanted.columns
-        if names[column.name].casefold() != column.name.casefold()
+        if names[column.name].casefold() != column.name.casefold() and column.name.casefold() not in mapped
     ]
     remarks += [
         f"column {quoted(column.name)} is left out: {snowflake_type(column)} has no type in PostgreSQL"
@@ -90,13 +92,16 @@ def _creation(wanted: Wanted) -> Ddl:
     return Ddl(place, (create,), (*remarks, *_suggested_indexes(wanted, names, key, name)))
 
 
-def target_names(columns: Sequence[SourceColumn]) -> Mapping[str, str]:
-    """A name for each column in the target: in lower case where it is upper case throughout, in 63 bytes, unlike all
-    others."""
-    taken: set[str] = set()
-    names = {}
+def target_names(columns: Sequence[SourceColumn], renamed: Mapping[str, str] | None = None) -> Mapping[str, str]:
+    """Name each column in the target: as the config does, else in lower case where it is upper case throughout.
+
+    No name has more than 63 bytes, and none is another's.
+    """
+    given = {name.casefold(): to for name, to in (renamed or {}).items()}
+    names = {c.name: given[c.name.casefold()] for c in columns if c.name.casefold() in given}
+    taken = set(names.values())
     alike = [column.name.casefold() for column in columns]
-    for column in columns:
+    for column in (c for c in columns if c.name not in names):
         is_folded = column.name == column.name.upper() and alike.count(column.name.casefold()) == 1
         wanted = column.name.lower() if is_folded else column.name
         name, number = _cut(wanted, POSTGRES_NAME_BYTES), 1
@@ -112,6 +117,7 @@ def _key(wanted: Wanted, carried: set[str]) -> tuple[tuple[str, ...], str]:
     """The columns of the primary key, exact, and where they come from."""
     folded = {name.casefold(): name for name in carried}
     given = wanted.config.uniqueness_columns
+    folded |= {to.casefold(): folded.get(of.casefold(), "") for of, to in wanted.config.renamed.items()}
     asked = tuple(name if name in carried else folded.get(name.casefold(), "") for name in given)
     if asked and all(asked):
         return asked, "the primary key is what uniqueness_columns say"
@@ -140,7 +146,7 @@ def _suggested_indexes(wanted: Wanted, names: Mapping[str, str], key: tuple[str,
 
 def _lacking(wanted: Wanted) -> Ddl:
     there = {column.name.casefold() for column in wanted.target or ()}
-    names = target_names(wanted.columns)
+    names = target_names(wanted.columns, wanted.config.renamed)
     remarks = [
         wanted.place.alter(f"ADD COLUMN {quoted(names[column.name])} {best_type(column)}")
         for column in wanted.columns

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from snowmelt.findings import Place
 from snowmelt.models import SourceColumn, TableName, TargetColumn
-from snowmelt.schema_compare import Comparison, compare
+from snowmelt.schema_compare import Choices, Comparison, compare
 
 PLACE = Place("FLIGHTS", TableName(schema_name="public", name="flights"))
 
@@ -21,8 +21,8 @@ def target(*names: str, **options: Any) -> list[TargetColumn]:
     return [TargetColumn(name=name, **{"type": "text", **options}) for name in names]
 
 
-def compared(of: Sequence[SourceColumn], to: Sequence[TargetColumn]) -> Comparison:
-    return compare(PLACE, of, to)
+def compared(of: Sequence[SourceColumn], to: Sequence[TargetColumn], **choices: Any) -> Comparison:
+    return compare(PLACE, of, to, Choices(**choices))
 
 
 def pairs(comparison: Comparison) -> list[tuple[str, str]]:
@@ -164,3 +164,35 @@ def test_every_source_column_travels_or_is_named(of: list[str], to: list[str]) -
         assert [name for pair in travelling if pair[1] == name] == [name] or f'"{name}"' in said
     assert [pair for pair in travelling if pair[0].casefold() != pair[1].casefold()] == []
     assert {name for name in of if name in to} <= {of for of, to in travelling if of == to}
+
+
+def test_columns_of_other_names_go_where_column_map_says() -> None:
+    comparison = compared(source("A", "B", "C"), target("b", "a", "x"), column_map={"a": "B", "B": "A", "C": "X"})
+
+    assert pairs(comparison) == [("A", "b"), ("B", "a"), ("C", "x")]
+    assert comparison.problems == ()
+    assert comparison.warnings == ()
+
+
+def test_a_name_in_column_map_that_is_none_is_named_with_its_side() -> None:
+    (of_source,) = compared(source("A"), target("a"), column_map={"Z": "a"}).problems
+    (of_target,) = compared(source("A"), target("a"), column_map={"A": "z"}).problems
+
+    assert "column_map names Z, which is no column of the source" in of_source
+    assert "column_map names z, which is no column of the target" in of_target
+
+
+def test_watermarks_of_different_names_go_together_unless_the_target_has_the_sources_name() -> None:
+    watermarks = ("Updated", "Loaded")
+
+    assert pairs(compared(source("ID", "Updated"), target("id", "Loaded"), watermarks=watermarks)) == [
+        ("ID", "id"),
+        ("Updated", "Loaded"),
+    ]
+    both = compared(source("Updated", "Loaded"), target("Loaded"), watermarks=watermarks)
+    assert pairs(both) == [("Updated", "Loaded")]
+    assert ['source column "Loaded" is left out' in warning for warning in both.warnings] == [True]
+    assert pairs(compared(source("Updated", "Loaded"), target("updated", "Loaded"), watermarks=watermarks)) == [
+        ("Updated", "updated"),
+        ("Loaded", "Loaded"),
+    ]

@@ -81,7 +81,7 @@ def test_a_table_without_a_column_is_no_statement() -> None:
 
 
 def test_a_name_that_was_cut_says_so() -> None:
-    assert "Snowflake view" in ddl(wanted(*columns("A" * 70))).text
+    assert "column_map" in ddl(wanted(*columns("A" * 70))).text
 
 
 def test_a_table_that_is_there_is_only_told_what_it_lacks() -> None:
@@ -100,3 +100,21 @@ def test_whatever_names_hold_what_is_not_executed_stays_a_comment(name: str) -> 
     lines = ddl(there).text.replace("\r", "\n").split("\n")
 
     assert [line for line in lines if line and not line.startswith("--")] == []
+
+
+def test_columns_have_the_names_that_the_config_gives_them() -> None:
+    made = ddl(
+        wanted(
+            *columns("ID", "Updated", "LONG"),
+            settings={
+                "column_map": {"LONG": "short"},
+                "source_watermark": "updated",
+                "target_watermark": "loaded_at",
+                "uniqueness_columns": ["ID", "short"],
+            },
+        )
+    ).text
+
+    assert '"loaded_at"' in made
+    assert 'PRIMARY KEY ("id", "short")' in made
+    assert "will not travel" not in made

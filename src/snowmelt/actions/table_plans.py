@@ -205,9 +205,7 @@ class _Planner:
         if described is None:
             self._findings += self._consequences(seen, _meant(seen), is_staged=False)
             return seen
-        compared = schema_compare.compare(
-            place, described, target.columns, exclude=table.exclude_columns, on_extra=table.on_extra_columns
-        )
+        compared = schema_compare.compare(place, described, target.columns, schema_compare.Choices.of(table))
         columns = self._with_policies(place, table, compared.columns)
         chosen = load_mode.choose(place, table, columns, filled=seen.filled, unique_keys=target.unique_keys)
         self._findings += compared.findings

@@ -87,6 +87,7 @@ def _within(table: Tree) -> Iterator[tuple[str, str]]:
     if watermark and not (_list(table, "uniqueness_columns") or _is_set(table.get("truncate_onstart"))):
         yield "source_watermark", "needs uniqueness_columns, or truncate_onstart; add one of them"
     yield from _without_watermark(table)
+    yield from _mapped(table)
     for key in ("chunking_columns", "uniqueness_columns", "sort_columns"):
         names_given = [name for name in _list(table, key) if isinstance(name, str)]
         repeated = sorted({name for name in names_given if names_given.count(name) > 1})
@@ -94,6 +95,18 @@ def _within(table: Tree) -> Iterator[tuple[str, str]]:
             yield key, f"names {', '.join(repeated)} more than once; name each column once"
     if not table.get("target") and _snowflake_name(table) and not _postgres_name(table):
         yield "target", "is needed, because the source's name is too long for PostgreSQL; add it"
+
+
+def _mapped(table: Tree) -> Iterator[tuple[str, str]]:
+    given = table.get("column_map")
+    pairs = given if isinstance(given, dict) else {}
+    into = [name for name in pairs.values() if isinstance(name, str)]
+    repeated = sorted({name for name in into if into.count(name) > 1})
+    if repeated:
+        yield "column_map", f"has more than one column go into {', '.join(repeated)}; keep one of them"
+    excluded = sorted(name for name in pairs if name in _list(table, "exclude_columns"))
+    if excluded:
+        yield "column_map", f"maps {', '.join(excluded)}, which exclude_columns excludes; keep one of them"
 
 
 def _without_watermark(table: Tree) -> Iterator[tuple[str, str]]:

@@ -159,6 +159,8 @@ class TableConfig(_Part):
     """Columns of the source that are not loaded."""
     on_extra_columns: OnExtraColumns = "warn"
     """What a source column is that the target lacks and exclude_columns does not name: warn, or fail."""
+    column_map: dict[Text, Text] = {}
+    """Columns whose name differs: the source's name, and the target's."""
     chunking: Chunking = "auto"
     """How the table is cut: auto, one_scan, or key_range."""
     chunking_columns: tuple[Text, ...] = ()
@@ -207,6 +209,12 @@ class TableConfig(_Part):
     """How often a chunk is tried; the global setting by default."""
     verification: VerificationAtEnd | None = None
     """How the table is held against its source at the end of a run; the global setting by default."""
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Source columns that have another name in a target made for them, with that name."""
+        pair = {self.source_watermark: self.target_watermark} if self.source_watermark and self.target_watermark else {}
+        return {of: to for of, to in {**pair, **self.column_map}.items() if of.casefold() != to.casefold()}
 
     @property
     def snowflake_name(self) -> str:
