@@ -54,8 +54,23 @@ REVOKE INSERT, UPDATE, DELETE ON migration_status.schema_version FROM :"role";
 
 -- Nothing is needed to end the sessions of dead workers: they belong to the same role. Do not share it with anyone else.
 
--- For people who only look; they see the runs of every role, and of rejected rows only what status and reports show:
---   GRANT USAGE ON SCHEMA migration_status TO watcher;
---   GRANT SELECT ON ALL TABLES IN SCHEMA migration_status TO watcher;
---   REVOKE SELECT ON migration_status.rejected_rows FROM watcher;
+-- For people who only look, with -v watcher=ROLE: everything of the status schema but what holds values of rows. Those are
+-- rejected rows and their reasons in full, the bounds of chunks (reads) and of incremental loads (watermark), and the key of
+-- the fingerprints that stand for values in error texts.
+\if :{?watcher}
+GRANT CONNECT ON DATABASE :"DBNAME" TO :"watcher";
+GRANT USAGE ON SCHEMA migration_status TO :"watcher";
+REVOKE ALL ON ALL TABLES IN SCHEMA migration_status FROM :"watcher";
+SELECT format('GRANT SELECT (%s) ON migration_status.%I TO %I',
+              string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum), c.relname, :'watcher')
+FROM pg_class c
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relnamespace = 'migration_status'::regnamespace AND c.relkind IN ('r', 'v') AND c.relname <> 'fingerprint_key'
+  AND (c.relname, a.attname) NOT IN (('rejected_rows', 'row_content'), ('rejected_rows', 'reason_in_full'),
+                                     ('migration_chunk_status', 'reads'), ('watermarks', 'watermark'))
+GROUP BY c.relname
+\gexec
+\endif
+-- To see which sessions are at work and whom they wait for, a watcher needs pg_read_all_stats. It shows the statements of
+-- every session of the server too, and a statement may hold a value:
 --   GRANT pg_read_all_stats TO watcher;

@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -14,9 +14,11 @@ from typing import Any
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from snowmelt import disclosure, terminal_text
 from snowmelt.errors import ConfigError, OutputError, SnowmeltError
 from snowmelt.models import DryRunPlan
 from snowmelt.monitor import ErrorGroup, Monitor, RunProgress, TableProgress
@@ -46,7 +48,23 @@ def _written() -> Iterator[None]:
         ) from error
 
 
-class _Output(Console):
+class _PlainConsole(Console):
+    """A console that sends no character of a name or a value that the terminal would obey.
+
+    Texts go through ``text_of`` before they are laid out; the rest is looked at once more on its way out.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return the text, its control characters spelt out."""
+        return super().render_str(text_of(text), **options)
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        return super()._render_buffer(
+            each if each.control else Segment(terminal_text.shown(each.text), each.style) for each in buffer
+        )
+
+
+class _Output(_PlainConsole):
     """A console on stdout whose failures to write are ours to explain."""
 
     def print(self, *objects: Any, **options: Any) -> None:
@@ -59,11 +77,16 @@ class _Output(Console):
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
+def text_of(text: str) -> str:
+    """Return what a terminal shows of a text: control characters spelt out, values only where they were asked for."""
+    return terminal_text.shown(disclosure.revealed(text))
+
+
 def _console(*, stderr: bool = False) -> Console:
     """A console that fits its terminal, and cuts nothing off where there is none."""
     # Names of tables may hold brackets and colons, which are no markup and no emoji.
     plain = partial(
-        Console if stderr else _Output, stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True
+        _PlainConsole if stderr else _Output, stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True
     )
     console = plain()
     return console if console.is_terminal else plain(width=_PIPE_WIDTH)
@@ -81,7 +104,7 @@ class LineFormatter(logging.Formatter):
         keys = " ".join(f"{k}={v}" for k, v in vars(record).items() if k not in _STANDARD_KEYS and v is not None)
         level = "" if record.levelno == logging.INFO else f"{record.levelname} "
         line = f"{self.formatTime(record, '%H:%M:%S')} {level}{record.getMessage()}"
-        return f"{line}  {keys}" if keys else line
+        return terminal_text.on_one_line(disclosure.revealed(f"{line}  {keys}" if keys else line))
 
 
 class JsonFormatter(logging.Formatter):
@@ -242,8 +265,8 @@ def show_errors(groups: Sequence[ErrorGroup]) -> None:
             out.print(f"  what to do: {group.cure}; tried again: {group.retried}", markup=False)
 
 
-def show_rejects(rows: Sequence[RejectedRow]) -> None:
-    """A line per refused row."""
+def show_rejects(rows: Sequence[RejectedRow], *, show_values: bool = False) -> None:
+    """Show a line per rejected row."""
     if not rows:
         out.print("no row was refused")
         return
@@ -251,8 +274,15 @@ def show_rejects(rows: Sequence[RejectedRow]) -> None:
     for name in ("table", "chunk", "row", "column", "code", "reason"):
         grid.add_column(name)
     for row in rows:
-        cells = (row.table, str(row.chunk_id), str(row.row_number), row.column or "", row.sqlstate or "", row.reason)
-        grid.add_row(*(Text(cell) for cell in cells))
+        cells = (
+            row.table,
+            str(row.chunk_id),
+            str(row.row_number),
+            row.column or "",
+            row.sqlstate or "",
+            row.reason_in_full if show_values else row.reason,
+        )
+        grid.add_row(*cells)
     out.print(grid)
 
 

@@ -7,13 +7,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from snowmelt import errors, overview, pulse
+from snowmelt import disclosure, errors, overview, pulse
 from snowmelt.config import Config, SourceConfig
 from snowmelt.deadline import Deadline
 from snowmelt.errors import MissingError
 from snowmelt.models import Value
 from snowmelt.overview import RunOverview, RunSummary
-from snowmelt.postgres import indexes, status_store
+from snowmelt.postgres import indexes, rejected, status_store
 from snowmelt.postgres import overview as overview_rows
 from snowmelt.postgres.session import Session
 from snowmelt.pulse import Pulse, Vitals
@@ -151,6 +151,18 @@ class Monitor:
     def errors(self, run_id: str) -> tuple[ErrorGroup, ...]:
         """What went wrong in a run, the most frequent first."""
         return tuple(_group(row) for row in status_store.error_groups(self._session, run_id))
+
+    def recognise_values(self, run_id: str) -> None:
+        """Let this process know the values behind fingerprints, as far as the database keeps them.
+
+        They are those of rejected rows, and bounds. A process that shows values remembers whatever it takes a
+        fingerprint of.
+        """
+        for row in rejected.read(self._session, run_id):
+            for value in (*row.values.values(), *disclosure.quoted(row.reason_in_full)):
+                disclosure.fingerprint("" if value is None else value)
+        for bound in status_store.bounds(self._session, run_id):
+            disclosure.fingerprint(bound)
 
     def latest(self, source_name: str) -> tuple[RunSummary, ...]:
         """The latest runs of a source, newest first, without a look at their chunks."""

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from snowmelt import disclosure
 from snowmelt.errors import DataError
 from snowmelt.models import ColumnPlan
 from snowmelt.values import arrow_type
@@ -53,7 +54,11 @@ def batch_of(rows: Mapping[int, RowText], columns: Sequence[ColumnPlan], *, wher
         try:
             arrays.append(_array([row[name] for row in rows.values()], arrow_type(column.wire)))
         except (pa.ArrowInvalid, ValueError) as error:
-            raise DataError(f'{where}, column "{name}": {error}') from error
+            # Arrow's words quote the value.
+            raise DataError(
+                f'{where}, column "{name}": the value cannot be read as {column.wire}: '
+                f"{disclosure.fingerprint(error)}; write it as the export does"
+            ) from error
     return pa.record_batch(arrays, names=[column.source.name for column in columns])
 
 

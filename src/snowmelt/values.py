@@ -34,6 +34,8 @@ class Rejected:
     column: str | None
     reason: str
     sqlstate: str | None = None
+    reason_in_full: str | None = None
+    """The reason with the values that it quotes; None where it quotes none."""
 
 
 @dataclass(frozen=True)

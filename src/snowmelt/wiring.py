@@ -195,11 +195,13 @@ class RunResources:
 
     def _connect_target(self, application_name: str) -> Session:
         try:
-            return Session.connect(
+            session = Session.connect(
                 self.config.postgres, database=self.plan.target_database, application_name=application_name
             )
         except UnreachableError as error:
             raise TransientError(error.message) from error
+        status_store.adopt_fingerprint_key(session)
+        return session
 
     @contextmanager
     def source(self) -> Iterator[SnowflakeSource]:

@@ -52,7 +52,7 @@ def test_a_bad_row_of_each_kind_stays_out_and_is_explained_and_all_others_are_in
     there = {row[0] for row in world.target.rows("SELECT id FROM kinds WHERE id >= 0")}
     assert there == set(range(ROWS)) - set(BAD)
     kept = world.target.rows(
-        "SELECT convert_from(row_content, 'UTF8'), column_name, reason, chunk_id, row_number"
+        "SELECT convert_from(row_content, 'UTF8'), column_name, coalesce(reason_in_full, reason), chunk_id, row_number"
         " FROM migration_status.rejected_rows"
     )
     named = {json.loads(content)["ID"]: (column, reason) for content, column, reason, _, _ in kept}

@@ -444,6 +444,35 @@ def test_a_watcher_sees_the_runs_of_all_and_changes_none(scene: Scene) -> None:
                 cursor.execute(forbidden)
 
 
+def test_no_role_changes_the_key_of_the_fingerprints_and_a_watcher_does_not_read_it(scene: Scene) -> None:
+    scene.install()
+    key = scene.database.rows("SELECT key FROM migration_status.fingerprint_key")
+    watcher = f"watcher_{scene.database.name}"
+    scene.database.execute(
+        f"CREATE ROLE {watcher} LOGIN; GRANT USAGE ON SCHEMA migration_status TO {watcher};"
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA migration_status TO {watcher}"
+    )
+    try:
+        with scene.as_(scene.loader) as cursor:
+            cursor.execute("SELECT migration_status.fingerprint('x') IS NOT NULL")
+            assert cursor.fetchone() == (True,)
+            cursor.execute("UPDATE migration_status.fingerprint_key SET key = decode(repeat('00', 32), 'hex')")
+            cursor.execute("DELETE FROM migration_status.fingerprint_key")
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute(
+                    "INSERT INTO migration_status.fingerprint_key (only_one, key)"
+                    " VALUES (true, decode(repeat('00', 32), 'hex'))"
+                )
+        with scene.as_(watcher) as cursor:
+            cursor.execute(
+                "SELECT (SELECT count(*) FROM migration_status.fingerprint_key), migration_status.fingerprint('x')"
+            )
+            assert cursor.fetchone() == (0, None)
+    finally:
+        scene.database.execute(f"DROP OWNED BY {watcher} CASCADE; DROP ROLE {watcher}")
+    assert scene.database.rows("SELECT key FROM migration_status.fingerprint_key") == key
+
+
 def test_a_member_of_a_role_goes_on_with_its_runs(scene: Scene) -> None:
     """As where a secret store rotates between two roles."""
     scene.install()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from psycopg2 import sql
 
 from snowmelt.config import PostgresConfig
+from snowmelt.disclosure import fingerprint
 from snowmelt.errors import DataError, RejectedRowsError
 from snowmelt.local.postgres import Database
 from snowmelt.models import SourceColumn, TableName, TablePlan
@@ -115,14 +116,16 @@ def test_rows_that_cannot_be_converted_are_named_by_column_and_number(
     assert 'column "its address"' in said
     assert named <= {place + 1 for place in bad}
     assert len(named) == min(len(bad), 5)
-    assert 'invalid input syntax for type inet: "no address"' in said
+    assert f"invalid input syntax for type inet: {fingerprint('no address')}" in said
     assert session.rows(sql.SQL("SELECT 1 FROM public.hosts")) == []
 
 
 def test_an_element_that_does_not_fit_names_its_row(session: Session) -> None:
     rows = [*FINE, (7, None, "[1, 70000]", ""), (8, None, '["x"]', "")]
 
-    with pytest.raises(RejectedRowsError, match=r'column "ports", rows 5, 6 of the chunk: .* int2\[\]: value "70000"'):
+    with pytest.raises(
+        RejectedRowsError, match=r'column "ports", rows 5, 6 of the chunk: .* int2\[\]: value \[value \w+\] is out of'
+    ):
         inserted(session, plan(session), rows)
 
 

@@ -1,5 +1,6 @@
 """The status schema: installed once however often and by however many, and strict about what it holds."""
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -114,6 +115,28 @@ def test_a_schema_of_an_earlier_version_is_upgraded_in_place_and_not_read_before
     ]
     assert columns[0] == columns[1]
     assert database.rows("SELECT run_id FROM migration_status.migration_runs") == [("run-1",)]
+
+
+def test_reasons_of_earlier_versions_keep_their_values_where_watchers_do_not_look(
+    database: Database, session: Session
+) -> None:
+    status_store.install(session)
+    insert_run(database, "run-1", entries="loading")
+    database.execute(
+        "INSERT INTO migration_status.migration_chunk_status (run_id, table_id, chunk_id, source_table, reads,"
+        " estimated_rows) VALUES ('run-1', 0, 0, 'ENTRIES', '{}', 1);"
+        "INSERT INTO migration_status.rejected_rows (run_id, table_id, chunk_id, row_number, reason, row_content)"
+        " VALUES ('run-1', 0, 0, 1, 'invalid input: \"078-05-1120\"', '');"
+        "DROP INDEX migration_status.rejected_rows_by_age; DROP TABLE migration_status.fingerprint_key;"
+        "ALTER TABLE migration_status.rejected_rows DROP COLUMN reason_in_full;"
+        "DELETE FROM migration_status.schema_version WHERE version > 5"
+    )
+
+    status_store.install(session)
+
+    ((reason, in_full),) = database.rows("SELECT reason, reason_in_full FROM migration_status.rejected_rows")
+    assert re.fullmatch(r"PostgreSQL says \[value \w{10}\]", reason)
+    assert in_full == 'invalid input: "078-05-1120"'
 
 
 def test_many_that_install_at_once_do_not_get_in_each_others_way(database: Database) -> None:

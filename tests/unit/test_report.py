@@ -422,20 +422,3 @@ def test_sizes_are_written_by_thousands(value: float, text: str) -> None:
 )  # fmt: skip
 def test_small_amounts_keep_digits_that_say_something(value: float | None, text: str) -> None:
     assert words.dollars(value) == text
-
-
-@pytest.mark.parametrize(
-    ("reason", "text"),
-    [
-        ('invalid input syntax for type inet: "10.0.0"', 'invalid input syntax for type inet: "…"'),
-        ('value "99999" is out of range for type smallint', 'value "…" is out of range for type smallint'),
-        ("Key (id)=(4711) already exists.", "Key (id)=(…) already exists."),
-        ("Key (a, b)=(1, x (y) z) is duplicated.", "Key (a, b)=(…) is duplicated."),
-        ("Key (note)=(tab\tand\nline) is duplicated; more", "Key (note)=(…) is duplicated; more"),
-        ("Key (a)=(1) conflicts with existing key (a)=(2 3).", "Key (a)=(…) conflicts with existing key (a)=(…)."),
-        ('null value in column "name" of relation "t"', 'null value in column "name" of relation "t"'),
-        ('new row violates check constraint "few"', 'new row violates check constraint "few"'),
-    ],
-)
-def test_values_are_taken_out_of_reasons_and_names_are_left(reason: str, text: str) -> None:
-    assert words.masked(reason) == text

@@ -49,7 +49,7 @@ def test_an_error_in_a_session_is_of_the_kind_that_says_what_to_do(
     verdict = translate(error, statement=f"select\n  1 {'x' * 300}")
     assert type(verdict) is kind
     assert said in verdict.message
-    assert "first line second line (query 01b-02: select 1 xxx" in verdict.message
+    assert "first line second line (query 01b-02: select ? xxx" in verdict.message
     assert len(verdict.message) < 500
     assert str(number) not in verdict.message
 

@@ -29,6 +29,7 @@ VALUES: dict[str, object] = {
     "columns": ["c"],
     "sqlstates": ["22001"],
     "reasons": ["why"],
+    "reasons_in_full": ["why"],
     "contents": [b"{}"],
     "backend_pid": 1,
     "backend_start": NOW,

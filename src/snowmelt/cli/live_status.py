@@ -88,11 +88,14 @@ def screen(scene: Scene, trouble: str | None, *, height: int = 50) -> Renderable
     if run is None:
         return Text("no run yet")
     head = Table.grid(padding=(0, 2))
-    head.add_row(Text(f"run {run.run_id}", style="bold"), Text(run.verdict, style=_STYLES.get(run.status, "")))
+    head.add_row(
+        Text(console.text_of(f"run {run.run_id}"), style="bold"),
+        Text(console.text_of(run.verdict), style=_STYLES.get(run.status, "")),
+    )
     parts: list[RenderableType] = [head]
     if run.pulse:
         style = {"moves": "green", "waits": "yellow"}.get(run.pulse.state, "bold red")
-        parts.append(Text.assemble("it ", (run.pulse.state, style), f": {run.pulse.says}"))
+        parts.append(Text.assemble("it ", (run.pulse.state, style), console.text_of(f": {run.pulse.says}")))
     bar = Table.grid(padding=(0, 2))
     bar.add_row(
         ProgressBar(total=1.0, completed=run.share, width=40),
@@ -104,11 +107,11 @@ def screen(scene: Scene, trouble: str | None, *, height: int = 50) -> Renderable
     )
     parts += [bar, Text("")]
     if trouble:
-        parts.append(Text(f"as it was at {run.seen_at:%H:%M:%S}: {trouble}", style="bold red"))
+        parts.append(Text(console.text_of(f"as it was at {run.seen_at:%H:%M:%S}: {trouble}"), style="bold red"))
     parts.append(_tables(run.tables, room=max(5, height - 10 - len(scene.errors))))
     open_errors = [group for group in scene.errors if not group.is_over]
     parts += [
-        Text(f"{g.code}: {g.count:,} {g.what}{'s' * (g.count > 1)}, such as {g.example}", style="red")
+        Text(console.text_of(f"{g.code}: {g.count:,} {g.what}{'s' * (g.count > 1)}, such as {g.example}"), style="red")
         for g in open_errors[:5]
     ]
     return Group(*parts)
@@ -129,7 +132,7 @@ def _tables(tables: tuple[TableOverview, ...], *, room: int) -> RenderableType:
         grid.add_column(name, justify="right")
     for t in shown:
         grid.add_row(
-            Text(t.table),
+            Text(console.text_of(t.table)),
             Text(t.status, style=_STYLES.get(t.status, "dim")),
             ProgressBar(total=1.0, completed=t.share, width=16),
             f"{t.share:.0%}",

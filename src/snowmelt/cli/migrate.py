@@ -20,11 +20,12 @@ from snowmelt.cli.options import (
     NoResume,
     ResumeRunId,
     RunId,
+    ShowValues,
     SourceName,
     Tables,
     listed,
 )
-from snowmelt.cli.shared import EXIT_FAILED, EXIT_UNFINISHED, opened, wired
+from snowmelt.cli.shared import EXIT_FAILED, EXIT_UNFINISHED, opened, show_values, wired
 from snowmelt.deadline import Deadline
 from snowmelt.errors import MissingError
 from snowmelt.models import ValidateConfigResult
@@ -41,10 +42,12 @@ def migrate(
     accept_rejected: AcceptRejected = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
+    values: ShowValues = False,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
     """Migrate a source; an unfinished run of it is resumed."""
+    show_values(values, as_json=as_json)
     console.set_up_logging(log_level, as_json=as_json, log_format=log_format)
     wiring, parsed, found = opened(config_path, source)
     start = {
@@ -107,6 +110,7 @@ def retry(
     run_id: RunId = None,
     accept_rejected: AcceptRejected = False,
     as_json: AsJson = False,
+    values: ShowValues = False,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
@@ -126,6 +130,7 @@ def retry(
         resume_run_id=run.run_id,
         accept_rejected=accept_rejected,
         as_json=as_json,
+        values=values,
         log_level=log_level,
         log_format=log_format,
     )

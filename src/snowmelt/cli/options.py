@@ -12,6 +12,11 @@ SourceName = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one line of JSON.")]
 
+ShowValues = Annotated[
+    bool,
+    typer.Option("--show-values", help="Show values of rows, not fingerprints; for your own terminal."),
+]
+
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None,
     typer.Option(

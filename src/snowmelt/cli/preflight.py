@@ -59,7 +59,7 @@ def _show(found: Preflight) -> None:
     for t in found.tables:
         own = [f.severity for f in found.findings if f.table == t.table]
         grid.add_row(
-            *(Text(cell) for cell in (t.table, t.target, t.strategy or "?", t.load_mode or "?")),
+            *(Text(console.text_of(cell)) for cell in (t.table, t.target, t.strategy or "?", t.load_mode or "?")),
             "?" if t.rows is None else f"{t.rows:,}",
             "?" if t.expected_bytes is None else decimal(t.expected_bytes),
             str(own.count("error")),
@@ -67,18 +67,18 @@ def _show(found: Preflight) -> None:
         )
     console.out.print(grid)
     for table, findings in groupby(found.findings, key=lambda f: f.table):
-        console.out.print(Text(f"\n{'servers' if table is None else f'table {table}'}", style="bold"))
+        console.out.print(Text(console.text_of(f"\n{'servers' if table is None else f'table {table}'}"), style="bold"))
         _show_findings(findings)
-    console.out.print(Text(f"\n{found.verdict}", style="bold"))
+    console.out.print(Text(console.text_of(f"\n{found.verdict}"), style="bold"))
 
 
 def _show_findings(findings: Iterable[Finding]) -> None:
     for finding in findings:
         console.out.print(
             Text(finding.severity, style=_STYLES[finding.severity]),
-            Text(f"[{finding.check}] {finding.place}: {finding.brief}"),
+            Text(console.text_of(f"[{finding.check}] {finding.place}: {finding.brief}")),
         )
         if finding.advice:
-            console.out.print(Text(f"    {finding.advice}"))
+            console.out.print(Text(console.text_of(f"    {finding.advice}")))
         for line in finding.mend:
-            console.out.print(Text(f"    > {line}"))
+            console.out.print(Text(console.text_of(f"    > {line}")))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from snowmelt import console, rejects
-from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, RunId, SourceName, SourceTable
+from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, RunId, ShowValues, SourceName, SourceTable
 from snowmelt.cli.shared import EXIT_FAILED, opened
 
 app = typer.Typer(help="Look after rows that were refused.", no_args_is_help=True)
@@ -19,10 +19,11 @@ def list_rejects(
     source: SourceName = None,
     run_id: RunId = None,
     table: SourceTable = None,
+    values: ShowValues = False,
 ) -> None:
-    """Say which rows of a run were refused, and why."""
+    """List the rejected rows of a run, and why each was rejected."""
     console.set_up_logging("WARNING", as_json=False)
-    console.show_rejects(rejects.listed(*opened(config_path, source), run_id=run_id, table=table))
+    console.show_rejects(rejects.listed(*opened(config_path, source), run_id=run_id, table=table), show_values=values)
 
 
 @app.command("export")

@@ -1,12 +1,23 @@
 """What commands share: the config they are given, and the codes they exit with."""
 
-from snowmelt import settings
+from snowmelt import disclosure, settings
 from snowmelt.config import Config, SourceConfig
+from snowmelt.errors import ConfigError
 from snowmelt.wiring import Wiring
 
 EXIT_FAILED = 1
 EXIT_DIFFERENT = 3
 EXIT_UNFINISHED = 4
+
+
+def show_values(asked: bool, *, as_json: bool = False) -> None:
+    """Let this process show values of rows in place of their fingerprints, if that is asked for."""
+    if asked and as_json:
+        raise ConfigError(
+            "--show-values is for people at a terminal, --json for programs; `snowmelt rejects export` gives them rows"
+        )
+    if asked:
+        disclosure.remember_values()
 
 
 def opened(config_path: str, source: str | None) -> tuple[Wiring, Config, SourceConfig]:

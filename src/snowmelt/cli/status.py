@@ -7,8 +7,8 @@ import typer
 
 from snowmelt import console, monitor, sql
 from snowmelt.cli import watch as watching
-from snowmelt.cli.options import AsJson, ConfigPath, RunId, SourceName
-from snowmelt.cli.shared import opened
+from snowmelt.cli.options import AsJson, ConfigPath, RunId, ShowValues, SourceName
+from snowmelt.cli.shared import opened, show_values
 from snowmelt.errors import ConfigError
 
 app = typer.Typer(help="See how far runs are.", invoke_without_command=True)
@@ -81,13 +81,17 @@ def errors(
     source: SourceName = None,
     run_id: RunId = None,
     as_json: AsJson = False,
+    values: ShowValues = False,
 ) -> None:
     """Say what went wrong in a run, each kind once: how often, where first, what to do."""
+    show_values(values, as_json=as_json)
     console.set_up_logging("WARNING", as_json=as_json)
     wiring, parsed, found = opened(config_path, source)
     with monitor.watch(wiring, parsed, found) as watched:
         run = watched.asked(found.source_name, run_id)
         groups = watched.errors(run.run_id) if run else ()
+        if run and values:
+            watched.recognise_values(run.run_id)
     if as_json:
         console.show_json([group.model_dump(mode="json") for group in groups])
     else:

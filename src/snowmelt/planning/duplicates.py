@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
-from snowmelt import wording
+from snowmelt import disclosure, wording
 from snowmelt.config import TableConfig
 from snowmelt.config.values import OnDuplicateKeys
 from snowmelt.findings import Finding, Place
@@ -165,8 +165,10 @@ def _as_in(key: UniqueKey, rows: Sequence[Sequence[object]]) -> str:
 
 def _two(first: object, second: object = None) -> str:
     if first == second or second is None:
-        return str(first)
-    return " and ".join(repr(each) if isinstance(each, str) else str(each) for each in (first, second))
+        return disclosure.fingerprint(first)
+    # Marks show where a text ends, to whoever sees it in full.
+    marks = "'" if isinstance(first, str) else ""
+    return " and ".join(f"{marks}{disclosure.fingerprint(each)}{marks}" for each in (first, second))
 
 
 def _folding(key: UniqueKey) -> str:

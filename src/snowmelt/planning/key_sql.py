@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from snowmelt import disclosure
 from snowmelt.errors import SourceValueError
 from snowmelt.planning import date_range, key_range, value_groups
 from snowmelt.planning.keys import Bucket, Histogram, Key, KeyColumn, KeyKind, KeyRange, KeySpec, Piece, full_rows
@@ -79,9 +80,9 @@ def exact(kind: KeyKind, text: str) -> str:
         text = f"{short[1]}.{short[2]:0<9}"
     if re.fullmatch(_PATTERNS[kind], text, re.ASCII) is None:
         raise SourceValueError(
-            f"{text[:60]!r} cannot bound a range of a {kind} key: years go from 0001 to 9999, numbers to 38 digits; "
-            "fix the row in the source and start again: a new run begins; or exclude it by source_filter, or set "
-            f"chunking to one_scan, and start {WITH_NO_RESUME}"
+            f"{disclosure.fingerprint(text)} cannot bound a range of a {kind} key: years go from 0001 to 9999, "
+            "numbers to 38 digits; fix the row in the source and start again: a new run begins; or exclude it by "
+            f"source_filter, or set chunking to one_scan, and start {WITH_NO_RESUME}"
         )
     return text
 

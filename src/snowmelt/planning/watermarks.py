@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Literal
 
+from snowmelt import disclosure
 from snowmelt.errors import ConfigError
 from snowmelt.models import ColumnPlan, SourceColumn, WatermarkPlan
 from snowmelt.types import quoted
@@ -96,7 +97,8 @@ def literal(kind: Kind, value: str) -> str:
                 return quoted
     except (ValueError, InvalidOperation) as error:
         raise ConfigError(
-            f"the watermark {value!r} is no {kind}; look at migration_status.watermarks, mend or delete its row"
+            f"the watermark {disclosure.fingerprint(value)} is no {kind}; look at migration_status.watermarks, "
+            "correct or delete its row"
         ) from error
 
 

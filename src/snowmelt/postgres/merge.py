@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass
 
 from psycopg2 import sql as compose
 
+from snowmelt import disclosure
 from snowmelt.errors import AmbiguousKeyError, RejectedRowsError, RowsDroppedError
 from snowmelt.models import TableName, TablePlan
 from snowmelt.postgres import marks, staging
@@ -245,8 +246,7 @@ def _duplicates(cursor: Cursor, plan: TablePlan, rows: compose.Composable) -> st
     query = compose.SQL(
         "SELECT {key} FROM {staging} GROUP BY {key} HAVING count(*) > 1 ORDER BY {key} LIMIT {n}"
     ).format(key=_list(plan.key), staging=rows, n=compose.Literal(_SAMPLE))
-    found = [", ".join(f"{k}={v}" for k, v in row.items()) for row in fetch(cursor, query)]
-    return "; ".join(found)
+    return disclosure.examples(fetch(cursor, query))
 
 
 def _columns(plan: TablePlan) -> list[str]:

@@ -20,7 +20,7 @@ from snowmelt.postgres import leases, load, merge, staging
 from snowmelt.postgres.copy import copy_prepared
 from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.merge import Merged
-from snowmelt.postgres.session import Cursor, Session, code_of_targets, detail_of, fetch, refuses_a_row
+from snowmelt.postgres.session import Cursor, Session, code_of_targets, fetch, reason_in_full, refuses_a_row, shown_of
 from snowmelt.row_text import row_text
 from snowmelt.values import Preparation, Rejected
 
@@ -70,6 +70,8 @@ class _Refusal:
     """Why PostgreSQL refused some rows; ``line`` is the first of them, counted from 1, where it says so."""
 
     reason: str
+    reason_in_full: str | None = None
+    """PostgreSQL's words with the values they quote: for ``rejected_rows`` alone."""
     sqlstate: str | None = None
     column: str | None = None
     constraint: str | None = None
@@ -113,7 +115,8 @@ class Sieve:
                 continue
             if stop - start == 1:
                 column = self._to_blame(sifted.ready.slice(start, 1), refusal)
-                reject(Rejected(sifted.numbers[start], column, refusal.reason, refusal.sqlstate))
+                number = sifted.numbers[start]
+                reject(Rejected(number, column, refusal.reason, refusal.sqlstate, refusal.reason_in_full))
                 continue
             waiting += reversed(_cut(start, stop, refusal.line))
 
@@ -218,9 +221,9 @@ _PLACE = re.compile(r"^COPY .*, line (\d+)(?:, column (.+?))?(?:: .*)?$", re.MUL
 
 def _explained(error: psycopg2.Error) -> _Refusal:
     place = _PLACE.search(error.diag.context or "")
-    detail = f" ({detail_of(error)})" if detail_of(error) else ""
     return _Refusal(
-        reason=f"{error.diag.message_primary or 'refused'}{detail}",
+        reason=shown_of(error).with_detail,
+        reason_in_full=reason_in_full(error),
         sqlstate=error.pgcode,
         column=error.diag.column_name or (place[2] if place else None),
         constraint=error.diag.constraint_name,
@@ -239,5 +242,6 @@ def _keep(cursor: Cursor, lease: Lease, rejected: Sequence[Rejected], contents: 
         columns=[each.column for each in rejected],
         sqlstates=[each.sqlstate for each in rejected],
         reasons=[each.reason for each in rejected],
+        reasons_in_full=[each.reason_in_full for each in rejected],
         contents=[psycopg2.Binary(content) for content in contents],
     )

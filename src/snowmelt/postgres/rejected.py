@@ -24,6 +24,8 @@ class RejectedRow:
     column: str | None
     sqlstate: str | None
     reason: str
+    """Without the values that PostgreSQL quotes."""
+    reason_in_full: str
     values: RowText
 
 
@@ -53,6 +55,7 @@ def _row(row: Row) -> RejectedRow:
         column=row["column_name"],
         sqlstate=row["sqlstate"],
         reason=row["reason"],
+        reason_in_full=row["reason_in_full"],
         values=parsed(bytes(row["row_content"])),
     )
 
@@ -120,6 +123,7 @@ def replay(session: Session, run_id: str, plan: TablePlan, chunk_id: int, rows: 
             columns=[each.column for each in refused.values()],
             sqlstates=[each.sqlstate for each in refused.values()],
             reasons=[each.reason for each in refused.values()],
+            reasons_in_full=[each.reason_in_full for each in refused.values()],
         )
         fetch(
             cursor,

@@ -9,7 +9,6 @@ from snowmelt.models import TablePlan
 from snowmelt.postgres import status_store, verification_store
 from snowmelt.postgres.session import Row, Session
 from snowmelt.reports.facts import Durations, Execution, Index, Pace, Problem, Rejected, Run, Table, Verified
-from snowmelt.reports.words import masked
 from snowmelt.schema_compare import says_loss
 
 PACE_PARTS = 60
@@ -54,7 +53,7 @@ def run(session: Session, run_id: str) -> RunFacts:
         run=Run(
             **{name: row[name] for name in (*fields, *more)},
             as_of=row["completed_at"] or row["read_at"],
-            error=_masked(row["error_text"]),
+            error=row["error_text"],
         ),
         snowmelt_version=row["snowmelt_version"],
         plan_format=row["plan_format"],
@@ -87,7 +86,7 @@ def _table(row: Row, run: Run, plan: TablePlan | None) -> Table:
             "query_ids": tuple(row["query_ids"]),
             "warnings": tuple(warning for warning in said if not says_loss(warning)),
             "may_lose": tuple(warning for warning in said if says_loss(warning)),
-            "error": _masked(row["error_text"]),
+            "error": row["error_text"],
         }
     )
 
@@ -110,9 +109,7 @@ def verification(session: Session, run_id: str) -> tuple[Verified, ...]:
     if kept is None or not kept["kept"]:
         return ()
     return tuple(
-        Verified(
-            **{**_without(row, "source_table"), "table": row["source_table"], "reason": masked(row["reason"] or "")}
-        )
+        Verified(**{**_without(row, "source_table"), "table": row["source_table"], "reason": row["reason"] or ""})
         for row in verification_store.verdicts(session, run_id)
     )
 
@@ -147,14 +144,14 @@ def _rejected(row: Row) -> Rejected:
         table=row["source_table"],
         column=row["column_name"],
         sqlstate=row["sqlstate"],
-        reason=masked(row["reason"]),
+        reason=row["reason"],
         rows=row["rows"],
     )
 
 
 def _problem(row: Row) -> Problem:
     known = errors.code(row["code"])
-    return Problem(**{**row, "example": masked(row["example"]), "cure": known.cure if known else None})
+    return Problem(**{**row, "cure": known.cure if known else None})
 
 
 def _index(row: Row) -> Index:
@@ -175,12 +172,8 @@ def _index(row: Row) -> Index:
             else "not begun"
         ),
         error_code=row["error_code"],
-        error=_masked(row["error_text"]),
+        error=row["error_text"],
     )
-
-
-def _masked(text: str | None) -> str | None:
-    return None if text is None else masked(text)
 
 
 def _without(row: Row, name: str) -> Row:

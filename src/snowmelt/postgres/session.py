@@ -12,9 +12,10 @@ import psycopg2.extensions
 from psycopg2.extras import RealDictCursor
 from psycopg2.sql import Composable
 
-from snowmelt import sql
+from snowmelt import disclosure, sql
 from snowmelt.config import PostgresConfig
 from snowmelt.config.names import quoted
+from snowmelt.disclosure import ServerText
 from snowmelt.errors import (
     AccessError,
     ConfigError,
@@ -336,8 +337,9 @@ _CONNECT_CAUSES: tuple[tuple[str, type[SnowmeltError], str], ...] = (
 def translate(error: psycopg2.Error, *, where: str) -> SnowmeltError:
     """What a driver's error means to the reader."""
     state = error.pgcode or ""
-    text = _first_line(error)
-    context = f" ({_context(error)})" if _context(error) else ""
+    told = shown_of(error)
+    text, context = told.primary, "; ".join(part for part in (told.detail, told.context) if part)
+    context = f" ({context})" if context else ""
     if state in _NAMES_NOTHING and "migration_status." in text:
         return MissingError(
             f"{where}: {text}: the status schema, or part of it, is gone, and with it what runs had done: see who "
@@ -396,18 +398,32 @@ def _first_line(error: psycopg2.Error) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].removeprefix("ERROR:  ").strip()
 
 
+def shown_of(error: psycopg2.Error) -> ServerText:
+    """Return what may be told of an error outside the database: without the values that PostgreSQL quotes."""
+    if not error.pgcode:
+        return ServerText(primary=_first_line(error))
+    return disclosure.of_postgres(
+        disclosure.ServerError(
+            sqlstate=error.pgcode,
+            primary=error.diag.message_primary or "",
+            detail=error.diag.message_detail or "",
+            context=error.diag.context or "",
+            statement=_statement(error),
+            has_position=error.diag.statement_position is not None,
+        )
+    )
+
+
 _ROW_IN_DETAIL = ("23502", "23514", "44000")
-"""SQLSTATEs whose detail is nothing but the whole row, which has no place in messages and logs."""
+"""SQLSTATEs whose detail is nothing but the whole row, which is kept beside the reason in any case."""
 
 
-def detail_of(error: psycopg2.Error) -> str | None:
-    """PostgreSQL's detail, such as the key of a duplicate, unless it is a whole row."""
-    return None if error.pgcode in _ROW_IN_DETAIL else error.diag.message_detail
+def reason_in_full(error: psycopg2.Error) -> str:
+    """Return PostgreSQL's own words with the values they quote: for ``rejected_rows``, and nowhere else."""
+    detail = None if error.pgcode in _ROW_IN_DETAIL else error.diag.message_detail
+    return f"{error.diag.message_primary or 'refused'}{f' ({detail})' if detail else ''}"
 
 
-def _context(error: psycopg2.Error) -> str:
-    """PostgreSQL's own word on the place: the key of a duplicate, the line of a COPY."""
-    if not error.pgcode or error.pgcode.startswith("SM"):  # raised by the status schema's own code, which says all
-        return ""
-    parts = (detail_of(error), error.diag.context)
-    return "; ".join(part.splitlines()[0] for part in parts if part)
+def _statement(error: psycopg2.Error) -> str:
+    sent = error.cursor.query if error.cursor is not None else None
+    return (sent or b"")[:200].decode(errors="replace")

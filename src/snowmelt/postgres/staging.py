@@ -13,7 +13,7 @@ from psycopg2 import sql as compose
 from snowmelt import sql
 from snowmelt.errors import RejectedRowsError, RowsDroppedError
 from snowmelt.models import ColumnPlan, TableName, TablePlan
-from snowmelt.postgres.session import Cursor, Session, fetch
+from snowmelt.postgres.session import Cursor, Session, fetch, shown_of
 from snowmelt.postgres.tables import identifier
 from snowmelt.types import cure, postgres_type
 
@@ -183,7 +183,7 @@ def _failure(cursor: Cursor, plan: TablePlan, column: ColumnPlan, start: _Place,
         fetch(cursor, query)
     except psycopg2.DataError as error:
         cursor.execute("ROLLBACK TO SAVEPOINT probing")
-        return error.diag.message_primary or "it cannot be converted"
+        return shown_of(error).primary
     cursor.execute("RELEASE SAVEPOINT probing")
     return None
 

@@ -2,13 +2,21 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from snowmelt import errors, sql
-from snowmelt.errors import AccessError, ConfigError, HeldError, MissingError, SnowmeltError, TruncationRefusedError
+from snowmelt import disclosure, errors, sql
+from snowmelt.errors import (
+    AccessError,
+    ConfigError,
+    DataError,
+    HeldError,
+    MissingError,
+    SnowmeltError,
+    TruncationRefusedError,
+)
 from snowmelt.models import ChunkRead, Consents, RunPlan, TableName, TablePlan, chunk_read
 from snowmelt.planning import watermarks
 from snowmelt.planning.resume import KnownRun
@@ -96,14 +104,25 @@ def install(session: Session) -> None:
     AccessError names the owner of a schema, or of anything in it, that somebody else made.
     """
     version = _installed_version(session)
-    if version == SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
+        if version is not None:
+            _require_owner(session, version)
+        with session.transaction() as cursor:
+            fetch(cursor, sql.query("lock_install"))
+            cursor.execute(sql.text("status_schema.sql"))
+            cursor.execute(_OWNERS)  # again: what someone made between the first look and the first table
+    adopt_fingerprint_key(session)
+
+
+def adopt_fingerprint_key(session: Session) -> None:
+    """Use the installation's key for fingerprints; a process that may not read it keeps its own."""
+    if disclosure.has_installation_key():
         return
-    if version is not None:
-        _require_owner(session, version)
-    with session.transaction() as cursor:
-        fetch(cursor, sql.query("lock_install"))
-        cursor.execute(sql.text("status_schema.sql"))
-        cursor.execute(_OWNERS)  # again: what someone made between the first look and the first table
+    # No status schema yet, one of an earlier version, or a role that only watches.
+    with suppress(AccessError, DataError):
+        row = session.row(sql.query("fingerprint_key"))
+        if row is not None:
+            disclosure.adopt_key(bytes(row["key"]))
 
 
 _OWNERS = sql.do_block("status_schema.sql", "owners")
@@ -154,6 +173,7 @@ def require_installed(session: Session) -> None:
             f"{session.where}: nothing has run here yet, there is no status schema; "
             "the first `snowmelt migrate` puts it in place"
         )
+    adopt_fingerprint_key(session)
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
@@ -718,6 +738,11 @@ def rejection_reasons(session: Session, run_id: str, table_id: int | None = None
         + f": {row['reason']}"
         for row in session.rows(sql.query("rejection_reasons"), run_id=run_id, table_id=table_id)
     )
+
+
+def bounds(session: Session, run_id: str) -> tuple[str, ...]:
+    """List the bounds of a run's key ranges and watermarks."""
+    return tuple(row["bound"] for row in session.rows(sql.query("bounds_of_run"), run_id=run_id))
 
 
 def vitals(session: Session, run_id: str) -> Row | None:

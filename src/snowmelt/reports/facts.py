@@ -123,7 +123,7 @@ class Durations(Value):
 
 
 class Rejected(Value):
-    """Rows that stayed out for the same reason; values of rows are masked in it."""
+    """Rows that stayed out for the same reason; fingerprints stand for values of rows in it."""
 
     table: str
     column: str | None

@@ -25,7 +25,6 @@ _FILTERS = (
     wording.counted,
     words.dollars,
     words.duration,
-    words.masked,
     words.moment,
     words.number,
     words.price,

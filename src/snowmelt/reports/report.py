@@ -7,7 +7,7 @@ from snowmelt.models import Value
 from snowmelt.reports import cost
 from snowmelt.reports.cost import Cost
 from snowmelt.reports.facts import Facts
-from snowmelt.reports.words import duration, joined, masked, number, rate
+from snowmelt.reports.words import duration, joined, number, rate
 from snowmelt.wording import counted, omissions
 
 REPORT_FORMAT = 1
@@ -207,6 +207,6 @@ def _next_steps(facts: Facts) -> Iterator[str]:
 
 
 def _sentence(text: str) -> str:
-    """The text without values, and no longer than a reader in a hurry bears; all of it is further below."""
-    said = masked(text[:1].upper() + text[1:]).rstrip(".")
+    """Return the text, no longer than a reader in a hurry bears; all of it is further below."""
+    said = (text[:1].upper() + text[1:]).rstrip(".")
     return f"{said}." if len(said) <= _LONGEST else f"{said[:_LONGEST].rstrip()} …"

@@ -1,6 +1,5 @@
 """Numbers, times and reasons as people read them."""
 
-import re
 from datetime import datetime
 
 UNKNOWN = "\u2013"
@@ -72,19 +71,3 @@ def quantity(value: float | None) -> str:
 def joined(words: list[str]) -> str:
     """``a, b and c``."""
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-_VALUES = (
-    re.compile(r'(?<=: )"(?:[^"]|"")*"'),  # invalid input syntax for type inet: "…"
-    re.compile(r'(?<=\bvalue )"(?:[^"]|"")*"'),  # value "…" is out of range for type integer
-    # Key (id)=(…) already exists
-    re.compile(r"(?<=\)=)\(.*?\)(?= (?:already exists|is duplicated|is not present|is still|conflicts))", re.DOTALL),
-    re.compile(r"(?<=\)=)\((?!…\)).*?\)(?=[\s.;]|$)", re.DOTALL),
-)
-
-
-def masked(reason: str) -> str:
-    """A reason without the value that PostgreSQL quotes in it: a report is read by more people than the table is."""
-    for pattern in _VALUES:
-        reason = pattern.sub(lambda found: "(…)" if found[0].startswith("(") else '"…"', reason)
-    return reason

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from snowflake.connector.errors import Error
 
+from snowmelt import disclosure
 from snowmelt.errors import (
     AccessError,
     NotRunningError,
@@ -148,8 +149,9 @@ def is_not_authorised(error: Exception) -> bool:
 
 
 def text_of(error: Exception) -> str:
-    """What the connector says, on one line, without its numbers and without the parameters of signed URLs."""
+    """What the connector says, on one line, without numbers, parameters of signed URLs and values of rows."""
     text = _NUMBER_PREFIX.sub("", " ".join(str(getattr(error, "msg", None) or error).split()))
+    text = disclosure.of_snowflake(_number_of(error), text)
     return _URL_PARAMETERS.sub(r"\1", text)[:400].removesuffix("Aborting").rstrip(" .;") or type(error).__name__
 
 
@@ -167,5 +169,5 @@ def _subject(error: Exception, statement: str | None, query_id: str | None) -> s
     query_id = query_id or getattr(error, "sfqid", None)
     parts = [f"query {query_id}"] if query_id else []
     if statement is not None:
-        parts.append(" ".join(statement.split())[:200])
+        parts.append(disclosure.statement_text(statement)[:200])
     return f" ({': '.join(parts)})" if parts else ""

@@ -21,6 +21,7 @@ from snowflake.connector import SnowflakeConnection
 from snowflake.connector.constants import FIELD_ID_TO_NAME
 from snowflake.connector.errors import Error
 
+from snowmelt import disclosure
 from snowmelt.config import SnowflakeConfig
 from snowmelt.errors import AccessError, NotRunningError, SnowmeltError, StatementError
 from snowmelt.models import SourceColumn
@@ -167,7 +168,9 @@ class SnowflakeSource:
         with translated(statement=statement):
             cursor.execute_async(statement)
         if not cursor.sfqid:
-            raise StatementError(f"Snowflake gave no query id ({statement[:200]}); try again")
+            raise StatementError(
+                f"Snowflake gave no query id ({disclosure.statement_text(statement)[:200]}); try again"
+            )
         return cursor.sfqid
 
     def scan_state(self, query_id: str) -> scan.ScanState:
@@ -236,7 +239,7 @@ class SnowflakeSource:
             cursor.execute(statement)
             row = cursor.fetchone()
         if row is None:
-            raise StatementError(f"Snowflake gave no row ({statement}); try again")
+            raise StatementError(f"Snowflake gave no row ({disclosure.statement_text(statement)[:200]}); try again")
         return tuple(row)
 
 

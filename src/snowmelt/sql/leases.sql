@@ -197,5 +197,5 @@ GROUP BY t.table_id ORDER BY t.table_id
 SELECT source_table, min(chunk_id) AS chunk_id, error_code, min(error_text) AS error_text, count(*) AS chunks
 FROM migration_status.migration_chunk_status
 WHERE run_id = %(run_id)s AND status = 'failed'
-GROUP BY source_table, error_code, left(error_text, 60)
+GROUP BY source_table, error_code, left(regexp_replace(error_text, '\[value [0-9a-f]+\]', '[value]', 'g'), 60)
 ORDER BY count(*) DESC LIMIT 5

@@ -3,10 +3,11 @@
 -- name: insert_rejected_rows
 -- Rows of a chunk that stayed out, each with the reason.
 INSERT INTO migration_status.rejected_rows
-    (run_id, table_id, chunk_id, row_number, column_name, sqlstate, reason, row_content)
+    (run_id, table_id, chunk_id, row_number, column_name, sqlstate, reason, reason_in_full, row_content)
 SELECT %(run_id)s, %(table_id)s, %(chunk_id)s, r.*
 FROM unnest(%(row_numbers)s::bigint[], %(columns)s::text[], %(sqlstates)s::text[], %(reasons)s::text[],
-            %(contents)s::bytea[]) AS r (row_number, column_name, sqlstate, reason, row_content)
+            %(reasons_in_full)s::text[], %(contents)s::bytea[])
+     AS r (row_number, column_name, sqlstate, reason, reason_in_full, row_content)
 
 -- name: rejection_reasons
 -- Why rows of a run stayed out, a reason once, with how many share it and where the first is.
@@ -17,13 +18,14 @@ JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id
 JOIN migration_status.migration_table_status t USING (run_id, table_id)
 WHERE r.run_id = %(run_id)s AND c.status = 'completed'
   AND (%(table_id)s::integer IS NULL OR r.table_id = %(table_id)s::integer)
-GROUP BY t.source_table, t.table_id, r.column_name, r.sqlstate, left(r.reason, 60)
+GROUP BY t.source_table, t.table_id, r.column_name, r.sqlstate, left(regexp_replace(r.reason, '\[value [0-9a-f]+\]', '[value]', 'g'), 60)
 ORDER BY count(*) DESC, t.table_id, min(r.chunk_id), min(r.row_number)
 LIMIT 5
 
 -- name: rejected_rows
 -- The rows of a run that stayed out, or those of one table, in the order in which they came.
-SELECT t.source_table, r.table_id, r.chunk_id, r.row_number, r.column_name, r.sqlstate, r.reason, r.row_content
+SELECT t.source_table, r.table_id, r.chunk_id, r.row_number, r.column_name, r.sqlstate, r.reason,
+       coalesce(r.reason_in_full, r.reason) AS reason_in_full, r.row_content
 FROM migration_status.rejected_rows r
 JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id)
 JOIN migration_status.migration_table_status t USING (run_id, table_id)
@@ -66,9 +68,11 @@ WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)
 -- name: explain_rejected_rows
 -- Why rows are refused once more.
 UPDATE migration_status.rejected_rows r
-SET column_name = n.column_name, sqlstate = n.sqlstate, reason = n.reason, rejected_at = now()
-FROM unnest(%(row_numbers)s::bigint[], %(columns)s::text[], %(sqlstates)s::text[], %(reasons)s::text[])
-     AS n (row_number, column_name, sqlstate, reason)
+SET column_name = n.column_name, sqlstate = n.sqlstate, reason = n.reason, reason_in_full = n.reason_in_full,
+    rejected_at = now()
+FROM unnest(%(row_numbers)s::bigint[], %(columns)s::text[], %(sqlstates)s::text[], %(reasons)s::text[],
+            %(reasons_in_full)s::text[])
+     AS n (row_number, column_name, sqlstate, reason, reason_in_full)
 WHERE r.run_id = %(run_id)s AND r.table_id = %(table_id)s AND r.chunk_id = %(chunk_id)s AND r.row_number = n.row_number
 
 -- name: count_replayed

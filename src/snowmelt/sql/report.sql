@@ -122,7 +122,7 @@ JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id
 JOIN migration_status.migration_table_status t USING (run_id, table_id)
 WHERE r.run_id = %(run_id)s AND c.status = 'completed'
 GROUP BY t.table_id, t.source_table, r.column_name, r.sqlstate,
-         left(regexp_replace(r.reason, '(: |\mvalue )"[^"]*"|\)=\([^)]*\)', '\1', 'g'), 120)
+         left(regexp_replace(r.reason, '\[value [0-9a-f]+\]', '[value]', 'g'), 120)
 ORDER BY count(*) DESC, t.table_id, r.column_name, min(r.reason)
 LIMIT %(limit)s
 

@@ -18,6 +18,21 @@ FROM migration_status.held_by_others(%(schemas)s::text[], %(tables)s::text[])
 -- The version of the status schema.
 SELECT max(version) AS version FROM migration_status.schema_version
 
+-- name: fingerprint_key
+-- The key of the fingerprints that stand for values of rows in texts.
+SELECT key FROM migration_status.fingerprint_key
+
+-- name: bounds_of_run
+-- Values of rows that bound what a run reads.
+SELECT DISTINCT b.bound
+FROM migration_status.migration_chunk_status c
+CROSS JOIN LATERAL jsonb_each(c.reads) AS part (name, given)
+CROSS JOIN LATERAL jsonb_array_elements_text(CASE jsonb_typeof(part.given) WHEN 'array' THEN part.given ELSE '[]' END)
+    AS b (bound)
+WHERE c.run_id = %(run_id)s AND part.name IN ('start', 'stop') AND b.bound IS NOT NULL
+UNION
+SELECT watermark FROM migration_status.watermarks WHERE run_id = %(run_id)s
+
 -- name: lock_install
 -- One transaction at a time installs the status schema.
 SELECT pg_advisory_xact_lock(hashtextextended('snowmelt:install', 0))
@@ -460,7 +475,7 @@ FROM (
            restored_at IS NOT NULL, 0
     FROM migration_status.saved_indexes WHERE run_id = %(run_id)s AND failed_at IS NOT NULL
 ) AS found
-GROUP BY code, what, "table", left(regexp_replace(text, '(: |\mvalue )"[^"]*"|\)=\([^)]*\)', '\1', 'g'), 60)
+GROUP BY code, what, "table", left(regexp_replace(text, '\[value [0-9a-f]+\]', '[value]', 'g'), 60)
 ORDER BY is_over, count(*) DESC, what, "table", min(position)
 LIMIT 1000
 

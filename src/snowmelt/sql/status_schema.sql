@@ -278,6 +278,40 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
                  $re$^(?:E'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*')$$re$ AS literal) h
 $function$;
 
+-- The key of the fingerprints that stand for values of rows in error texts. Whoever reads it can find out values by trying:
+-- it is for the loading role, and for whoever may read rejected_rows.
+CREATE TABLE IF NOT EXISTS migration_status.fingerprint_key (
+    only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
+    key      bytea   NOT NULL CHECK (octet_length(key) = 32)
+);
+INSERT INTO migration_status.fingerprint_key (key)
+SELECT decode(replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', ''), 'hex') ON CONFLICT DO NOTHING;
+
+-- What stands for a value in a text that leaves the database: HMAC-SHA256 under the installation's key, as in disclosure.py.
+CREATE OR REPLACE FUNCTION migration_status.fingerprint(value text) RETURNS text
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT '[value ' || left(encode(sha256(p.outer_pad || sha256(p.inner_pad || convert_to(value, 'UTF8'))), 'hex'), 10) || ']'
+    FROM (SELECT string_agg(set_byte('\x00'::bytea, 0, b.of_key # 54), ''::bytea ORDER BY b.place) AS inner_pad,
+                 string_agg(set_byte('\x00'::bytea, 0, b.of_key # 92), ''::bytea ORDER BY b.place) AS outer_pad
+          FROM (SELECT place, CASE WHEN place < 32 THEN get_byte(k.key, place) ELSE 0 END AS of_key
+                FROM migration_status.fingerprint_key k, generate_series(0, 63) AS place) b) p
+$function$;
+
+-- What may be told of an error of an index or a foreign key: key columns with a fingerprint for their values, and nothing of
+-- a text that may quote a value, such as one that an expression's function raised.
+CREATE OR REPLACE FUNCTION migration_status.without_values(code text, problem text, detail text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+    SELECT concat_ws(': ',
+        CASE WHEN left(code, 2) = ANY ('{22,2F,38,39,44,P0,XX}'::text[])
+               OR left(code, 2) = '23' AND problem !~ '^(could not create|insert or update on table|update or delete on table) '
+             THEN 'PostgreSQL says ' || migration_status.fingerprint(problem) ELSE problem END,
+        CASE WHEN coalesce(detail, '') = '' THEN NULL
+             WHEN left(code, 2) <> ALL ('{22,23,2F,38,39,44,P0,XX}'::text[]) THEN detail
+             WHEN k.parts IS NULL THEN migration_status.fingerprint(detail)
+             ELSE k.parts[1] || migration_status.fingerprint(k.parts[2]) || k.parts[3] END)
+    FROM (SELECT regexp_match(detail, '^(Key \(.+?\)=\()(.*)(\)(?: is duplicated| already exists| is not present in table ".*?")\.?)$')) AS k (parts)
+$function$;
+
 -- Put back one saved index, or foreign key. Index, comment and mark commit together or not at all, and the server does it all by itself:
 -- a build whose client has died goes on, and what came of it is recorded. The answer is a word:
 --   restored  it is there, valid, and as it was          failed   error_text says why it cannot be built
@@ -390,7 +424,7 @@ BEGIN
         -- A duplicate key in the catalog is another session that was creating the same name.
         passing := code IN ('40001', '40P01', '55P03') OR code = '23505' AND in_schema = 'pg_catalog';
         UPDATE migration_status.saved_indexes s
-        SET error_code = code, error_text = concat_ws(': ', problem, nullif(detail, '')),
+        SET error_code = code, error_text = migration_status.without_values(code, problem, detail),
             attempts = CASE WHEN passing THEN greatest(s.attempts - 1, 0) ELSE s.attempts END,
             failed_at = CASE WHEN NOT passing THEN clock_timestamp() END
         WHERE s.saved_id = this;
@@ -411,7 +445,7 @@ CREATE TABLE IF NOT EXISTS migration_status.watermarks (
     PRIMARY KEY (source_name, target_schema, target_table)
 );
 
--- Rows PostgreSQL refused, kept with the reason. bytea holds what neither json nor text can.
+-- Rows PostgreSQL refused, kept with the reason: the one place for their values, not for whoever only watches. bytea holds what neither json nor text can.
 CREATE TABLE IF NOT EXISTS migration_status.rejected_rows (
     run_id       text        NOT NULL,
     table_id     integer     NOT NULL,
@@ -419,12 +453,19 @@ CREATE TABLE IF NOT EXISTS migration_status.rejected_rows (
     row_number   bigint      NOT NULL,
     column_name  text,
     sqlstate     text,
-    reason       text        NOT NULL,
+    reason       text        NOT NULL,                  -- fingerprints for the values it quotes
     row_content  bytea       NOT NULL,
     rejected_at  timestamptz NOT NULL DEFAULT now(),
+    reason_in_full text,                                -- with the values that the reason quotes
     PRIMARY KEY (run_id, table_id, chunk_id, row_number),
     FOREIGN KEY (run_id, table_id, chunk_id) REFERENCES migration_status.migration_chunk_status ON DELETE CASCADE
 );
+
+ALTER TABLE migration_status.rejected_rows ADD COLUMN IF NOT EXISTS reason_in_full text;
+UPDATE migration_status.rejected_rows                  -- of earlier versions
+SET reason_in_full = reason, reason = 'PostgreSQL says ' || migration_status.fingerprint(reason)
+WHERE reason_in_full IS NULL AND NOT EXISTS (SELECT FROM migration_status.schema_version WHERE version >= 6);
+CREATE INDEX IF NOT EXISTS rejected_rows_by_age ON migration_status.rejected_rows (rejected_at);
 
 -- Whose each run is, and what it leaves behind: roles that load into one database see and change only what is theirs, or
 -- that of a role whose member they are. What earlier versions left belongs to the one role beside the owner that may
@@ -503,6 +544,12 @@ BEGIN
     END LOOP;
 END
 $policies$;
+
+-- The key is read by roles that load, and by none that only looks, whatever it was granted; nobody but the owner changes it.
+ALTER TABLE migration_status.fingerprint_key ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS loading_roles_read ON migration_status.fingerprint_key;
+CREATE POLICY loading_roles_read ON migration_status.fingerprint_key FOR SELECT
+    USING (pg_catalog.has_table_privilege('migration_status.migration_runs', 'INSERT'));
 
 -- Each table of each run: rows and chunks, counted from the chunks themselves.
 CREATE OR REPLACE VIEW migration_status.v_table_progress AS
