@@ -1,21 +1,18 @@
 """Build the clients an action needs, from the config and the environment; nothing else does."""
 
-import json
+import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
-
-import boto3
-from botocore.exceptions import BotoCoreError, ClientError
 
 from snowmelt import config as configs
 from snowmelt import executions, manifest_store
-from snowmelt.config import Config, SnowflakeConfig, SourceConfig
+from snowmelt.config import Config, PostgresConfig, SnowflakeConfig, SourceConfig
 from snowmelt.deadline import Deadline
 from snowmelt.errors import AccessError, ConfigError, SnowmeltError, TransientError, UnreachableError
 from snowmelt.manifest_store import Store
@@ -23,6 +20,7 @@ from snowmelt.models import RunPlan, TablePlan
 from snowmelt.postgres import leases, status_store, tables
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import Driver, RunRow
+from snowmelt.secret import Secret
 from snowmelt.settings import Settings
 from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.warm import Pool
@@ -31,6 +29,10 @@ from snowmelt.wording import WITH_NO_RESUME
 DRIVER_SECONDS = 960.0
 """How long a driver may be silent: longer than the longest invocation."""
 _REMEMBERED = 64
+
+_logger = logging.getLogger(__name__)
+_Connection = TypeVar("_Connection")
+_Section = TypeVar("_Section", PostgresConfig, SnowflakeConfig)
 
 
 class Wiring:
@@ -42,18 +44,22 @@ class Wiring:
     def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         self._settings = settings
         self._given_environment = environment
+        self._secret = Secret(settings.secret_id) if settings.secret_id else None
         self._driver_backend: tuple[int, datetime] | None = None
         self._runs: dict[str, RunPlan] = {}
         self._tables: OrderedDict[tuple[str, int], TablePlan] = OrderedDict()
         self.targets: Pool[Session] = Pool()
         self.sources: Pool[SnowflakeSource] = Pool()
 
-    @cached_property
+    @property
     def environment(self) -> Mapping[str, str]:
-        """The environment, what it lacks filled in from the secret it names and, for a local config, ``.env``."""
+        """The environment, what it lacks filled in from the secret it names and, for a local config, ``.env``.
+
+        Both may change while the process lives, so it is asked for whenever a config is read.
+        """
         environment = self._given_environment
-        if self._settings.secret_id:
-            environment = {**_secret(self._settings.secret_id), **environment}
+        if self._secret is not None:
+            environment = {**self._secret.values(), **environment}
         if not self._settings.config.startswith("s3://"):
             environment = configs.read_dotenv(Path(self._settings.config).parent / ".env", environment)
         return environment
@@ -93,16 +99,45 @@ class Wiring:
 
     def connect_target(self, config: Config, database: str, application_name: str) -> Session:
         """The same, for the caller to close."""
-        return Session.connect(config.postgres, database=database, application_name=application_name)
+        return self.signed_in(
+            config.postgres,
+            lambda postgres: Session.connect(postgres, database=database, application_name=application_name),
+            lambda: self.config().postgres,
+        )
+
+    def signed_in(
+        self, section: _Section, connect: Callable[[_Section], _Connection], again: Callable[[], _Section]
+    ) -> _Connection:
+        """Return what ``connect`` makes of the section; where it is refused, once more of what ``again`` reads then.
+
+        A secret may have been rotated since the config was read. The error is the first one, where nothing has changed.
+        """
+        try:
+            return connect(section)
+        except AccessError as refused:
+            if self._secret is not None:
+                try:
+                    self._secret.read_again()
+                except (AccessError, ConfigError) as error:
+                    raise AccessError(f"{refused.message}; and {error.message}") from refused
+            renewed = again()
+            if renewed == section:
+                if self._secret is None:
+                    raise
+                where = f"secret {self._secret.secret_id} was read again and holds what was refused"
+                raise type(refused)(f"{refused.message}; {where}") from refused
+        _logger.info("signing in again: the credentials have changed since they were read")
+        return connect(renewed)
 
     @contextmanager
     def source(self, config: Config, source: SourceConfig, run_id: str | None) -> Iterator[SnowflakeSource]:
         """A signed-in session in the source's database and schema."""
-        snowflake = SnowflakeSource.connect(
+        snowflake = self.signed_in(
             config.snowflake,
-            database=source.snowflake_database,
-            schema=source.snowflake_schema,
-            run_id=run_id,
+            lambda section: SnowflakeSource.connect(
+                section, database=source.snowflake_database, schema=source.snowflake_schema, run_id=run_id
+            ),
+            lambda: self.config().snowflake,
         )
         with snowflake:
             yield snowflake
@@ -195,9 +230,7 @@ class RunResources:
 
     def _connect_target(self, application_name: str) -> Session:
         try:
-            session = Session.connect(
-                self.config.postgres, database=self.plan.target_database, application_name=application_name
-            )
+            session = self._wiring.connect_target(self.config, self.plan.target_database, application_name)
         except UnreachableError as error:
             raise TransientError(error.message) from error
         status_store.adopt_fingerprint_key(session)
@@ -218,19 +251,21 @@ class RunResources:
 
     def source_aside(self, statement_seconds: int) -> SnowflakeSource:
         """A session for short statements that are no part of the run; for the caller to close."""
-        config = self._source_config().model_copy(update={"statement_timeout_seconds": statement_seconds})
-        return self._signed_in(config, run_id=None)
+        return self._signed_in(run_id=None, statement_timeout_seconds=statement_seconds)
 
     def _connect_source(self) -> SnowflakeSource:
-        return self._signed_in(self._source_config(), run_id=self.run_id)
+        return self._signed_in(run_id=self.run_id)
 
-    def _signed_in(self, config: SnowflakeConfig, *, run_id: str | None) -> SnowflakeSource:
-        return SnowflakeSource.connect(
-            config, database=self.plan.snowflake_database, schema=self.plan.snowflake_schema, run_id=run_id
+    def _signed_in(self, *, run_id: str | None, **changes: object) -> SnowflakeSource:
+        return self._wiring.signed_in(
+            self._source_config(self.config.snowflake).model_copy(update=changes),
+            lambda section: SnowflakeSource.connect(
+                section, database=self.plan.snowflake_database, schema=self.plan.snowflake_schema, run_id=run_id
+            ),
+            lambda: self._source_config(self._wiring.config().snowflake).model_copy(update=changes),
         )
 
-    def _source_config(self) -> SnowflakeConfig:
-        config = self.config.snowflake
+    def _source_config(self, config: SnowflakeConfig) -> SnowflakeConfig:
         if config.user.upper() != self.plan.snowflake_user.upper():
             raise ConfigError(
                 f"run {self.run_id} was begun as Snowflake user {self.plan.snowflake_user}, whose results no one "
@@ -272,20 +307,3 @@ def _config_text(where: str) -> str:
         raise ConfigError(f"config {where} is not there; pass --config, or set SNOWMELT_CONFIG") from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"config {where} cannot be read: {error}") from error
-
-
-def _secret(secret_id: str) -> Mapping[str, str]:
-    try:
-        text = boto3.client("secretsmanager").get_secret_value(SecretId=secret_id)["SecretString"]
-        values = json.loads(text)
-    except (ClientError, BotoCoreError) as error:
-        raise AccessError(
-            f"secret {secret_id} cannot be read ({error}); check SNOWMELT_SECRET_ID and the role's permission"
-        ) from error
-    except (KeyError, ValueError):
-        values = None
-    if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
-        raise ConfigError(
-            f'secret {secret_id} must hold a JSON object of strings, such as {{"SNOWFLAKE_PRIVATE_KEY": "…"}}'
-        )
-    return values
