@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from snowmelt import private_files
 from snowmelt.errors import AccessError, ConfigError, DataError, MissingError, TransientError
 from snowmelt.models import DryRunPlan, Location, RunPlan, TablePlan, WorkItem
 
@@ -49,9 +50,9 @@ class FolderStore:
         """Write the file whole: a reader sees the old content or the new, never a part."""
         path = self._folder / key
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_files.make_folder(path.parent)
             partial = path.with_name(path.name + ".part")
-            partial.write_bytes(content)
+            private_files.write(partial, content)
             partial.replace(path)
         except OSError as error:
             raise AccessError(

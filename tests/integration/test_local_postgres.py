@@ -98,6 +98,21 @@ def test_with_a_password_the_server_asks_for_it() -> None:
             psycopg2.connect(server.dsn(), password="wrong")
 
 
+def test_a_server_that_let_everyone_in_asks_for_the_password_that_it_is_given(open_folder: Path) -> None:
+    kept = open_folder / "cluster"
+    with LocalPostgres(directory=kept, durable=False) as server:
+        server.execute("CREATE TABLE t AS SELECT 7 AS n")
+
+    for password in ("it's a secret", "another"):
+        with LocalPostgres(directory=kept, password=password, durable=False) as server:
+            assert server.rows("SELECT n FROM t") == [(7,)]
+            assert server.rows("SELECT rolpassword LIKE 'SCRAM-SHA-256$%%' FROM pg_authid WHERE rolname = 'postgres'")
+            with pytest.raises(psycopg2.OperationalError, match="password"):
+                psycopg2.connect(server.dsn(), password="wrong")
+        assert (kept / "data").stat().st_mode & 0o777 == 0o700
+        assert kept.stat().st_mode & 0o777 == 0o700
+
+
 def test_what_was_committed_survives_an_immediate_restart_on_the_same_port(own: LocalPostgres) -> None:
     port = own.port
     own.execute("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")

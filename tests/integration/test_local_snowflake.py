@@ -771,3 +771,46 @@ def test_the_environment_is_enough_to_connect(account: LocalSnowflake) -> None:
     opened: Any = snowflake.connector.connect(**parameters)
     with opened, opened.cursor() as cursor:
         assert cursor.execute("select current_warehouse()").fetchone() == ("COMPUTE_WH",)
+
+
+# --- what a client may not -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM read_text('{file}')",
+        "SELECT * FROM read_blob('{file}')",
+        "SELECT * FROM read_csv('{file}')",
+        "SELECT * FROM '{file}'",
+        "SELECT * FROM glob('{folder}/*')",
+        "COPY (SELECT 1) TO '{file}'",
+        "ATTACH '{folder}/history.db' AS stolen",
+        "INSTALL httpfs",
+    ],
+)
+def test_no_statement_reads_or_writes_a_file(account: LocalSnowflake, tmp_path: Path, statement: str) -> None:
+    file = tmp_path / "private.csv"
+    file.write_text("pl4nted\n1\n")
+
+    with account.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("SET enable_external_access = true")  # a variable of the session, and no more
+        with pytest.raises(ProgrammingError):
+            cursor.execute(statement.format(file=file, folder=account.directory))
+    assert file.read_text() == "pl4nted\n1\n"
+
+
+def test_nobody_but_the_owner_adds_users_or_loads_files(account: LocalSnowflake) -> None:
+    for name, headers in (("load", {}), ("users", {"X-Snowmelt-Control": "guessed"})):
+        request = urllib.request.Request(f"{account.url}/local/{name}", data=b"{}", headers=headers)
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request)
+
+
+def test_the_password_is_drawn_and_its_files_are_the_owners_alone(account: LocalSnowflake) -> None:
+    assert len(SANDBOX_USER.password or "") >= 16
+    with pytest.raises(DatabaseError, match="Incorrect username or password"):
+        account.connect(user="SANDBOX", password="sandbox")
+    assert account.directory.stat().st_mode & 0o777 == 0o700
+    for name in ("users.json", "control"):
+        assert (account.directory / name).stat().st_mode & 0o777 == 0o600

@@ -135,7 +135,11 @@ def test_a_folder_of_csv_travels_through_the_sandbox_with_nothing_but_its_env_fi
     with sandbox(folder, "--load", str(folder / "data")) as running:
         there = running.environment
         target = psycopg2.connect(
-            host=there["POSTGRES_HOST"], port=there["POSTGRES_PORT"], user=there["POSTGRES_USER"], dbname="postgres"
+            host=there["POSTGRES_HOST"],
+            port=there["POSTGRES_PORT"],
+            user=there["POSTGRES_USER"],
+            password=there["POSTGRES_PASSWORD"],
+            dbname="postgres",
         )
         target.autocommit = True
         target.cursor().execute("CREATE TABLE parts (id bigint, name text, price double precision)")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from snowmelt import console, settings
+from snowmelt import console, private_files, settings
 from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, SourceName
 from snowmelt.deadline import Deadline
 from snowmelt.errors import AccessError, MissingError
@@ -59,6 +59,6 @@ def report(
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        private_files.write(path, text.encode())
     except OSError as error:
         raise AccessError(f"cannot write {path}: {error.strerror}; name another file by --output") from error

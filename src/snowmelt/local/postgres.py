@@ -19,6 +19,7 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import make_dsn
 
+from snowmelt import private_files
 from snowmelt.errors import AccessError
 from snowmelt.local.child_process import start_child
 from snowmelt.local.postgres_programs import SERVER_ENVIRONMENT, ServerAccount, find_programs
@@ -29,6 +30,7 @@ SPEED_OVER_DURABILITY: Mapping[str, str] = {"fsync": "off", "full_page_writes": 
 ``synchronous_commit`` stays on: without it, a server that is killed forgets its last commits.
 """
 
+_ASK_EVERYONE = "host all all 127.0.0.1/32 scram-sha-256\n"
 _PORTS = range(15_000, 32_000)  # below what systems hand to outgoing connections, so that a restart finds it free
 _START_SECONDS = 30.0
 _START_ATTEMPTS = 6
@@ -41,14 +43,21 @@ _PASSING = (
 """What a start may fail with that is over soon: another's port, or the end of the server before this one."""
 
 
+def new_password() -> str:
+    """Return a password that nobody can guess, for a server that lives as long as its owner."""
+    return secrets.token_urlsafe(18)
+
+
 class LocalPostgres:
     """A server on 127.0.0.1 with a database folder of its own.
 
     Use it as a context manager, or ``start()`` and ``stop()`` it. When the caller is root it runs as an
     unprivileged user, as PostgreSQL insists. ``directory`` keeps the data for a later start; without it, data
-    lives in a temporary folder that ``stop()`` deletes. ``durable=False`` is for tests. With ``password`` the
-    server asks for it; otherwise it lets everyone on this machine in. ``settings`` are server settings, as in
-    ``LocalPostgres(max_connections=20, log_statement="all")``.
+    lives in a temporary folder that ``stop()`` deletes. ``durable=False`` is for tests. ``settings`` are server
+    settings, as in ``LocalPostgres(max_connections=20, log_statement="all")``.
+
+    With ``password`` the server asks for it, also on data that were made with another one or with none. Otherwise it
+    lets everyone on this machine in, and a superuser runs programs as the server's user: for tests alone.
     """
 
     host = "127.0.0.1"
@@ -101,6 +110,8 @@ class LocalPostgres:
             self._programs = self._account.readable(find_programs(self._version), self._directory)
             if not (self._data / "PG_VERSION").exists():
                 self._create_cluster()
+            elif self.password:
+                self._ask_for_password(self.password)
             self._launch()
         except BaseException:
             self.stop()
@@ -254,6 +265,30 @@ class LocalPostgres:
         if done.returncode != 0:
             shutil.rmtree(self._data, ignore_errors=True)
             raise AccessError(f"PostgreSQL could not create its files in {self._data}: {_reason(done.stderr.decode())}")
+
+    def _ask_for_password(self, password: str) -> None:
+        """Change who is let in, and by which password, before anybody can be."""
+        hba = self._data / "pg_hba.conf"
+        private_files.write(hba, _ASK_EVERYONE.encode())
+        self._account.give(hba)
+        quoted = password.replace("'", "''")  # there is no connection yet to quote for
+        statement = f"ALTER ROLE {self.user} PASSWORD '{quoted}'\n"
+        done = subprocess.run(
+            [
+                *(self._program("postgres"), "--single", "-D", str(self._data), "-c", "log_statement=none"),
+                *("-c", "password_encryption=scram-sha-256", "postgres"),
+            ],
+            check=False,
+            capture_output=True,
+            input=statement.encode(),
+            cwd=self._data.parent,
+            env=SERVER_ENVIRONMENT,
+            **self._account.popen_options(),
+        )
+        if done.returncode != 0 or b"ERROR:" in done.stderr:
+            raise AccessError(
+                f"PostgreSQL could not change its password in {self._data}: {_reason(done.stderr.decode())}"
+            )
 
     def _launch(self) -> None:
         """Start the server; again if another process took the port that was free a moment ago."""

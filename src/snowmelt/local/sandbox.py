@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snowmelt import console
+from snowmelt import console, private_files
 from snowmelt.config import names
 from snowmelt.errors import ConfigError
-from snowmelt.local.postgres import LocalPostgres
+from snowmelt.local.postgres import LocalPostgres, new_password
 from snowmelt.local.snowflake import LocalSnowflake
 
 
@@ -31,12 +31,17 @@ class Sandbox:
 
 @contextmanager
 def started(directory: Path | None = None) -> Iterator[Sandbox]:
-    """A sandbox that stops with the block; its data are kept only in a given directory."""
+    """Start a sandbox that stops with the block; its data are kept only in a given directory.
+
+    Each start has new passwords, so that nobody else on the machine gets in by knowing how a sandbox is made.
+    """
     homes = (directory / "snowflake", directory / "postgres") if directory else (None, None)
-    for home in homes:
-        if home is not None:
-            home.mkdir(parents=True, exist_ok=True)
-    with LocalSnowflake(directory=homes[0]) as snowflake, LocalPostgres(directory=homes[1]) as postgres:
+    if directory is not None:  # each server closes its own folder in it; PostgreSQL may run as another user
+        directory.mkdir(parents=True, exist_ok=True)
+    with (
+        LocalSnowflake(directory=homes[0]) as snowflake,
+        LocalPostgres(directory=homes[1], password=new_password()) as postgres,
+    ):
         yield Sandbox(snowflake, postgres)
 
 
@@ -87,6 +92,6 @@ def _config(database: str, schema: str, tables: Iterable[str]) -> dict[str, Any]
 
 def _write(option: str, file: Path, text: str) -> None:
     try:
-        file.write_text(text, encoding="utf-8")
+        private_files.write(file, text.encode())
     except OSError as error:
         raise ConfigError(f"{option} {file} cannot be written: {error.strerror}; name another file") from error

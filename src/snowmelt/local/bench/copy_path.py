@@ -17,7 +17,7 @@ from snowmelt.errors import DataError
 from snowmelt.findings import Place
 from snowmelt.local.bench import mixed_table, psql
 from snowmelt.local.bench.figures import Figure
-from snowmelt.local.postgres import LocalPostgres
+from snowmelt.local.postgres import LocalPostgres, new_password
 from snowmelt.local.sandbox import Sandbox
 from snowmelt.local.snowflake import LocalSnowflake
 from snowmelt.models import ColumnPlan, ScanSlice, TableName
@@ -59,7 +59,9 @@ def measure(definition: Path, rows: int | None = None) -> Iterator[Figure]:  # n
     with (
         LocalSnowflake() as snowflake,
         # What the server does on its own time is kept out of what is measured.
-        LocalPostgres(autovacuum=False, max_wal_size="8GB", shared_buffers="512MB") as postgres,
+        LocalPostgres(
+            password=new_password(), autovacuum=False, max_wal_size="8GB", shared_buffers="512MB"
+        ) as postgres,
         tempfile.TemporaryDirectory() as folder,
     ):
         sandbox = Sandbox(snowflake, postgres)

@@ -21,7 +21,7 @@ from snowmelt.local.bench.content import Difference, Table
 from snowmelt.local.bench.figures import Figure
 from snowmelt.local.bench.rivals import Move, Rival
 from snowmelt.local.plain_install import PYTHONPATH
-from snowmelt.local.postgres import LocalPostgres
+from snowmelt.local.postgres import LocalPostgres, new_password
 from snowmelt.local.sandbox import Sandbox
 from snowmelt.local.snowflake import LocalSnowflake
 
@@ -54,7 +54,9 @@ def measure(definition: Path, rows: int | None = None) -> Iterator[Figure]:  # n
     with (
         LocalSnowflake() as snowflake,
         # What the server does on its own time is kept out of what is measured.
-        LocalPostgres(autovacuum=False, max_wal_size="8GB", shared_buffers="512MB") as postgres,
+        LocalPostgres(
+            password=new_password(), autovacuum=False, max_wal_size="8GB", shared_buffers="512MB"
+        ) as postgres,
         tempfile.TemporaryDirectory() as folder,
     ):
         bench = _Bench(Sandbox(snowflake, postgres), Path(folder), count)

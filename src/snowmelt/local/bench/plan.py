@@ -12,7 +12,7 @@ from snowmelt import console, manifest_store
 from snowmelt.errors import DataError
 from snowmelt.local.bench import status
 from snowmelt.local.bench.figures import Figure
-from snowmelt.local.postgres import LocalPostgres
+from snowmelt.local.postgres import LocalPostgres, new_password
 from snowmelt.local.snowflake import LocalSnowflake
 from snowmelt.manifest_store import FolderStore
 from snowmelt.models import ChunkRead, KeyColumn, KeyKind, KeyRange, KeySpec, TableName, TablePlan
@@ -189,7 +189,7 @@ def _write_seconds() -> float:
         for i in range(WRITTEN_CHUNKS)
     ]
     with (
-        LocalPostgres() as server,
+        LocalPostgres(password=new_password()) as server,
         tempfile.TemporaryDirectory() as folder,
         status.connect(server, "postgres") as session,
     ):

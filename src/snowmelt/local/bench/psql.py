@@ -3,6 +3,8 @@
 import os
 import subprocess
 
+from psycopg2.extensions import make_dsn
+
 from snowmelt.errors import ConfigError, DataError
 from snowmelt.local.bench import mixed_table
 from snowmelt.local.postgres import LocalPostgres
@@ -14,9 +16,11 @@ def copy(server: LocalPostgres, command: str) -> int:
     program = find_programs() / "psql"
     if not program.exists():
         raise ConfigError(f"psql is not beside the server's programs in {program.parent}; install the client")
+    target = make_dsn(host=server.host, port=server.port, user=server.user, dbname=mixed_table.DATABASE)
     done = subprocess.run(
-        [program, "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--command", command, server.dsn(mixed_table.DATABASE)],
-        env={"PATH": os.defpath, "PGCLIENTENCODING": "UTF8"},
+        [program, "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--command", command, target],
+        # Not in the arguments, which every user of the machine sees.
+        env={"PATH": os.defpath, "PGCLIENTENCODING": "UTF8", "PGPASSWORD": server.password or ""},
         capture_output=True,
         text=True,
         check=False,

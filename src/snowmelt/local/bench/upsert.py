@@ -19,7 +19,7 @@ from snowmelt import console
 from snowmelt.errors import DataError
 from snowmelt.local.bench import status
 from snowmelt.local.bench.figures import Figure
-from snowmelt.local.postgres import LocalPostgres
+from snowmelt.local.postgres import LocalPostgres, new_password
 from snowmelt.models import ColumnPlan, SourceColumn, TableName, TablePlan, TargetColumn, WatermarkPlan
 from snowmelt.planning import one_scan
 from snowmelt.postgres import leases, targets
@@ -86,7 +86,7 @@ def measure(definition: Path, rows: int | None = None) -> Iterator[Figure]:  # n
     beforehand. The plain staging copies the same batches in the same way, and then upserts all of them.
     """
     there = rows or ROWS
-    with LocalPostgres(autovacuum=False, max_wal_size="8GB", shared_buffers="512MB") as server:
+    with LocalPostgres(password=new_password(), autovacuum=False, max_wal_size="8GB", shared_buffers="512MB") as server:
         server.create_database(DATABASE)
         with status.connect(server, DATABASE) as session:
             console.err.print(f"making a table of {there:,} rows")

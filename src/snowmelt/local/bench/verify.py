@@ -14,7 +14,7 @@ from snowmelt.actions.verify_source import Asked
 from snowmelt.errors import DataError
 from snowmelt.local.bench import mixed_table
 from snowmelt.local.bench.figures import Figure
-from snowmelt.local.postgres import LocalPostgres
+from snowmelt.local.postgres import LocalPostgres, new_password
 from snowmelt.local.sandbox import Sandbox
 from snowmelt.local.snowflake import LocalSnowflake
 from snowmelt.postgres import fingerprints
@@ -40,7 +40,9 @@ def measure(definition: Path, rows: int | None = None) -> Iterator[Figure]:  # n
     console.set_up_logging("ERROR", as_json=False)
     with (
         LocalSnowflake() as snowflake,
-        LocalPostgres(autovacuum=False, max_wal_size="8GB", shared_buffers="512MB") as postgres,
+        LocalPostgres(
+            password=new_password(), autovacuum=False, max_wal_size="8GB", shared_buffers="512MB"
+        ) as postgres,
         tempfile.TemporaryDirectory() as folder,
     ):
         sandbox = Sandbox(snowflake, postgres)

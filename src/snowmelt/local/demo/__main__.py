@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from snowmelt import console, monitor
+from snowmelt import console, monitor, private_files
 from snowmelt.config import Config, SourceConfig
 from snowmelt.errors import SnowmeltError
 from snowmelt.local.aws import LocalAws, built
@@ -139,7 +139,7 @@ def _show_build(aws: LocalAws, build: Build) -> None:
 
 def _keep_report(aws: LocalAws, page: Mapping[str, str], path: Path) -> None:
     """Take the report out of the bucket, which ends with the demo."""
-    path.write_bytes(aws.s3().get_object(Bucket=page["bucket"], Key=page["key"])["Body"].read())
+    private_files.write(path, aws.s3().get_object(Bucket=page["bucket"], Key=page["key"])["Body"].read())
     console.err.print(f"report: {path.absolute()}", markup=False)
 
 

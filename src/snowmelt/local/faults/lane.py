@@ -29,7 +29,7 @@ from snowmelt.local.faults.snowflake_wire import SnowflakeLink
 from snowmelt.local.faults.starts import INVOCATION_SECONDS, Start
 from snowmelt.local.faults.traps import Traps
 from snowmelt.local.faults.trial import BUFFER_SECONDS, FUNCTION_SECONDS, RESUME_SECONDS, Result, Trial
-from snowmelt.local.postgres import Database, LocalPostgres
+from snowmelt.local.postgres import Database, LocalPostgres, new_password
 from snowmelt.local.sandbox import Sandbox
 from snowmelt.local.snowflake import LocalSnowflake
 
@@ -55,7 +55,7 @@ class Lane:
     def __enter__(self) -> "Lane":
         enter = self._context.enter_context
         snowflake = enter(LocalSnowflake(inline_rows=300, first_rows=400))
-        postgres = enter(LocalPostgres(durable=False))
+        postgres = enter(LocalPostgres(durable=False, password=new_password()))
         self._sandbox = Sandbox(snowflake, postgres)
         self._postgres_proxy = enter(Proxy(PostgresLink, postgres.host, postgres.port, self._traps))
         self._snowflake_proxy = enter(Proxy(SnowflakeLink, snowflake.host, snowflake.port, self._traps))

@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> None:
     queries.delays = Delays(options.query_delay_seconds, options.batch_delay_seconds)
     queries.keep_copies = not options.no_time_travel
     api = SnowflakeApi(users, Sessions(engine), queries, poll_seconds=options.poll_seconds)
-    app = build_app(api, Control(engine, queries, users))
+    app = build_app(
+        api, Control(engine, queries, users, token=options.control.read_text() if options.control else None)
+    )
 
     def stop(*_: object) -> None:
         # threads in the middle of a query would hold up an orderly exit; the files are safe at any moment
@@ -63,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--directory", type=Path, required=True, help="where databases and results are kept")
     parser.add_argument("--account", default="local")
     parser.add_argument("--users", type=Path, help="JSON file with a list of users")
+    parser.add_argument(
+        "--control", type=Path, help="file with the token of the control paths; without it they are shut"
+    )
     parser.add_argument("--memory-limit", default="2GB")
     parser.add_argument("--inline-rows", type=int, default=500, help="rows that travel with the answer")
     parser.add_argument("--first-rows", type=int, default=1000, help="rows of the first batch after them")

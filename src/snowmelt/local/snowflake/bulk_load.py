@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 from sqlglot import exp
 
 from snowmelt.local.snowflake.catalog import TableRef, quote
@@ -34,14 +35,17 @@ def load(engine: Engine, order: BulkLoad) -> int:
     engine.create_schema(order.database, order.schema)
     connection = engine.connect(order.database, order.schema)
     duck = connection._duck_conn
+    # The account's own connections may not open files.
+    reading = duckdb.connect(":memory:")
     try:
-        source = _source(duck, order)
+        reading.execute("set TimeZone = 'UTC'")
+        source = _source(reading, order)
         columns = [
             Column(name, _declared(order.types.get(name), str(stored)))
             for name, stored in zip(source.columns, source.types, strict=True)
         ]
         table = TableRef(order.database.upper(), order.schema.upper(), order.table)
-        duck.register("incoming_rows", source)
+        duck.register("incoming_rows", source.to_arrow_reader())
         selected = ", ".join(
             f"{_expression(c, str(stored))} as {quote(c.name)}" for c, stored in zip(columns, source.types, strict=True)
         )
@@ -51,6 +55,7 @@ def load(engine: Engine, order: BulkLoad) -> int:
         engine.catalog.born(table, started)
         return int(duck.execute(f"select count(*) from {table.quoted()}").fetchone()[0])  # noqa: S608
     finally:
+        reading.close()
         connection.close()
 
 

@@ -1,6 +1,7 @@
 """What tests and the sandbox ask of the stand-in and no Snowflake would answer."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -14,15 +15,16 @@ from snowmelt.local.snowflake.bulk_load import BulkLoad, load
 from snowmelt.local.snowflake.engine import Engine
 from snowmelt.local.snowflake.errors import of_engine
 from snowmelt.local.snowflake.queries import Delays, Queries
-from snowmelt.local.snowflake.sign_in import User, Users
+from snowmelt.local.snowflake.sign_in import CONTROL_HEADER, User, Users
 
 ReadBody = Callable[[Request], Awaitable[dict[str, Any]]]
 
 
 class Control:
-    """Answers under ``/local``. Open to whoever reaches the port, so the server listens on this machine only."""
+    """Answers under ``/local``, for whoever has the token: every user of the machine reaches the port."""
 
-    def __init__(self, engine: Engine, queries: Queries, users: Users) -> None:
+    def __init__(self, engine: Engine, queries: Queries, users: Users, *, token: str | None) -> None:
+        self._token = (token or secrets.token_urlsafe()).encode()
         self._engine = engine
         self._queries = queries
         self._users = users
@@ -41,9 +43,20 @@ class Control:
         }
         reads: dict[str, Callable[[], Any]] = {"health": lambda: "ready", "queries": self._queries.log}
         return [
-            *(Route(f"/local/{n}", _command(c, read_body), methods=["POST"]) for n, c in commands.items()),
-            *(Route(f"/local/{n}", _read(r), methods=["GET"]) for n, r in reads.items()),
+            *(
+                Route(f"/local/{n}", self._guarded(_command(c, read_body)), methods=["POST"])
+                for n, c in commands.items()
+            ),
+            *(Route(f"/local/{n}", self._guarded(_read(r)), methods=["GET"]) for n, r in reads.items()),
         ]
+
+    def _guarded(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def guarded(request: Request) -> Response:
+            if not secrets.compare_digest(request.headers.get(CONTROL_HEADER, "").encode(), self._token):
+                return JSONResponse({"error": "only the owner of this server may ask that"}, status_code=403)
+            return await answer(request)
+
+        return guarded
 
     def _set_delays(self, body: Mapping[str, Any]) -> None:
         known = {f.name for f in fields(Delays)}

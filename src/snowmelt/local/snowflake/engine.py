@@ -63,6 +63,9 @@ class Engine:
         root.execute(f"attach '{directory / 'history.db'}' as {HISTORY}")
         self.catalog = Catalog(root.cursor())
         root.execute(_DECLARED_COLUMNS)
+        # From here on no statement of a client reads or writes files, but for the databases themselves.
+        root.execute(f"set global allowed_directories = ['{self._databases}/']")
+        root.execute("set global enable_external_access = false")
 
     def connect(self, database: str | None, schema: str | None, *, autocommit: bool = True) -> Any:
         """A connection of its own, with a current database and schema if they are there."""

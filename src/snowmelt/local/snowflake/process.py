@@ -1,6 +1,7 @@
 """The stand-in as a child process, and the ways to talk to it."""
 
 import json
+import secrets
 import shutil
 import signal
 import subprocess
@@ -20,12 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import snowflake.connector
 
+from snowmelt import private_files
 from snowmelt.errors import AccessError, ConfigError
 from snowmelt.local.child_process import start_child
 from snowmelt.local.snowflake.bulk_load import READABLE
-from snowmelt.local.snowflake.sign_in import User
+from snowmelt.local.snowflake.sign_in import CONTROL_HEADER, User
 
-SANDBOX_USER = User(name="SANDBOX", password="sandbox")  # noqa: S106 - of a server that only this machine reaches
+SANDBOX_USER = User(name="SANDBOX", password=secrets.token_urlsafe(18))
+"""Known to the process that starts the server, and to whom it tells: other users of the machine reach the port too."""
 _READY_SECONDS = 60.0
 
 
@@ -67,6 +70,7 @@ class LocalSnowflake:
         self._temporary = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="local-snowflake-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._control_token = secrets.token_urlsafe(32)
         self._options = {
             "poll-seconds": poll_seconds,
             "query-delay-seconds": query_delay_seconds,
@@ -109,12 +113,14 @@ class LocalSnowflake:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        users = self.directory / "users.json"
-        users.touch(mode=0o600)
-        users.write_text(json.dumps([asdict(u) for u in self.users]))
+        private_files.make_folder(self.directory)
+        self.directory.chmod(0o700)
+        users, control = self.directory / "users.json", self.directory / "control"
+        private_files.write(users, json.dumps([asdict(u) for u in self.users]).encode())
+        private_files.write(control, self._control_token.encode())
         arguments = [sys.executable, "-m", "snowmelt.local.snowflake", "--directory", str(self.directory)]
         arguments += ["--host", self.host, "--port", str(self.port), "--account", self.account, "--users", str(users)]
+        arguments += ["--control", str(control)]
         for name, value in self._options.items():
             arguments += [f"--{name}", str(value)]
         with self.log_file.open("ab") as log:
@@ -271,7 +277,8 @@ class LocalSnowflake:
 
     def _control(self, name: str, body: Mapping[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self.url}/local/{name}", data=data)  # noqa: S310
+        headers = {CONTROL_HEADER: self._control_token}
+        request = urllib.request.Request(f"{self.url}/local/{name}", data=data, headers=headers)  # noqa: S310
         try:
             with urllib.request.urlopen(request, timeout=600) as response:  # noqa: S310
                 return json.load(response)["result"]

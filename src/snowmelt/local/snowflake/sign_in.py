@@ -13,6 +13,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from snowmelt.local.snowflake.errors import SqlError
 
+CONTROL_HEADER = "X-Snowmelt-Control"
+"""Holds what only the owner of the server knows, who may load files and add users."""
+
 
 @dataclass(frozen=True)
 class User:
