@@ -211,12 +211,12 @@ def _note(table: TableProgress) -> str:
 
 
 def show_tables(tables: Sequence[TableProgress], title: str) -> None:
-    """The closing table: rows, seconds, rows/s, bytes of each."""
+    """Show the closing table: rows, seconds from scan to end, rows/s of the time in which it was loaded, bytes."""
     grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     grid.add_column("table")
     grid.add_column("target")
     grid.add_column("status")
-    for name in ("rows", "of", "chunks", "seconds", "rows/s", "bytes"):
+    for name in ("rows", "of", "chunks", "seconds", "loading", "rows/s", "bytes"):
         grid.add_column(name, justify="right")
     grid.add_column("verified")
     for t in tables:
@@ -228,6 +228,7 @@ def show_tables(tables: Sequence[TableProgress], title: str) -> None:
             "?" if t.source_rows is None else f"{t.source_rows:,}",
             f"{t.chunks_completed}/{t.chunks}",
             "" if t.seconds is None else f"{t.seconds:.1f}",
+            "" if t.load_seconds is None else f"{t.load_seconds:.1f}",
             "" if t.rows_per_second is None else f"{t.rows_per_second:,.0f}",
             decimal(t.size_bytes),
             t.verdict or "",

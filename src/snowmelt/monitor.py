@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,7 @@ from snowmelt.postgres import indexes, rejected, status_store
 from snowmelt.postgres import overview as overview_rows
 from snowmelt.postgres.session import Session
 from snowmelt.pulse import Pulse, Vitals
+from snowmelt.speeds import loading_seconds, rows_per_second
 from snowmelt.wiring import Wiring
 
 INDEX_WORKERS = 2
@@ -39,6 +40,10 @@ class TableProgress(Value):
     chunks_running: int
     chunks_failed: int
     seconds: float | None
+    load_seconds: float | None = None
+    """From the first claim of a chunk to the last mark; None before a chunk is loaded."""
+    rows_per_second: float | None = None
+    """Over ``load_seconds``."""
     rejected: int = 0
     """Rows that stayed out, and are kept aside with the reason."""
     kept_newer: int = 0
@@ -53,11 +58,6 @@ class TableProgress(Value):
     """Source columns that are not loaded, and what pairs of types lose, in one clause."""
     error: str | None = None
 
-    @property
-    def rows_per_second(self) -> float | None:
-        """Rows over seconds since its scan was submitted."""
-        return self.rows / self.seconds if self.seconds else None
-
 
 class RunProgress(Value):
     """How far one run is."""
@@ -68,6 +68,10 @@ class RunProgress(Value):
     started_at: datetime
     completed_at: datetime | None
     seconds: float
+    load_seconds: float | None = None
+    """From the first claim of a chunk of any table to the last mark; None before a chunk is loaded."""
+    rows_per_second: float | None = None
+    """Over ``load_seconds``."""
     rounds: int
     tables: int
     tables_completed: int
@@ -251,7 +255,12 @@ def _group(row: dict[str, object]) -> ErrorGroup:
     )
 
 
-def _run(row: dict[str, object]) -> RunProgress:
+def _speed(row: dict[str, Any]) -> dict[str, float | None]:
+    seconds = loading_seconds([(row["first_claimed_at"], row["last_loaded_at"])])
+    return {"load_seconds": seconds, "rows_per_second": rows_per_second(row["rows_loaded"] or 0, seconds)}
+
+
+def _run(row: dict[str, Any]) -> RunProgress:
     return RunProgress.model_validate(
         {
             **{
@@ -261,12 +270,13 @@ def _run(row: dict[str, object]) -> RunProgress:
             **{k: row[k] or 0 for k in ("tables", "tables_completed", "chunks", "chunks_completed", "chunks_failed")},
             "source_rows": row["source_rows"],
             "rows": row["rows_loaded"] or 0,
+            **_speed(row),
             "error": row["error_text"],
         }
     )
 
 
-def _table(row: dict[str, object]) -> TableProgress:
+def _table(row: dict[str, Any]) -> TableProgress:
     return TableProgress.model_validate(
         {
             **{k: row[k] for k in ("status", "source_rows", "size_bytes", "chunks", "chunks_completed", "seconds")},
@@ -274,6 +284,7 @@ def _table(row: dict[str, object]) -> TableProgress:
             "table": row["source_table"],
             "target": f"{row['target_schema']}.{row['target_table']}",
             "rows": row["rows_loaded"],
+            **_speed(row),
             "changed_values": row["changed_values"] or {},
             "rejected": row["rejected_rows"],
             "kept_newer": row["kept_newer_rows"],

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from snowmelt.models import Value
 from snowmelt.pulse import Pulse
+from snowmelt.speeds import loading_seconds, rows_per_second
 from snowmelt.wording import counted, omissions
 
 RECENT_SECONDS = 300.0
@@ -45,7 +46,7 @@ class TableOverview(Value):
     failed: int
     seconds: float | None
     rows_per_second: float | None
-    """Of the last minutes while it loads; of the whole time when it is over."""
+    """Of the last minutes while it loads; afterwards of the time from the first claim of a chunk to the last mark."""
     seconds_left: float | None
     indexes_owed: int
     """Dropped for the load, and still to be built."""
@@ -120,6 +121,7 @@ class RunOverview(Value):
     rejected: int
     size_bytes: int
     rows_per_second: float | None
+    """Of the last minutes while the run is on; afterwards of the time in which rows were loaded."""
     seconds_left: float | None
     """Of the rows that are counted; the others come on top."""
     speed: Speed
@@ -163,7 +165,9 @@ def shape(
     uncounted = sum(t.source_rows is None and t.status not in ("failed", "abandoned") for t in seen)
     begin, step_seconds = span(run)
     rows = sum(t.rows for t in seen)
-    rate = _rate(sum(row["recent_rows"] for row in tables), recent_seconds) if is_on else _rate(rows, run["seconds"])
+    loading = loading_seconds((row["first_claimed_at"], row["last_loaded_at"]) for row in tables)
+    recent_rows = sum(row["recent_rows"] for row in tables)
+    rate = rows_per_second(recent_rows, recent_seconds) if is_on else rows_per_second(rows, loading)
     ahead = sum(_rows_ahead(t) for t in seen)
     return RunOverview(
         **{k: run[k] for k in ("run_id", "source_name", "status", "seen_at", "started_at", "completed_at", "seconds")},
@@ -268,9 +272,9 @@ def doing(*, is_alive: bool, state: str | None, wait_type: str | None, wait: str
 def _table(row: Mapping[str, Any], *, recent_seconds: float) -> TableOverview:
     cells, per_cell = binned(row["cells"])
     loads = recent_seconds > 0 and row["status"] == "loading"
-    rate = _rate(row["recent_rows"], min(recent_seconds, row["seconds"] or recent_seconds)) if loads else None
-    if row["status"] in ("completed", "finalizing", "failed"):
-        rate = _rate(row["rows"], row["seconds"])
+    rate = rows_per_second(row["recent_rows"], min(recent_seconds, row["seconds"] or recent_seconds)) if loads else None
+    if not loads:
+        rate = rows_per_second(row["rows"], loading_seconds([(row["first_claimed_at"], row["last_loaded_at"])]))
     copied = (
         "table_id", "status", "strategy", "source_rows", "rows", "rejected", "size_bytes", "chunks", "completed",
         "running", "failed", "seconds", "indexes_owed",
@@ -316,10 +320,6 @@ def _share(status: str, tables: Sequence[TableOverview], *, uncounted: int) -> f
     if uncounted or not source_rows:
         return sum(t.share for t in tables) / len(tables)
     return min(1.0, sum(t.rows + t.rejected for t in tables) / source_rows)
-
-
-def _rate(rows: float, seconds: float | None) -> float | None:
-    return rows / seconds if rows and seconds and seconds > 0 else None
 
 
 def _steps(run: Mapping[str, Any], begin: datetime, step_seconds: float) -> int:

@@ -170,6 +170,7 @@ def test_a_migration_for_people(world: World) -> None:
         "of",
         "chunks",
         "seconds",
+        "loading",
         "rows/s",
         "bytes",
         "verified",

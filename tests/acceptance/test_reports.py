@@ -93,6 +93,33 @@ def test_a_run_ends_with_a_report_of_all_that_it_did(world: World) -> None:
     assert world.snowflake.password not in page
 
 
+def test_every_command_the_dashboard_and_the_report_say_the_same_speed_of_a_run(world: World) -> None:
+    world.add_table("entries", 3000, truncate_onstart=True)
+    world.add_table("notes", 500)
+    world.configure(verification="checksums", batch_size=1000)
+
+    migrated = json.loads(world.cli("migrate", "--json").out)
+    status = json.loads(world.cli("status", "--json").out)
+    (listed,) = json.loads(world.cli("runs", "--json").out)
+    watched = json.loads(world.cli("status", "--watch", "--json").out.splitlines()[-1])[
+        "run"
+    ]  # as the dashboard has it
+    facts, page = kept(world)
+
+    chunks = world.chunks()
+    loading = (max(c["completed_at"] for c in chunks) - min(c["started_at"] for c in chunks)).total_seconds()
+    speed = facts.totals.rows_per_second
+    assert speed == pytest.approx(3500 / loading)
+    assert loading < facts.run.seconds  # which has the scans, indexes and verification too
+    assert [seen["rows_per_second"] for seen in (migrated, status, listed, watched)] == [pytest.approx(speed)] * 4
+    of_tables = [table.rows_per_second for table in facts.tables]
+    for seen in (migrated, status, watched):
+        assert [table["rows_per_second"] for table in seen["tables"]] == pytest.approx(of_tables)
+    shown = f"{speed:,.0f} rows/s"
+    assert f"completed, {facts.run.seconds:.0f} s, {shown} while loading" in world.cli("status").out
+    assert shown in text_of(page)
+
+
 def test_a_failed_run_has_a_report_that_says_why(world: World) -> None:
     world.add_table("entries", 30)
     world.target.execute("ALTER TABLE entries ADD CHECK (id < 10)")

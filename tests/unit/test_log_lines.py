@@ -180,7 +180,9 @@ def test_names_are_shown_as_they_are_in_the_closing_table(
         chunks_completed=3,
         chunks_running=0,
         chunks_failed=0,
-        seconds=2.0,
+        seconds=3.0,
+        load_seconds=2.0,
+        rows_per_second=617_283.5,
         error=f"{name} is odd",
     )
 
@@ -189,7 +191,7 @@ def test_names_are_shown_as_they_are_in_the_closing_table(
     title, _, row, error = capsys.readouterr().out.splitlines()
     assert title.strip() == f"run {name}"
     assert row.startswith(name)
-    assert row.split()[-8:] == ["completed", "1,234,567", "1,234,567", "3/3", "2.0", "617,284", "1.0", "GB"]
+    assert row.split()[-9:] == ["completed", "1,234,567", "1,234,567", "3/3", "3.0", "2.0", "617,284", "1.0", "GB"]
     assert error == f"{name}: {name} is odd"
 
 

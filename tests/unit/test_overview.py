@@ -44,6 +44,8 @@ TABLE: dict[str, Any] = {
     "size_bytes": 80_000,
     "rejected": 0,
     "recent_rows": 3_000.0,
+    "first_claimed_at": NOON - timedelta(seconds=500),
+    "last_loaded_at": NOON - timedelta(seconds=100),
     "cells": "0010rppppp",
     "indexes_owed": 0,
 }
@@ -85,7 +87,7 @@ def test_refused_rows_are_not_waited_for() -> None:
 def test_a_run_that_is_over_has_its_mean_speed_and_no_time_left() -> None:
     run = seen({"status": "completed", "rows": 10_000}, status="completed", completed_at=NOON)
 
-    assert run.rows_per_second == pytest.approx(10_000 / 3600)
+    assert run.rows_per_second == run.tables[0].rows_per_second == pytest.approx(10_000 / 400)
     assert (run.seconds_left, run.share) == (None, 1.0)
 
 

@@ -66,7 +66,9 @@ def status_of(config_path: str, source: str | None, *, run_id: str | None, all_r
     elif all_runs:
         console.show_runs(runs)
     else:
-        console.show_tables(moved, f"run {runs[0].run_id}: {runs[0].status}, {runs[0].seconds:.0f} s")
+        rate = runs[0].rows_per_second if runs[0].status != "running" else None
+        speed = f", {rate:,.0f} rows/s while loading" if rate else ""
+        console.show_tables(moved, f"run {runs[0].run_id}: {runs[0].status}, {runs[0].seconds:.0f} s{speed}")
         if beat:
             console.out.print(f"it {beat.state}: {beat.says}", markup=False)
 

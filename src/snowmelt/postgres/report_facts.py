@@ -10,6 +10,7 @@ from snowmelt.postgres import status_store, verification_store
 from snowmelt.postgres.session import Row, Session
 from snowmelt.reports.facts import Durations, Execution, Index, Pace, Problem, Rejected, Run, Table, Verified
 from snowmelt.schema_compare import says_loss
+from snowmelt.speeds import loading_seconds, rows_per_second
 
 PACE_PARTS = 60
 DURATION_PARTS = 18
@@ -70,8 +71,7 @@ def tables(session: Session, run: Run, plans: Mapping[int, TablePlan]) -> tuple[
 def _table(row: Row, run: Run, plan: TablePlan | None) -> Table:
     started, ended = row["started_at"], row["completed_at"] or run.as_of
     seconds = None if started is None else max(0.0, (ended - started).total_seconds())
-    claimed, loaded = row["first_claimed_at"], row["last_loaded_at"]
-    load_seconds = (loaded - claimed).total_seconds() if claimed and loaded else None
+    load_seconds = loading_seconds([(row["first_claimed_at"], row["last_loaded_at"])])
     said = plan.warnings if plan else ()
     known = {name: value for name, value in row.items() if name in Table.model_fields}
     return Table(
@@ -82,7 +82,7 @@ def _table(row: Row, run: Run, plan: TablePlan | None) -> Table:
             "load_mode": row["load_mode"] or (plan.load_mode if plan else None),
             "seconds": seconds,
             "load_seconds": load_seconds,
-            "rows_per_second": row["rows"] / load_seconds if load_seconds else None,
+            "rows_per_second": rows_per_second(row["rows"], load_seconds),
             "query_ids": tuple(row["query_ids"]),
             "warnings": tuple(warning for warning in said if not says_loss(warning)),
             "may_lose": tuple(warning for warning in said if says_loss(warning)),

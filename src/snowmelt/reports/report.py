@@ -8,9 +8,10 @@ from snowmelt.reports import cost
 from snowmelt.reports.cost import Cost
 from snowmelt.reports.facts import Facts
 from snowmelt.reports.words import duration, joined, number, rate
+from snowmelt.speeds import loading_seconds, rows_per_second
 from snowmelt.wording import counted, omissions
 
-REPORT_FORMAT = 1
+REPORT_FORMAT = 2
 """Version of the shape of ``report.json``: grows when a field goes or changes its meaning, not when one comes."""
 _NAMED = 3
 _LONGEST = 500
@@ -43,8 +44,10 @@ class Totals(Value):
     chunks_failed: int
     chunks_retried: int
     retries: int
+    load_seconds: float | None
+    """From the first claim of a chunk of any table to the last mark."""
     rows_per_second: float | None
-    """Over the whole run."""
+    """Over ``load_seconds``."""
     peak_rows_per_second: float | None
     """In the best part of the time in which rows were loaded."""
 
@@ -72,6 +75,7 @@ def _totals(facts: Facts) -> Totals:
     tables = facts.tables
     sources = [table.source_rows for table in tables]
     rows = sum(table.rows for table in tables)
+    loading = loading_seconds((table.first_claimed_at, table.last_loaded_at) for table in tables)
     return Totals(
         tables=len(tables),
         tables_completed=sum(table.status == "completed" for table in tables),
@@ -85,7 +89,8 @@ def _totals(facts: Facts) -> Totals:
         chunks_failed=sum(table.chunks_failed for table in tables),
         chunks_retried=sum(table.chunks_retried for table in tables),
         retries=sum(table.retries for table in tables),
-        rows_per_second=rows / facts.run.seconds if facts.run.seconds else None,
+        load_seconds=loading,
+        rows_per_second=rows_per_second(rows, loading),
         peak_rows_per_second=max((pace.rows_per_second for pace in facts.pace), default=None),
     )
 
@@ -143,7 +148,7 @@ def _what_moved(facts: Facts, totals: Totals) -> str:
         if source
         else " went from Snowflake to PostgreSQL"
     )
-    pace = f", {rate(speed)}" if speed and totals.rows else ""
+    pace = f"; loading took {duration(totals.load_seconds)}, {rate(speed)}" if speed else ""
     return f"{counted(totals.rows, 'row')}{way} in {duration(facts.run.seconds)}{pace}."
 
 

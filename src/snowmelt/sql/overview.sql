@@ -39,7 +39,7 @@ SELECT t.table_id, t.source_table, t.target_schema, t.target_table, t.status, t.
        coalesce(c.chunks, 0) AS chunks, coalesce(c.completed, 0) AS completed, coalesce(c.running, 0) AS running,
        coalesce(c.failed, 0) AS failed, coalesce(c.rows, 0)::bigint AS rows, coalesce(c.size_bytes, 0)::bigint AS size_bytes,
        coalesce(c.rejected, 0)::bigint AS rejected, coalesce(c.recent_rows, 0)::float8 AS recent_rows,
-       coalesce(c.cells, '') AS cells,
+       coalesce(c.cells, '') AS cells, c.first_claimed_at, c.last_loaded_at,
        (SELECT count(*) FROM migration_status.saved_indexes i
         WHERE i.run_id = t.run_id AND i.table_id = t.table_id AND i.restored_at IS NULL) AS indexes_owed,
        (SELECT v.verdict FROM migration_status.verification_results v
@@ -53,6 +53,7 @@ LEFT JOIN (
            sum(k.actual_rows - k.rejected_rows) FILTER (WHERE k.status = 'completed') AS rows,
            sum(k.size_bytes) FILTER (WHERE k.status = 'completed') AS size_bytes,
            sum(k.rejected_rows) FILTER (WHERE k.status = 'completed') AS rejected,
+           min(k.started_at) AS first_claimed_at, max(k.completed_at) AS last_loaded_at,
            -- Of a chunk that was begun before the moment, the part of its time that lies after it.
            sum((k.actual_rows - k.rejected_rows) * CASE
                    WHEN k.started_at >= %(since)s THEN 1

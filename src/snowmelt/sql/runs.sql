@@ -387,7 +387,7 @@ WHERE run_id = %(run_id)s AND status = 'running'
 -- Rows and chunks of every table of a run.
 SELECT table_id, source_table, target_schema, target_table, status, source_rows, rows_loaded, size_bytes, chunks,
        chunks_completed, chunks_running, chunks_failed, seconds, started_at, error_code, error_text, changed_values,
-       rejected_rows, kept_newer_rows, v.verdict, v.reason AS verdict_reason, s.omitted
+       rejected_rows, kept_newer_rows, first_claimed_at, last_loaded_at, v.verdict, v.reason AS verdict_reason, s.omitted
 FROM migration_status.v_table_progress p
 LEFT JOIN (SELECT run_id, table_id, verdict, reason FROM migration_status.verification_results) v USING (run_id, table_id)
 LEFT JOIN (SELECT run_id, table_id, omitted FROM migration_status.migration_table_status) s USING (run_id, table_id)
@@ -486,7 +486,8 @@ SELECT r.run_id, r.source_name, r.status, r.started_at, r.completed_at, r.rounds
        count(p.table_id) AS tables, count(p.table_id) FILTER (WHERE p.status = 'completed') AS tables_completed,
        sum(p.source_rows)::bigint AS source_rows, sum(p.rows_loaded)::bigint AS rows_loaded,
        sum(p.chunks)::bigint AS chunks, sum(p.chunks_completed)::bigint AS chunks_completed,
-       sum(p.chunks_failed)::bigint AS chunks_failed
+       sum(p.chunks_failed)::bigint AS chunks_failed,
+       min(p.first_claimed_at) AS first_claimed_at, max(p.last_loaded_at) AS last_loaded_at
 FROM migration_status.migration_runs r
 LEFT JOIN migration_status.v_table_progress p USING (run_id)
 WHERE (%(run_id)s::text IS NULL OR r.run_id = %(run_id)s)
