@@ -358,6 +358,8 @@ class WorkItem(Value):
     chunks: tuple[int, ...]
     slowest_seconds: float = 0.0
     """The longest that a chunk of this table has taken so far; what the next one may need."""
+    threads: int | None = None
+    """Chunks that are loaded at once; None for as many as the run's plan says."""
 
 
 class Location(Value):

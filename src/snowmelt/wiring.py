@@ -17,7 +17,7 @@ from snowmelt.deadline import Deadline
 from snowmelt.errors import AccessError, ConfigError, SnowmeltError, TransientError, UnreachableError
 from snowmelt.manifest_store import Store
 from snowmelt.models import RunPlan, TablePlan
-from snowmelt.postgres import leases, status_store, tables
+from snowmelt.postgres import connections, leases, status_store
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import Driver, RunRow
 from snowmelt.secret import Secret
@@ -226,7 +226,7 @@ class RunResources:
         key = (self.run_id, self.config.postgres)
         with self._wiring.targets.lend(key, lambda: self._connect_target(name)) as session:
             yield session
-            tables.leave_room(session)
+            connections.leave_room(session)
 
     def _connect_target(self, application_name: str) -> Session:
         try:

@@ -413,7 +413,7 @@ ROLE = [
 ]
 """What is wrong with the role and the server."""
 SERVERS = [
-    error("connections"),
+    warning("connections"),
     note("timeouts"),
     note("timeouts"),
     error("temporary"),

@@ -8,7 +8,7 @@ from psycopg2 import sql
 from snowmelt.config import PostgresConfig
 from snowmelt.local.postgres import Database
 from snowmelt.models import TableName
-from snowmelt.postgres import server_facts, tables
+from snowmelt.postgres import connections, server_facts
 from snowmelt.postgres.session import Session
 
 
@@ -29,8 +29,8 @@ def session_of(database: Database, user: str) -> Session:
 def test_an_ordinary_user_counts_the_connections_of_others_too(database: Database, role: str) -> None:
     others = [database.connect() for _ in range(5)]
     with session_of(database, role) as plain, session_of(database, "postgres") as superuser:
-        free = tables.free_connections(plain)
-        assert free == tables.free_connections(superuser)
+        free = connections.free(plain)
+        assert free == connections.free(superuser)
         facts = server_facts.read(plain)
     for other in others:
         other.close()

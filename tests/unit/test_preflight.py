@@ -116,10 +116,11 @@ def test_nothing_is_found_on_a_healthy_server() -> None:
 @pytest.mark.parametrize(
     ("changes", "severity", "check", "mend"),
     [
-        ({"max_connections": 13}, "error", "connections", "max_connections = 24"),
+        ({"max_connections": 13}, "warning", "connections", "max_connections = 24"),
+        ({"max_connections": 6}, "error", "connections", "max_connections = 17"),
         ({"connections": 90}, "warning", "connections", "parallel_threads: 4"),
-        ({"role_limit": 5}, "error", "connections", 'ALTER ROLE "loader" CONNECTION LIMIT 11;'),
-        ({"database_limit": 5}, "error", "connections", 'ALTER DATABASE "db" CONNECTION LIMIT 12;'),
+        ({"role_limit": 5}, "warning", "connections", 'ALTER ROLE "loader" CONNECTION LIMIT 11;'),
+        ({"database_limit": 3}, "error", "connections", 'ALTER DATABASE "db" CONNECTION LIMIT 12;'),
         ({"may_make_temporary": False}, "error", "temporary", 'GRANT TEMPORARY ON DATABASE "db" TO "loader";'),
         ({"may_use_status": False}, "error", "status_privileges", "GRANT USAGE ON SCHEMA migration_status"),
         ({"without_privilege": (("watermarks", "INSERT"),)}, "error", "status_privileges", "ON ALL TABLES IN SCHEMA"),

@@ -6,7 +6,8 @@ from snowmelt.config import SourceConfig
 from snowmelt.errors import AccessError, DataError
 from snowmelt.models import DryRunPlan, DryRunTable, TablePlan
 from snowmelt.planning import composite, statement
-from snowmelt.postgres import indexes, tables
+from snowmelt.planning.connection_budget import budget
+from snowmelt.postgres import connections, indexes
 from snowmelt.postgres.session import Session
 from snowmelt.preflight.servers import SESSIONS_BESIDE_WORKERS
 from snowmelt.snowflake_source import SnowflakeSource
@@ -46,15 +47,14 @@ def dry_run(
                 warnings=(*plan.warnings, *_filtered(plan), *_unclustered(plan, chunks, clustering)),
             )
         )
-    needed = parallel_threads + SESSIONS_BESIDE_WORKERS
-    free = tables.free_connections(session)
-    short = f"the run needs {needed} connections and the server has {free} left; lower parallel_threads"
+    limits = connections.limits(session)
+    reason = budget(limits, parallel_threads).reason
     return DryRunPlan(
         message=message,
         tables=tuple(forecasts),
-        connections_needed=needed,
-        connections_free=free,
-        warnings=(short,) if free < needed else (),
+        connections_needed=parallel_threads + SESSIONS_BESIDE_WORKERS,
+        connections_free=min(limit.free for limit in limits),
+        warnings=(reason,) if reason else (),
     )
 
 

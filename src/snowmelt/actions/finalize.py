@@ -20,7 +20,17 @@ from snowmelt.errors import (
 )
 from snowmelt.models import FinalizeEvent, FinalizeResult, TablePlan
 from snowmelt.planning import rounds
-from snowmelt.postgres import indexes, leases, load, rejected, sequences, status_store, tables, verification_store
+from snowmelt.postgres import (
+    connections,
+    indexes,
+    leases,
+    load,
+    rejected,
+    sequences,
+    status_store,
+    tables,
+    verification_store,
+)
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import ChunkTally, RunRow, TableRow
 from snowmelt.verification.verdicts import TableVerdict
@@ -169,11 +179,12 @@ def _restore_indexes(run: RunResources, session: Session, deadline: Deadline) ->
     restored = indexes.restore(
         run.connect_target,
         run.run_id,
-        workers=INDEX_WORKERS,
+        workers=max(1, min(INDEX_WORKERS, connections.free(session))),
         deadline=deadline,
         maintenance_work_mem=INDEX_MEMORY,
         parallel_workers=INDEX_PARALLEL_WORKERS,
         code_path=run.plan.code_path,
+        session=session,
     )
     logger.info(
         "indexes restored",

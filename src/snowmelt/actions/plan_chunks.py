@@ -16,9 +16,10 @@ from snowmelt.errors import (
 )
 from snowmelt.models import ChunkRead, KeySpec, Location, PlanChunksEvent, PlanChunksResult, ScanSlice, TablePlan
 from snowmelt.planning import composite, one_scan, rounds, statement, work_items
+from snowmelt.planning.connection_budget import Budget, budget
 from snowmelt.planning.rounds import Before, Outlook, Step
 from snowmelt.planning.work_items import PendingChunk
-from snowmelt.postgres import leases, status_store, targets
+from snowmelt.postgres import connections, leases, status_store, targets
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import PendingRow, RunRow, TableRow
 from snowmelt.postgres.targets import Ready
@@ -104,7 +105,10 @@ class _Plan:
             ),
             found,
         )
-        manifest, items = self._manifest(step, pending, before)
+        given = self._budget(len(pending)) if step.next == "process" else Budget(self._run.plan.parallel_threads)
+        threads = min(self._run.plan.threads, given.workers)
+        concurrency = given.workers // threads
+        manifest, items = self._manifest(step, pending, before, concurrency=concurrency, threads=threads)
         status_store.record_round(
             self._session,
             self._event.run_id,
@@ -123,9 +127,9 @@ class _Plan:
                 "round": self._event.round + 1,
                 "manifest": manifest,
                 "items": items,
-                "max_concurrency": self._run.plan.max_concurrency,
+                "max_concurrency": concurrency,
                 "wait_seconds": step.wait_seconds,
-                "reason": step.reason,
+                "reason": "; ".join(filter(None, (step.reason, given.reason))),
             }
         )
 
@@ -325,25 +329,37 @@ class _Plan:
             pieces = composite.read_pieces(spec, snowflake.aggregate(second)) if second else ()
         return composite.plan(spec, histogram, pieces)
 
-    def _manifest(self, step: Step, pending: Sequence[PendingRow], before: RunRow) -> tuple[Location | None, int]:
+    def _budget(self, chunks: int) -> Budget:
+        """Return how many of the chunks are loaded at once, where PostgreSQL gives few connections."""
+        workers = leases.worker_name(self._event.run_id)
+        found = budget(connections.limits(self._session, workers=workers), self._run.plan.parallel_threads)
+        if chunks <= found.workers:
+            return Budget(found.workers)
+        if found.reason:
+            logger.warning(found.reason, extra={"run_id": self._event.run_id})
+        return found
+
+    def _manifest(
+        self, step: Step, pending: Sequence[PendingRow], before: RunRow, *, concurrency: int, threads: int
+    ) -> tuple[Location | None, int]:
         if step.next != "process":
             return None, 0
         items = tuple(
             work_items.plan(
                 [PendingChunk(c.table_id, c.source_table, c.chunk_id) for c in pending],
-                workers=self._run.plan.max_concurrency,
-                threads=self._run.plan.threads,
+                workers=concurrency,
+                threads=threads,
                 slowest_seconds=self._slowest_seconds(pending),
-                most_at_once={c.table_id: self._invocations_of(c.table_id) for c in pending},
+                most_at_once={c.table_id: self._invocations_of(c.table_id, threads) for c in pending},
             )
         )
         # The round of the run, not of the execution: no two plans write under one name.
         name = f"{before.rounds:06}"
         return manifest_store.save_manifest(self._run.store, self._event.run_id, name, items), len(items)
 
-    def _invocations_of(self, table_id: int) -> int:
+    def _invocations_of(self, table_id: int, threads: int) -> int:
         at_once = self._run.table(table_id).parallel_threads
-        return at_once // min(self._run.plan.threads, at_once)
+        return at_once // min(threads, at_once)
 
     def _slowest_seconds(self, pending: Sequence[PendingRow]) -> Mapping[int, float]:
         slowest = status_store.slowest_chunks(self._session, self._event.run_id)

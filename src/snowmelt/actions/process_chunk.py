@@ -104,7 +104,8 @@ def _work(
 ) -> _Tally:
     """What became of the item's chunks: taken one by one by this thread and by as many others as the plan allows."""
     queue = _Queue(item.chunks)
-    threads = min(run.plan.threads, run.table(item.table_id).parallel_threads, len(item.chunks))
+    most = item.threads or run.plan.threads
+    threads = min(most, run.table(item.table_id).parallel_threads, len(item.chunks))
 
     def help_along() -> _Tally:
         with run.warm_target() as own_session, run.warm_source() as own_snowflake:

@@ -20,8 +20,9 @@ from snowmelt.models import (
     ValidateConfigResult,
 )
 from snowmelt.planning import resume
+from snowmelt.planning.connection_budget import budget
 from snowmelt.planning.resume import Fresh, KnownRun, Resume, Start
-from snowmelt.postgres import indexes, rejected, status_store
+from snowmelt.postgres import connections, indexes, rejected, status_store
 from snowmelt.postgres.session import Session
 from snowmelt.wiring import Wiring, keep_back
 from snowmelt.wording import counted, with_resume_run_id
@@ -200,7 +201,19 @@ def _resume(decision: Resume, event: ValidateConfigEvent, session: Session, wiri
         status_store.guard_driver(session, plan.run_id, event.execution_id)
         indexes.retry_failed(session, plan.run_id)
     logger.info("run resumed", extra={"run_id": plan.run_id, "message_text": decision.message})
-    return ValidateConfigResult(run_id=plan.run_id, resumed=True, message=decision.message, tables=len(plan.tables))
+    return ValidateConfigResult(
+        run_id=plan.run_id,
+        resumed=True,
+        message=decision.message,
+        tables=len(plan.tables),
+        warnings=_few_connections(session, plan.parallel_threads),
+    )
+
+
+def _few_connections(session: Session, parallel_threads: int) -> tuple[str, ...]:
+    """Return why a run that begins now loads fewer chunks at once than its config says, if it does."""
+    reason = budget(connections.limits(session), parallel_threads).reason
+    return (reason,) if reason else ()
 
 
 def _open(
@@ -210,7 +223,7 @@ def _open(
     with wiring.source(asked.config, asked.source, run_id) as snowflake, _said_what_stays_open(decision):
         identity = snowflake.identity()
         planned = table_plans(asked.config, asked.source, asked.tables, snowflake, session, moment=identity.now)
-    warnings = tuple(w for t in planned for w in t.warnings)
+    warnings = (*_few_connections(session, asked.config.parallel_threads), *(w for t in planned for w in t.warnings))
     plan = RunPlan(
         snowmelt_version=__version__,
         run_id=run_id,

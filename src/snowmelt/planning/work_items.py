@@ -54,6 +54,7 @@ def plan(
                 table=table,
                 chunks=tuple(of_table[start : start + its_size]),
                 slowest_seconds=round(slowest_seconds.get(table_id, 0.0), 3),
+                threads=threads,
             )
             item_id += 1
 

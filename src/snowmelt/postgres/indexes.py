@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from psycopg2 import sql as compose
@@ -315,6 +316,7 @@ def restore(
     maintenance_work_mem: str | None = None,
     parallel_workers: int | None = None,
     code_path: Sequence[str] = (),
+    session: Session | None = None,
 ) -> RestoreResult:
     """Build what is owed, the biggest first, ``workers`` at once; what was built and what is left when time is over.
 
@@ -323,12 +325,13 @@ def restore(
     and built anew if it is not valid. One that cannot be built is not tried again before ``retry_failed``, and does
     not keep others from being built. Without a run, tables that are being loaded are left alone.
     What is saved is executed only where it is the definition of that very index, with the rights of the table's owner.
-    ``code_path`` are schemas for functions in index expressions that find names without one.
+    ``code_path`` are schemas for functions in index expressions that find names without one. ``session`` is one of the
+    caller's to watch the builds with, where a further connection might be one too many.
     TransientError when the server lets nobody in; then, too, nothing is lost.
     """
     settings = _settings(maintenance_work_mem, parallel_workers)
-    with connect() as session:
-        return _Restoration(connect, session, settings, workers, deadline, code_path).result(run_id, table_id)
+    with connect() if session is None else nullcontext(session) as watching:
+        return _Restoration(connect, watching, settings, workers, deadline, code_path).result(run_id, table_id)
 
 
 def _settings(maintenance_work_mem: str | None, parallel_workers: int | None) -> Mapping[str, str]:

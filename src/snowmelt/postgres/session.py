@@ -320,6 +320,16 @@ _CONNECT_CAUSES: tuple[tuple[str, type[SnowmeltError], str], ...] = (
     ("SSL", AccessError, "mend postgres.sslmode or postgres.sslrootcert"),
     ("root certificate", AccessError, "set postgres.sslrootcert, or choose another postgres.sslmode"),
     ("too many clients", TransientError, "lower parallel_threads or raise max_connections"),
+    (
+        "too many connections for role",
+        TransientError,
+        "lower parallel_threads, end other sessions of the role, or raise its limit (ALTER ROLE … CONNECTION LIMIT …)",
+    ),
+    (
+        "too many connections for database",
+        TransientError,
+        "lower parallel_threads, end other sessions, or raise its limit (ALTER DATABASE … CONNECTION LIMIT …)",
+    ),
     ("remaining connection slots", TransientError, "lower parallel_threads or raise max_connections"),
     ("starting up", TransientError, "the server is starting: try again"),
     ("in recovery mode", TransientError, "the server recovers from a crash: try again"),

@@ -6,13 +6,9 @@ from dataclasses import dataclass
 from psycopg2 import sql as compose
 
 from snowmelt import sql
-from snowmelt.errors import SnowmeltError
 from snowmelt.models import TableName, TargetColumn
 from snowmelt.planning.ties import ForeignKey
 from snowmelt.postgres.session import Cursor, Session, code_of_targets, fetch_one
-
-ROOM = 5
-"""Connections that sessions kept warm leave for others: driver, plan, two builds of indexes, someone who looks."""
 
 
 @dataclass(frozen=True)
@@ -101,27 +97,6 @@ def has_more_rows_than(cursor: Cursor, name: TableName, rows: int) -> bool:
     """Whether the table holds more than that many rows; reads no more of it than it takes to know."""
     probe = compose.SQL("SELECT 1 AS one FROM {} OFFSET {} LIMIT 1").format(identifier(name), compose.Literal(rows))
     return fetch_one(cursor, probe) is not None
-
-
-def free_connections(session: Session) -> int:
-    """How many connections the server would still give."""
-    row = session.row(sql.query("free_connections"))
-    return int(row["free"]) if row else 0
-
-
-def leave_room(session: Session) -> None:
-    """Close an idle session where the server has few connections left, and no other way to get one back.
-
-    What workers keep warm would otherwise leave none for the plan that gives them their next work.
-    """
-    if session.closed:
-        return
-    try:
-        is_short = free_connections(session) < ROOM
-    except SnowmeltError:
-        is_short = True
-    if is_short:
-        session.close()
 
 
 def highest(session: Session, name: TableName, column: str) -> str | None:

@@ -7,7 +7,9 @@ from typing import Literal
 
 from snowmelt.findings import Finding, Severity
 from snowmelt.models import Value
+from snowmelt.planning.connection_budget import FEWEST
 from snowmelt.types import quoted
+from snowmelt.wording import counted
 
 Server = Literal["PostgreSQL", "Snowflake"]
 
@@ -128,13 +130,18 @@ def _connections(facts: ServerFacts, needed: int) -> Iterator[Finding]:
         alter = f"ALTER DATABASE {quoted(facts.database)} CONNECTION LIMIT {facts.database_connections + needed};"
         limits.append((facts.database_limit, facts.database_connections, f"database {facts.database}", alter))
     for limit, used, whose, raised in limits:
-        lower = (f"parallel_threads: {max(1, limit - used - SESSIONS_BESIDE_WORKERS)}", raised)
-        if limit < needed:
-            text = f"the run needs {needed} connections and {whose} gives {limit} altogether"
-            yield _found("error", "connections", text, "lower parallel_threads", *lower)
+        workers = max(1, limit - used - SESSIONS_BESIDE_WORKERS)
+        lower = (f"parallel_threads: {workers}", raised)
+        gives = f"gives {limit} altogether" if limit < needed else f"has {limit - used} left of {limit}"
+        if limit < FEWEST:
+            text = f"a run needs at least {FEWEST} connections and {whose} {gives}"
+            yield _found("error", "connections", text, "raise the limit", raised)
         elif limit - used < needed:
-            text = f"the run needs {needed} connections and {whose} has {limit - used} left of {limit}"
-            yield _found("warning", "connections", text, "lower parallel_threads", *lower)
+            text = (
+                f"the run would take {needed} connections and {whose} {gives}: {counted(workers, 'chunk')} instead of "
+                f"{needed - SESSIONS_BESIDE_WORKERS} {'is' if workers == 1 else 'are'} loaded at once"
+            )
+            yield _found("warning", "connections", text, "lower parallel_threads, or raise the limit", *lower)
 
 
 def _privileges(facts: ServerFacts, *, is_staged: bool) -> Iterator[Finding]:

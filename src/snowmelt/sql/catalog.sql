@@ -34,14 +34,31 @@ SELECT current_user AS "user", current_database() AS database, current_setting('
                AND (a.atttypid IS DISTINCT FROM e.type OR c.relkind NOT IN ('r', 'p'))
              ORDER BY c.relname) AS foreign_relations
 
--- name: free_connections
--- How many connections the server would still give to an ordinary user, who does not see what others' backends are, but
--- whose they are and in which database.
-SELECT current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
-       - coalesce(current_setting('reserved_connections', true), '0')::integer
-       - (SELECT count(*) FROM pg_stat_activity
-          WHERE datid IS NOT NULL AND usesysid IS NOT NULL
-            AND coalesce(backend_type, 'client backend') = 'client backend')::integer AS free
+-- name: connection_limits
+-- How many connections the server, the role and the database give to an ordinary user, how many of them are taken, and how
+-- many of these by the workers of a run. Users do not see what others' backends are, but whose, and in which database.
+WITH sessions AS MATERIALIZED (
+    SELECT usename, datname, application_name FROM pg_stat_activity
+    WHERE datid IS NOT NULL AND usesysid IS NOT NULL AND coalesce(backend_type, 'client backend') = 'client backend'
+), reserved (connections) AS (
+    SELECT current_setting('superuser_reserved_connections')::integer
+           + coalesce(current_setting('reserved_connections', true), '0')::integer
+), limits (rank, kind, name, most, reserved) AS (
+    SELECT 1, 'server', '', current_setting('max_connections')::integer - r.connections, r.connections FROM reserved r
+    UNION ALL
+    SELECT 2, 'role', r.rolname::text, r.rolconnlimit, 0 FROM pg_roles r
+    WHERE r.rolname = session_user AND r.rolconnlimit >= 0 AND NOT r.rolsuper
+    UNION ALL
+    SELECT 3, 'database', d.datname::text, d.datconnlimit, 0 FROM pg_database d
+    JOIN pg_roles r ON r.rolname = session_user AND NOT r.rolsuper
+    WHERE d.datname = current_database() AND d.datconnlimit >= 0
+)
+SELECT l.kind, l.name, l.most, l.reserved, count(s.usename)::integer AS taken,
+       (count(*) FILTER (WHERE s.application_name = left(%(workers)s::text, 63)))::integer AS workers
+FROM limits l
+LEFT JOIN sessions s ON l.kind = 'server' OR (l.kind = 'role' AND s.usename = session_user)
+                     OR (l.kind = 'database' AND s.datname = current_database())
+GROUP BY l.rank, l.kind, l.name, l.most, l.reserved ORDER BY l.rank
 
 -- name: target_tables
 -- The named tables, with what this user may do to them; no row for a table that is not there.

@@ -18,7 +18,7 @@ WITH limits AS (
 )
 SELECT l.*, current_user::text AS role, d.datname::text AS database, pg_encoding_to_char(d.encoding)::text AS encoding,
        clock_timestamp() AS now,
-       s.connections - 1 AS connections, r.rolconnlimit AS role_limit, s.role_connections - 1 AS role_connections,
+       s.connections - 1 AS connections, CASE WHEN r.rolsuper THEN -1 ELSE r.rolconnlimit END AS role_limit, s.role_connections - 1 AS role_connections,
        CASE WHEN r.rolsuper THEN -1 ELSE d.datconnlimit END AS database_limit,
        s.database_connections - 1 AS database_connections,
        has_database_privilege(d.oid, 'TEMPORARY') AS may_make_temporary,
