@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.filesize import decimal
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
@@ -56,7 +56,7 @@ class _PlainConsole(Console):
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Return the text, its control characters spelt out."""
-        return super().render_str(text_of(text), **options)
+        return super().render_str(terminal_text.shown(disclosure.revealed(text)), **options)
 
     def _render_buffer(self, buffer: Iterable[Segment]) -> str:
         return super()._render_buffer(
@@ -77,9 +77,22 @@ class _Output(_PlainConsole):
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
+class _Grid(Table):
+    """A table in which no cell begins a line of its own."""
+
+    def add_row(self, *cells: RenderableType | None, **options: Any) -> None:
+        """Add a row; texts are shown on one line."""
+        super().add_row(*(text_of(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+
 def text_of(text: str) -> str:
-    """Return what a terminal shows of a text: control characters spelt out, values only where they were asked for."""
-    return terminal_text.shown(disclosure.revealed(text))
+    """Return what a terminal shows of a text, on one line; values only where they were asked for."""
+    return terminal_text.on_one_line(disclosure.revealed(text))
+
+
+def _say(text: str, **options: Any) -> None:
+    """Print a line that nothing in it can break."""
+    out.print(text_of(text), markup=False, **options)
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -104,7 +117,7 @@ class LineFormatter(logging.Formatter):
         keys = " ".join(f"{k}={v}" for k, v in vars(record).items() if k not in _STANDARD_KEYS and v is not None)
         level = "" if record.levelno == logging.INFO else f"{record.levelname} "
         line = f"{self.formatTime(record, '%H:%M:%S')} {level}{record.getMessage()}"
-        return terminal_text.on_one_line(disclosure.revealed(f"{line}  {keys}" if keys else line))
+        return text_of(f"{line}  {keys}" if keys else line)
 
 
 class JsonFormatter(logging.Formatter):
@@ -151,11 +164,11 @@ def show_error(error: SnowmeltError) -> None:
         _logger.error(error.message, extra={"error_code": error.code, "problems": list(problems)})
         return
     if len(problems) < 2:
-        err.print(f"{error.code}: {error.message}")
+        err.print(text_of(f"{error.code}: {error.message}"))
         return
     err.print(f"{error.code}: {error.message.removesuffix('; '.join(('', *problems)))}:")
     for problem in problems:
-        err.print(f"  {problem}")
+        err.print(text_of(f"  {problem}"))
 
 
 @contextmanager
@@ -212,7 +225,7 @@ def _note(table: TableProgress) -> str:
 
 def show_tables(tables: Sequence[TableProgress], title: str) -> None:
     """Show the closing table: rows, seconds from scan to end, rows/s of the time in which it was loaded, bytes."""
-    grid = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    grid = _Grid(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     grid.add_column("table")
     grid.add_column("target")
     grid.add_column("status")
@@ -236,19 +249,19 @@ def show_tables(tables: Sequence[TableProgress], title: str) -> None:
     out.print(grid)
     for t in tables:
         if t.omitted:
-            out.print(f"{t.table}: {t.omitted}", markup=False)
+            _say(f"{t.table}: {t.omitted}")
         if t.verdict == "not comparable":
-            out.print(f"{t.table}: not comparable: {t.verdict_reason}", markup=False)
+            _say(f"{t.table}: not comparable: {t.verdict_reason}")
         if t.rejected:
-            out.print(f"{t.table}: {t.rejected:,} rows stayed out: see `snowmelt rejects list`", markup=False)
+            _say(f"{t.table}: {t.rejected:,} rows stayed out: see `snowmelt rejects list`")
         if t.kept_newer:
             kept = counted(t.kept_newer, "row of the source is", "rows of the source are")
-            out.print(f"{t.table}: {kept} not loaded: the target has newer ones", markup=False)
+            _say(f"{t.table}: {kept} not loaded: the target has newer ones")
         for column, changes in t.changed_values.items():
             said = ", ".join(f"{count:,} {change}" for change, count in changes.items())
-            out.print(f"{t.table}: values of {column} changed on the way: {said}", markup=False)
+            _say(f"{t.table}: values of {column} changed on the way: {said}")
         if t.error:
-            out.print(f"{t.table}: {t.error}")
+            _say(f"{t.table}: {t.error}")
 
 
 def show_errors(groups: Sequence[ErrorGroup]) -> None:
@@ -259,11 +272,11 @@ def show_errors(groups: Sequence[ErrorGroup]) -> None:
         where = f"{group.what}{'s' * (group.count > 1)}" + (f" of {group.table}" if group.table else "")
         first = f", first {group.first}" if group.first else ""
         over = " (over)" if group.is_over else ""
-        out.print(f"{group.code}{over}: {group.count:,} {where}{first}", markup=False, style="bold")
+        _say(f"{group.code}{over}: {group.count:,} {where}{first}", style="bold")
         if group.example:
-            out.print(f"  {group.example}", markup=False)
+            _say(f"  {group.example}")
         if group.cure:
-            out.print(f"  what to do: {group.cure}; tried again: {group.retried}", markup=False)
+            _say(f"  what to do: {group.cure}; tried again: {group.retried}")
 
 
 def show_rejects(rows: Sequence[RejectedRow], *, show_values: bool = False) -> None:
@@ -271,7 +284,7 @@ def show_rejects(rows: Sequence[RejectedRow], *, show_values: bool = False) -> N
     if not rows:
         out.print("no row was refused")
         return
-    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid = _Grid(box=None, pad_edge=False, header_style="bold")
     for name in ("table", "chunk", "row", "column", "code", "reason"):
         grid.add_column(name)
     for row in rows:
@@ -289,7 +302,7 @@ def show_rejects(rows: Sequence[RejectedRow], *, show_values: bool = False) -> N
 
 def show_runs(runs: Sequence[RunProgress]) -> None:
     """A line per run, newest first."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid = _Grid(box=None, pad_edge=False, header_style="bold")
     for name in ("run", "status", "started", "seconds", "tables", "rows"):
         grid.add_column(name)
     for r in runs:
@@ -309,7 +322,7 @@ def show_dry_run(message: str, plan: DryRunPlan | None) -> None:
     out.print(message)
     if plan is None:
         return
-    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid = _Grid(box=None, pad_edge=False, header_style="bold")
     for name in ("table", "target", "read by", "loaded by", "rows", "chunks", "truncated", "indexes dropped", "after"):
         grid.add_column(name, justify="right" if name in ("rows", "chunks") else "left")
     for t in plan.tables:
@@ -330,7 +343,7 @@ def show_dry_run(message: str, plan: DryRunPlan | None) -> None:
         out.print(f"warning: {warning}")
     for t in plan.tables:
         for column in t.staged_columns:
-            out.print(f"{t.table}: by a staging table, as PostgreSQL converts {column}", markup=False)
+            _say(f"{t.table}: by a staging table, as PostgreSQL converts {column}")
     for t in plan.tables:
         for statement in t.statements:
             out.print(f"\n-- {t.table}\n{statement};")
@@ -338,7 +351,7 @@ def show_dry_run(message: str, plan: DryRunPlan | None) -> None:
 
 def show_verification(found: Verification) -> None:
     """The verdict on each table, then the rows that differ, side by side."""
-    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid = _Grid(box=None, pad_edge=False, header_style="bold")
     for name in ("table", "target", "by", "verdict", "source rows", "target rows", "missing", "extra", "changed", "s"):
         grid.add_column(name, justify="left" if name in ("table", "target", "by", "verdict") else "right")
     for t in found.tables:
@@ -348,7 +361,7 @@ def show_verification(found: Verification) -> None:
     out.print(grid)
     for t in found.tables:
         for line in _said_of(t):
-            out.print(f"{t.table}: {line}", markup=False)
+            _say(f"{t.table}: {line}")
 
 
 def _said_of(table: TableVerdict) -> Iterator[str]:
@@ -392,7 +405,21 @@ def _short(value: str | None) -> str:
 
 
 def show_json(value: object) -> None:
-    """The result as one line of JSON on stdout."""
+    """Write the result as one line of JSON on stdout."""
+    show_json_line(json.dumps(value, default=str))
+
+
+def show_json_line(line: str) -> None:
+    """Write a line of JSON, in ASCII, on stdout."""
+    _write(line.replace("\x7f", "\\u007f") + "\n")  # DEL is the one control character that JSON leaves as it is
+
+
+def show_script(text: str) -> None:
+    """Write SQL on stdout: exact for pipes and files, with control characters spelt out on a terminal."""
+    _write(terminal_text.shown(text) if out.is_terminal else text)
+
+
+def _write(text: str) -> None:
     with _written():
-        sys.stdout.write(json.dumps(value, default=str) + "\n")
+        sys.stdout.write(text)
         sys.stdout.flush()

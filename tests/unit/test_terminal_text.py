@@ -51,3 +51,33 @@ def test_a_log_line_for_people_is_one_line_and_the_same_as_json_is_exact() -> No
     given = console.JsonFormatter().format(record)
     assert json.loads(given)["table"] == HOSTILE
     assert given.isascii()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_sql_is_exact_in_a_pipe_and_shown_on_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], terminal: bool
+) -> None:
+    monkeypatch.setattr(type(console.out), "is_terminal", terminal)
+
+    name = HOSTILE.removesuffix("\udcff")
+
+    console.show_script(f'CREATE TABLE "{name}" ();\n')
+
+    assert capsys.readouterr().out == f'CREATE TABLE "{shown(name) if terminal else name}" ();\n'
+
+
+def test_a_line_of_json_has_nothing_that_a_terminal_would_obey_and_stays_exact(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    console.show_json({"value": HOSTILE})
+
+    written = capsys.readouterr().out
+    assert obeyed(written) == []
+    assert json.loads(written) == {"value": HOSTILE}
+
+
+def test_no_cell_begins_a_line_of_its_own() -> None:
+    grid = console._Grid("name")
+    grid.add_row("one\nforged")
+
+    assert r"one\nforged" in written(False, grid)

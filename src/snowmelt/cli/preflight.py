@@ -67,9 +67,9 @@ def _show(found: Preflight) -> None:
         )
     console.out.print(grid)
     for table, findings in groupby(found.findings, key=lambda f: f.table):
-        console.out.print(Text(console.text_of(f"\n{'servers' if table is None else f'table {table}'}"), style="bold"))
+        console.out.print(Text(f"\n{console.text_of('servers' if table is None else f'table {table}')}", style="bold"))
         _show_findings(findings)
-    console.out.print(Text(console.text_of(f"\n{found.verdict}"), style="bold"))
+    console.out.print(Text(f"\n{console.text_of(found.verdict)}", style="bold"))
 
 
 def _show_findings(findings: Iterable[Finding]) -> None:

@@ -1,6 +1,5 @@
 """``snowmelt rejects``: rows that were refused."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +35,7 @@ def export_rejects(
     """Print the refused rows of a run, each as a line of JSON that can be mended and replayed."""
     console.set_up_logging("WARNING", as_json=False)
     for line in rejects.exported(rejects.listed(*opened(config_path, source), run_id=run_id, table=table)):
-        sys.stdout.write(f"{line}\n")
+        console.show_json_line(line)
 
 
 @app.command("replay")
@@ -60,9 +59,11 @@ def replay_rejects(
         console.show_json([each.model_dump(mode="json") for each in done])
     else:
         for each in done:
-            console.out.print(f"{each.table}: {each.brought_in} rows are in, {each.refused} are refused", markup=False)
+            console.out.print(
+                console.text_of(f"{each.table}: {each.brought_in} rows are in, {each.refused} are refused")
+            )
             for reason in each.reasons:
-                console.out.print(f"  {reason}", markup=False)
+                console.out.print(console.text_of(f"  {reason}"))
         if not done:
             console.out.print("no row is out")
     if any(each.refused for each in done):

@@ -1,6 +1,5 @@
 """``snowmelt report``: make the report of a run afresh, whoever ran it."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -54,7 +53,7 @@ def report(
         if not as_json:
             console.out.print(f"{made.verdict.headline}\nreport: {path.absolute()}", markup=False)
     if as_json:
-        sys.stdout.write(f"{made.model_dump_json()}\n")
+        console.show_json(made.model_dump(mode="json"))
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,6 +1,5 @@
 """``snowmelt schema``: the tables that a source needs in PostgreSQL."""
 
-import sys
 from typing import Annotated
 
 import typer
@@ -27,7 +26,7 @@ def ddl(
     if as_json:
         console.show_json({"applied": apply, "tables": written.creates, "sql": written.text})
         return
-    sys.stdout.write(written.text)
+    console.show_script(written.text)
     if apply:
         made = ", ".join(written.creates) or "nothing: every target is there"
         console.show_note(f"created {made}")
