@@ -286,7 +286,10 @@ class MissingError(DataError):
     """A run, or something the run wrote into its store, is not there."""
 
     retried = "never"
-    cure = "check the name, and that `SNOWMELT_STORE` and `SNOWMELT_CONFIG` are those the run began with"
+    cure = (
+        "check the name, and that `SNOWMELT_STORE` and `SNOWMELT_CONFIG` are those the run began with; where "
+        f"what the run kept there was deleted, start {WITH_NO_RESUME}"
+    )
 
 
 class OutputError(SnowmeltError):

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from snowmelt import private_files
 from snowmelt.errors import AccessError, ConfigError, DataError, MissingError, TransientError
 from snowmelt.models import DryRunPlan, Location, RunPlan, TablePlan, WorkItem
+from snowmelt.wording import WITH_NO_RESUME
 
 
 class Store(Protocol):
@@ -66,7 +67,7 @@ class FolderStore:
             return (self._folder / key).read_bytes()
         except FileNotFoundError as error:
             raise MissingError(
-                f"{self._folder / key} is not there; is SNOWMELT_STORE the one the run began with?"
+                f"{self._folder / key} is not there; check that SNOWMELT_STORE is the one the run began with"
             ) from error
         except OSError as error:
             raise AccessError(f"cannot read {self._folder / key}: {error.strerror}") from error
@@ -162,13 +163,13 @@ def load_dry_run(store: Store, location: Location) -> DryRunPlan:
 
 
 def load_run(store: Store, run_id: str) -> RunPlan:
-    """The frozen plan of a run."""
-    return RunPlan.model_validate_json(store.get(f"runs/{run_id}/run.json"))
+    """Return the frozen plan of a run; MissingError says how to go on without it."""
+    return RunPlan.model_validate_json(_get(store, run_id, f"runs/{run_id}/run.json"))
 
 
 def load_table(store: Store, run_id: str, table_id: int) -> TablePlan:
-    """The frozen plan of one of its tables."""
-    return TablePlan.model_validate_json(store.get(_table_key(run_id, table_id)))
+    """Return the frozen plan of one of its tables; MissingError says how to go on without it."""
+    return TablePlan.model_validate_json(_get(store, run_id, _table_key(run_id, table_id)))
 
 
 def save_row_counts(store: Store, run_id: str, query_id: str, row_counts: Sequence[int]) -> None:
@@ -177,8 +178,8 @@ def save_row_counts(store: Store, run_id: str, query_id: str, row_counts: Sequen
 
 
 def load_row_counts(store: Store, run_id: str, query_id: str) -> tuple[int, ...]:
-    """The row counts that the scan was planned with."""
-    return tuple(json.loads(store.get(f"runs/{run_id}/scans/{query_id}.json")))
+    """Return the row counts that the scan was planned with; MissingError says how to go on without them."""
+    return tuple(json.loads(_get(store, run_id, f"runs/{run_id}/scans/{query_id}.json")))
 
 
 def save_manifest(store: Store, run_id: str, name: str, items: Sequence[WorkItem]) -> Location:
@@ -200,6 +201,15 @@ def save_report(store: Store, run_id: str, report: str) -> Location:
 def save_report_page(store: Store, run_id: str, page: str) -> Location:
     """The run's report, as one HTML file."""
     return store.put(f"runs/{run_id}/report.html", page.encode())
+
+
+def _get(store: Store, run_id: str, key: str) -> bytes:
+    try:
+        return store.get(key)
+    except MissingError as error:
+        raise MissingError(
+            f"run {run_id}: {error.message}; where it was deleted, the run cannot go on: start {WITH_NO_RESUME}"
+        ) from error
 
 
 def _table_key(run_id: str, table_id: int) -> str:

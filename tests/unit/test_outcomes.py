@@ -5,8 +5,9 @@ from typing import get_args
 
 import pytest
 
-from snowmelt import outcomes
-from snowmelt.models import FinalizeResult
+from snowmelt import errors, outcomes
+from snowmelt.cli import shared
+from snowmelt.models import FinalizeResult, MigrateResult, SourceOutcome
 from snowmelt.outcomes import Of
 from snowmelt.pulse import Pulse
 from snowmelt.reports.facts import Run, Verified
@@ -39,7 +40,7 @@ def test_every_word_is_explained(of: Of, known: set[str]) -> None:
 
 def test_the_status_schema_takes_just_these_words() -> None:
     schema = text("status_schema.sql")
-    for of in ("run", "table", "verification"):
+    for of in ("run", "table", "chunk", "verification"):
         checked = [line for line in schema.splitlines() if "CHECK (" in line and " IN (" in line]
         sets = [set(line.split(" IN (")[1].split(")")[0].replace("'", "").split(", ")) for line in checked]
         assert set(outcomes.words(of)) in sets, of
@@ -47,3 +48,16 @@ def test_the_status_schema_takes_just_these_words() -> None:
 
 def test_what_a_finalize_says_is_a_status_of_a_run() -> None:
     assert choices(FinalizeResult, "status") <= outcomes.words("run")
+    assert choices(MigrateResult, "status") | choices(SourceOutcome, "status") == outcomes.words("answer")
+
+
+def test_every_exit_code_is_explained() -> None:
+    of_errors = {code.exit_code for code in errors.codes() if code.exit_code}
+    of_commands = {value for name, value in vars(shared).items() if name.startswith("EXIT_")}
+    assert {each.code for each in outcomes.EXITS} == of_errors | of_commands | {0}
+    assert all(errors.code(each.error_code) for each in outcomes.TAKEN_AWAY)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/command-line.md"])
+def test_the_page_is_linked(page: str) -> None:
+    assert "outcomes.md)" in (ROOT / page).read_text(encoding="utf-8")

@@ -8,6 +8,7 @@ from typing import Literal
 from snowmelt.actions.verify_at_end import verify_at_end
 from snowmelt.deadline import Deadline
 from snowmelt.errors import (
+    DataError,
     IndexNotRestoredError,
     NotEqualError,
     OutOfTimeError,
@@ -102,6 +103,8 @@ def _close_tables(run: RunResources, row: RunRow, session: Session, deadline: De
             _complete(run, session, table, deadline)
         except OutOfTimeError:
             return False
+        except DataError as error:  # such as a target that somebody has dropped: the other tables are completed
+            status_store.fail_table(session, run.run_id, table.table_id, error)
     return True
 
 
@@ -220,6 +223,8 @@ def _complete(run: RunResources, session: Session, table: TableRow, deadline: De
             error = _why_different(session, run.table(table.table_id), verdict)
             status_store.fail_table(session, run.run_id, table.table_id, error)
             return
+        if verdict.verdict == "not comparable":  # no wonder where the target is gone
+            load.refuse_changed_target(session, run.table(table.table_id))
         logger.info(
             "table verified",
             extra={"table": table.source_table, "verdict": verdict.verdict, "reason": verdict.reason, "mode": mode},

@@ -21,6 +21,7 @@ from snowmelt.errors import (
     RejectedRowsError,
     SnowmeltError,
     SourceChangedError,
+    TargetChangedError,
     TooLargeError,
     TransientError,
 )
@@ -90,13 +91,39 @@ def process_chunk(event: ProcessChunkEvent, wiring: Wiring, deadline: Deadline) 
     with run.warm_target() as session:
         status_store.touch_driver(session, event.run_id, deadline.lifetime_seconds())
         try:
-            columns = load.refuse_changed_target(session, run.table(event.item.table_id))
+            try:
+                columns = load.refuse_changed_target(session, run.table(event.item.table_id))
+            except TargetChangedError as error:
+                return _fail_all(run, session, deadline, event.item, error).result()
             return _work(run, session, deadline, event.item, columns).result()
         except SnowmeltError as error:
             # A run whose workers cannot even start must be able to say why.
             if not session.closed:
                 status_store.note_error(session, event.run_id, error)
             raise
+
+
+def _fail_all(
+    run: RunResources, session: Session, deadline: Deadline, item: WorkItem, error: TargetChangedError
+) -> _Tally:
+    """Fail the item's chunks, as every attempt would fail alike; other tables of the run go on."""
+    failed = 0
+    for chunk_id in item.chunks:
+        lease = leases.claim(
+            session,
+            run_id=run.run_id,
+            table_id=item.table_id,
+            chunk_id=chunk_id,
+            seconds=deadline.lifetime_seconds(),
+        )
+        if lease is not None:
+            leases.fail(session, lease, max_attempts=1, code=error.code, text=error.message)
+            failed += 1
+    logger.error(
+        error.message,
+        extra={"run_id": run.run_id, "table": item.table, "chunks": failed, "error_code": error.code, "gives_up": True},
+    )
+    return _Tally(failed=failed, skipped=len(item.chunks) - failed)
 
 
 def _work(

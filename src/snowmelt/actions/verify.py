@@ -37,7 +37,9 @@ def verify(
         chosen = [(table, _load_of(loads, source, table)) for table in selected]
     with ExitStack() as stack:
         verifier = _Verifier(wiring, config, source, asked, stack)
-        return Verification(tables=tuple(verifier.verdict(table, load, run_id) for table, load in chosen))
+        found = Verification(tables=tuple(verifier.verdict(table, load, run_id) for table, load in chosen))
+        verifier.refuse_if_never_signed_in()
+        return found
 
 
 class _Verifier:
@@ -50,6 +52,14 @@ class _Verifier:
         self._asked = asked
         self._stack = stack
         self._open: tuple[RunResources, SnowflakeSource] | None = None
+        self._has_signed_in = False
+        self._refused: dict[tuple[str, str], AccessError | TransientError] = {}
+        """Why nobody can sign in as that user in that role. It is tried once: an account locks out who fails often."""
+
+    def refuse_if_never_signed_in(self) -> None:
+        """Raise what keeps everybody out of Snowflake: that is no matter of a table."""
+        if self._refused and not self._has_signed_in:
+            raise next(iter(self._refused.values()))
 
     def verdict(self, table: TableConfig, load: Row | None, run_id: str | None) -> TableVerdict:
         """Give the verdict on a table; whatever goes wrong with it is no reason to leave others out."""
@@ -78,8 +88,21 @@ class _Verifier:
         if self._open is None or self._open[0].run_id != run_id:
             self._close()
             run = self._wiring.open_run(run_id)
-            self._open = run, self._stack.enter_context(run.source())
+            self._open = run, self._signed_in(run)
         return self._open
+
+    def _signed_in(self, run: RunResources) -> SnowflakeSource:
+        by = run.plan.snowflake_user, run.plan.snowflake_role
+        if by in self._refused:
+            raise self._refused[by]
+        try:
+            snowflake = self._stack.enter_context(run.source())
+        except (AccessError, TransientError) as error:
+            if isinstance(error, AccessError) or not self._has_signed_in:
+                self._refused[by] = error
+            raise
+        self._has_signed_in = True
+        return snowflake
 
     def _close(self) -> None:
         self._open = None

@@ -71,7 +71,12 @@ def refuse_changed_target(session: Session, plan: TablePlan) -> str | None:
     key = {"schema_name": plan.target.schema_name, "table_name": plan.target.name}
     as_they_are = session.row(sql.query("columns_as_they_are"), **key, columns=names)
     found = tables.read(session, [plan.target]).get(plan.target)
-    now = {c.name: c for c in found.columns} if found else {}
+    if found is None:
+        raise TargetChangedError(
+            f"table {plan.source}: the target {plan.target} is gone since the run was planned; restore it with the "
+            f"rows that it had and start again, or create it and start {WITH_NO_RESUME}"
+        )
+    now = {c.name: c for c in found.columns}
     for column in plan.columns:
         there = now.get(column.target.name)
         if there is None or (there.type, there.typmod) != (column.target.type, column.target.typmod):

@@ -378,11 +378,15 @@ _CLASSES: tuple[tuple[str, type[SnowmeltError]], ...] = (
     (_DATA_EXCEPTIONS, RejectedRowsError),
     ("42", TargetRefusedError),  # syntax, names, types, operators
     ("0A", TargetRefusedError),  # a feature that is not there
+    ("21", TargetRefusedError),  # a trigger's query that finds several rows for one
+    ("23", TargetRefusedError),  # a constraint whose error does not say which row
     ("2B", TargetRefusedError),
+    ("2F", TargetRefusedError),  # a function in SQL
     ("3D", TargetRefusedError),
     ("3F", TargetRefusedError),
     ("38", TargetRefusedError),  # a function outside of SQL
     ("39", TargetRefusedError),
+    ("P0", TargetRefusedError),  # a function in PL/pgSQL
     ("44", TargetRefusedError),  # WITH CHECK OPTION
     ("54", TargetRefusedError),  # a limit of the program, such as columns
     ("55", TargetRefusedError),  # the object is not in the state for it; a lock comes under 55P03

@@ -1,0 +1,131 @@
+"""What a run needs is taken away in its middle: a line that says so, an exit code, and the way on."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from acceptance.forked import Command
+from acceptance.world import World, eventually
+from snowmelt import actions, outcomes
+from snowmelt.deadline import Deadline
+from snowmelt.settings import Settings
+from snowmelt.wiring import Wiring
+
+
+@contextmanager
+def under_way(world: World) -> Iterator[Command]:
+    """A migration of two tables of which some chunks are loaded, and more are to come when the block ends."""
+    world.add_table("entries", 6000, row_bytes=400, truncate_onstart=True)
+    world.add_table("others", 300, truncate_onstart=True)
+    world.configure(batch_size=1000, parallel_threads=1, verification="checksums")
+    world.snowflake.set_delays(batch_seconds=1.0)
+    command = world.start_cli("migrate", "--json")
+    eventually(lambda: world.chunks("completed"), what="a chunk is loaded")
+    yield command
+    world.snowflake.set_delays()
+
+
+def last(lines: str) -> dict[str, Any]:
+    found = json.loads(lines.splitlines()[-1])
+    assert isinstance(found, dict)
+    return found
+
+
+def code(what: str) -> int:
+    """The exit code that the page of outcomes gives."""
+    (found,) = {each.exit_code for each in outcomes.TAKEN_AWAY if each.what == what}
+    return found
+
+
+def test_a_store_that_is_deleted(world: World) -> None:
+    with under_way(world) as command:
+        shutil.rmtree(world.folder / "store")
+    done = command.wait()
+
+    assert done.exit_code == code("the folder or prefix that SNOWMELT_STORE names")
+    said = last(done.out)["message"]
+    assert "is not there; check that SNOWMELT_STORE is the one the run began with; where it was deleted" in said
+    assert "the run cannot go on: start with --no-resume (no_resume: true in the execution's input)" in said
+    refused = world.cli("migrate")
+    assert (refused.exit_code, "run.json is not there" in refused.err, "--no-resume" in refused.err) == (1, True, True)
+    assert world.cli("migrate", "--no-resume").exit_code == 0
+    assert world.equal("entries")
+
+
+def test_a_target_that_is_dropped_fails_once_and_the_other_tables_are_completed(world: World) -> None:
+    with under_way(world) as command:
+        world.target.execute("SET lock_timeout = '60s'; DROP TABLE entries")
+    done = command.wait()
+
+    assert done.exit_code == code("a target table")
+    said = last(done.out)
+    assert [table["status"] for table in said["tables"]] == ["failed", "completed"]
+    assert "table ENTRIES: the target public.entries is gone since the run was planned; restore it" in said["message"]
+    assert "no progress" not in said["message"]
+    assert world.equal("others")
+    assert {chunk["attempts"] for chunk in world.chunks("failed")} == {1}
+    groups = json.loads(world.cli("errors", "--json").out)
+    assert {(group["what"], group["code"], group["table"]) for group in groups} == {
+        ("chunk", "TargetChangedError", "ENTRIES")
+    }
+    world.target.execute("CREATE TABLE entries (LIKE others)")
+    assert world.cli("migrate", "--no-resume").exit_code == 0
+    assert world.equal("entries")
+
+
+@pytest.mark.parametrize("verification", ["checksums", "off"])
+def test_a_target_that_is_dropped_when_all_its_rows_are_loaded_is_not_completed(
+    world: World, verification: str
+) -> None:
+    for name in ("entries", "others"):
+        world.add_table(name, 30)
+    world.configure(verification=verification)
+    environment = world.environment(str(world.folder / "store"))
+    wiring = Wiring(Settings(config=str(world.config), store=environment["SNOWMELT_STORE"]), environment)
+
+    def act(action: str, **event: Any) -> dict[str, Any]:
+        return actions.run({"action": action, "execution_id": "here", **event}, wiring, Deadline.after(100))
+
+    run_id = act("validate_config")["run_id"]
+    while (planned := act("plan_chunks", run_id=run_id, round=0))["next"] != "finalize":
+        place = planned["manifest"]
+        for item in json.loads((world.folder / "store" / place["key"]).read_text()) if place else ():
+            actions.run({"action": "process_chunk", "run_id": run_id, "item": item}, wiring, Deadline.after(100))
+    world.target.execute("DROP TABLE entries")
+
+    said = act("finalize", run_id=run_id)
+
+    assert said["status"] == "failed"
+    assert "public.entries" in said["message"]
+    tables = world.status("SELECT status, error_code FROM migration_status.migration_table_status ORDER BY table_id")
+    assert [tuple(table.values()) for table in tables] == [("failed", "TargetChangedError"), ("completed", None)]
+
+
+def test_a_status_schema_that_is_dropped(world: World) -> None:
+    with under_way(world) as command:
+        world.target.execute("DROP SCHEMA migration_status CASCADE")
+    done = command.wait()
+
+    assert (done.out, done.exit_code) == ("", code("the schema migration_status"))
+    said = last(done.err)
+    assert said["error_code"] == "MissingError"
+    assert "the status schema, or part of it, is gone, and with it what runs had done" in said["message"]
+    assert world.cli("migrate").exit_code == 0
+    assert world.equal("entries")
+
+
+def test_a_snowflake_that_lets_nobody_in_is_no_matter_of_a_table(world: World) -> None:
+    for name in ("entries", "others"):
+        world.add_table(name, 30)
+    world.configure()
+    assert world.cli("migrate").exit_code == 0
+    world.variables["SNOWFLAKE_PORT"] = "1"
+
+    refused = world.cli("verify")
+
+    assert (refused.exit_code, refused.out) == (1, "")
+    assert "Error: cannot reach Snowflake at 127.0.0.1:1" in refused.err
