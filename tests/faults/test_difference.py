@@ -52,3 +52,12 @@ def test_what_each_mode_must_hold_in_the_end_follows_from_both_sides() -> None:
     assert expected["followed"][999] == row(999)
     assert expected["followed"][1_000][2] == "mended 1000"
     assert max(expected["followed"]) == 2_999
+
+
+def test_what_the_target_refuses_or_another_row_outdoes_is_not_expected() -> None:
+    expected = {mode.name: {r[0]: r for r in mode.expected()} for mode in MODES}
+    assert expected["partly_refused"][11] == row(11)
+    assert expected["partly_refused"][593][2] == "of old"
+    assert 981 not in expected["partly_refused"]
+    assert expected["text_marked"][1_200][2:] == ("newer 1200", "a001200")
+    assert expected["text_marked"][999][2:] == ("first 999", "B000999")

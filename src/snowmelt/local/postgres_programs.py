@@ -20,6 +20,11 @@ DEFAULT_VERSION = 18
 SERVER_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "TZ": "UTC"}
 
 
+def versions() -> tuple[int, ...]:
+    """Return the versions of PostgreSQL that are on this machine, the newest first."""
+    return tuple(sorted({**_system_programs(), **_wheel_programs()}, reverse=True))
+
+
 def find_programs(version: int | None = None) -> Path:
     """Return the folder of ``postgres`` and ``initdb``: the wheel's, else the system's."""
     candidates = {**_system_programs(), **_wheel_programs()}

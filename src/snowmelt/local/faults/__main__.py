@@ -19,7 +19,7 @@ from snowmelt.local.faults.trial import Result
 
 LANES = 3
 """Cases at once: most of a case is waiting."""
-COUNTS = ("lost", "doubled", "changed", "false_completed", "missing_indexes")
+COUNTS = ("lost", "doubled", "changed", "false_completed", "missing_indexes", "false_failed")
 
 
 def main() -> int:
@@ -43,7 +43,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="of which everything that is drawn follows")
-    parser.add_argument("--cases", type=int, default=100, help="how many")
+    parser.add_argument("--cases", type=int, default=500, help="how many")
     parser.add_argument("--only", type=int, metavar="CASE", help="just the case of that number, told in full")
     parser.add_argument("--lanes", type=int, default=LANES, help="how many at once")
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
@@ -110,18 +110,23 @@ def _lane(home: Path, options: argparse.Namespace) -> "subprocess.Popen[bytes]":
 
 def _summary(results: Sequence[Result], broken: Sequence[str], *, seed: int, seconds: float) -> dict[str, Any]:
     by_kind: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    by_mode: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for result in results:
-        by_kind[result.kind][result.outcome] += 1
+        wrong = {name: n for name in COUNTS if (n := getattr(result, name))}
+        for counter in (by_kind[result.kind], by_mode[result.mode]):
+            counter.update({result.outcome: 1, **wrong})
     return {
         "cases": len(results),
         **{name: sum(getattr(r, name) for r in results) for name in COUNTS},
         "stuck": sum(r.outcome == "stuck" for r in results),
         "unexplained": sum(bool(r.unexplained) for r in results),
         "broken": len(broken),
+        "left_out": sum(r.outcome == "left_out" for r in results),
         "not_reached": sum(r.outcome == "not_reached" for r in results),
         "seed": seed,
         "seconds": round(seconds, 1),
         "faults": {kind: dict(sorted(outcomes.items())) for kind, outcomes in sorted(by_kind.items())},
+        "modes": {mode: dict(sorted(outcomes.items())) for mode, outcomes in sorted(by_mode.items())},
     }
 
 
@@ -129,12 +134,12 @@ def _told(result: Result) -> str:
     wrong = " ".join(f"{name}={getattr(result, name)}" for name in COUNTS if getattr(result, name))
     return (
         f"{result.case}; {result.outcome} after {result.starts} starts in {result.seconds} s; {wrong} "
-        f"struck {result.struck!r}; first: {result.first} {result.unexplained}"
+        f"struck {result.struck!r}; first: {result.first} {result.unexplained} {result.false_failure}"
     )
 
 
 def _show(summary: dict[str, Any]) -> None:
-    for kind, outcomes in summary["faults"].items():
+    for kind, outcomes in (*summary["faults"].items(), *summary["modes"].items()):
         console.out.print(f"{kind}: {', '.join(f'{n} {outcome}' for outcome, n in outcomes.items())}", markup=False)
     counts = ", ".join(f"{summary[name]} {name.replace('_', ' ')}" for name in COUNTS)
     console.out.print(f"{summary['cases']} cases in {summary['seconds']} s: {counts}")

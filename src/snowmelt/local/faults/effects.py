@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LOCK_SECONDS = 3
+_GOES_ON_MEANWHILE_SECONDS = 0.6
+"""A driver that was stopped goes on beside its successor where its case waits less than that."""
+_SUCCESSOR_SECONDS = 60.0
 
 
 class Effects:
@@ -37,6 +40,12 @@ class Effects:
         self.rival_starts: Callable[[], Start] | None = None
         self.rivals: list[Start] = []
         self.rivals_ended: list[Ended] = []
+        self.successors: list[Start] = []
+        """Starts that are to take over, beside a driver that goes on."""
+        self.taken_over: list[Ended] = []
+        """How starts ended that took over from a driver that was stopped."""
+        self.met: list[Ended] = []
+        """How those ended beside which the driver went on."""
         self.events: list[Any] = []
         """Events of the function that were sent more than once."""
         self.mends: list[str] = []
@@ -55,6 +64,8 @@ class Effects:
             self._threads.pop().join(30)
         while self.rivals:
             self.rivals_ended.append(self.rivals.pop().wait(30))
+        while self.successors:
+            self.met.append(self.successors.pop().wait(_SUCCESSOR_SECONDS))
 
     # --- PostgreSQL ---
 
@@ -80,6 +91,20 @@ class Effects:
             "UPDATE migration_status.migration_chunk_status SET lease_until = now() - interval '1 hour' "
             "WHERE status = 'running'"
         )
+
+    def hold_lock(self) -> None:
+        """For a while, someone else holds the target, as soon as its lock is to be had."""
+
+        def hold() -> None:
+            with suppress(psycopg2.Error), closing(self._database.connect()) as connection:
+                connection.autocommit = False
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET LOCAL lock_timeout = '{_LOCK_SECONDS}s'")
+                    cursor.execute(f"LOCK TABLE {self._table} IN ACCESS EXCLUSIVE MODE")
+                    time.sleep(self._seconds)
+
+        self._beside(hold)
+        time.sleep(0.1)
 
     def rename_column(self) -> None:
         """Someone renames a column of the target as soon as its lock is to be had."""
@@ -166,6 +191,24 @@ class Effects:
         if self.rival_starts is not None:
             self.rivals.append(self.rival_starts())
         time.sleep(self._seconds)
+
+    def take_over(self) -> None:
+        """SIGSTOP; then a day passes for all that the driver holds, and someone starts the migration again. The first
+        goes on when the other has ended, or while it is at work."""
+        if self.start is None or self.rival_starts is None:
+            return
+        self.start.signal(signal.SIGSTOP)
+        self._try(
+            "UPDATE migration_status.run_executions SET expires_at = now() - interval '1 day' WHERE ended_at IS NULL"
+        )
+        self.expire_lease()
+        successor = self.rival_starts()
+        if self._seconds > _GOES_ON_MEANWHILE_SECONDS:
+            self.taken_over.append(successor.wait(_SUCCESSOR_SECONDS))
+        else:
+            time.sleep(self._seconds)
+            self.successors.append(successor)
+        self.start.signal(signal.SIGCONT)
 
     # --- inside ---
 

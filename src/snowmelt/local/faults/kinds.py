@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from snowmelt.local.faults.modes import MODES, Mode
+from snowmelt.local.faults.pooler import Rules
 from snowmelt.local.faults.traps import CUTS, Moment, Way
 
 Driver = Literal["command", "state machine"]
@@ -28,6 +29,24 @@ DOWNLOAD = r"^GET /local/batches"
 LOGIN = r"login-request"
 QUERY = r"query-request"
 
+# Statements of a run's phases, by their own text. An opened run has its driver written down.
+PLAN = (
+    r"^SELECT pg_try_advisory_lock\(.*snowmelt:run|"
+    r"^UPDATE migration_status.migration_table_status SET status = 'scanning'|"
+    r"^INSERT INTO migration_status.migration_chunk_status|^TRUNCATE TABLE|^DROP INDEX|"
+    r"^UPDATE migration_status.migration_runs SET rounds"
+)
+LOAD = (
+    r"^UPDATE migration_status.migration_chunk_status .*lease_token = gen_random_uuid|^COPY |^copy d|"
+    r"^UPDATE migration_status.migration_chunk_status SET status = 'completed'"
+)
+INDEX = r"^SELECT migration_status.restore_index|^UPDATE migration_status.saved_indexes SET attempts"
+VERIFY = r"^(UPDATE|INSERT INTO) migration_status.verification_results|^SELECT .* AS hashes FROM"
+FINALIZE = (
+    r"^ANALYZE|^UPDATE migration_status.migration_table_status SET status = 'completed'|"
+    r"^UPDATE migration_status.migration_runs SET status = CASE|^UPDATE migration_status.run_executions SET ended_at"
+)
+
 _STATEMENTS: tuple[tuple[str, int], ...] = (
     (COMMIT, 14),
     (CLAIM, 5),
@@ -44,6 +63,32 @@ _REQUESTS: tuple[tuple[str, int], ...] = ((ANY, 25), (DOWNLOAD, 4), (LOGIN, 3), 
 _TARGETED = ((COMMIT, 12), (CLAIM, 5), (MARK, 5), (COPY, 5), (COPY_DATA, 5), (COPY_DONE, 5))
 
 
+Excuse = Literal["nothing", "a start", "the run"]
+"""What may say failed under a fault: nothing, since nothing is wrong; a start, which another one resumes; the run
+itself, because of what must be put right first."""
+
+
+class NotHereError(Exception):
+    """This machine has not what a case needs."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What holds from before the first start on until it has ended.
+
+    ``statements`` give the user's role or the target's database a setting, or a number of connections. ``threads`` is
+    the config's ``parallel_threads``.
+    """
+
+    name: str
+    statements: Sequence[str] = ()
+    pooler: Rules | None = None
+    threads: int = 2
+
+
+USUAL = Condition("")
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of fault: where it strikes, how, and who may drive the migration it strikes at."""
@@ -57,6 +102,17 @@ class Kind:
     """What else happens, by the name of a method of ``Effects``."""
     codes: Sequence[tuple[str, str]] = ()
     """For refusals: SQLSTATE or HTTP status, and text."""
+    excuses: Excuse = "a start"
+    modes: Sequence[str] = ()
+    """The ways to load that it can strike at; all without any."""
+    conditions: Sequence[Condition] = (USUAL,)
+    """Of which one holds."""
+    refused_for: str = ""
+    """The word with which the first start must be refused, before anything is touched."""
+
+    def strikes_at(self, mode: Mode) -> bool:
+        """Whether a migration of that mode has moments for it."""
+        return not self.modes or mode.name in self.modes
 
 
 _DISK_FULL = (("53100", "could not extend file: No space left on device"),)
@@ -73,12 +129,112 @@ _BOTH: tuple[Way, ...] = ("before", "after")
 _HERE: tuple[Driver, ...] = ("command",)
 _THERE: tuple[Driver, ...] = ("state machine",)
 
+
+def _taken_over(phase: str, moments: Sequence[tuple[str, int]], modes: Sequence[str] = ()) -> Kind:
+    """Its process is stopped, its time passes, another start takes over, and then the first goes on."""
+    name = f"the driver is stopped while it {phase}, and another takes over"
+    return Kind(name, moments, _BOTH, drivers=_HERE, effect="take_over", modes=modes)
+
+
+_TAKEN_OVER = (
+    _taken_over("plans", ((PLAN, 5),)),
+    _taken_over("loads", ((LOAD, 25),)),
+    _taken_over("builds indexes", ((INDEX, 5),), ("reindexed", "merged_reindexed")),
+    _taken_over("verifies", ((VERIFY, 6),)),
+    _taken_over("finalizes", ((FINALIZE, 4),)),
+)
+
+_TIMEOUT = "250ms"
+_OWNERS = ("ROLE {role}", "DATABASE {database}", "ROLE {role} IN DATABASE {database}")
+
+
+def _timeout(setting: str) -> Kind:
+    """A time-out that sessions bring with them; then something is slow, or someone holds the target's lock."""
+    return Kind(
+        f"{setting} is short",
+        (*_STATEMENTS[:6], *_STATEMENTS[7:]),
+        ("delay", "before"),
+        effect="hold_lock",
+        excuses="nothing",
+        conditions=[
+            Condition(
+                " ".join(word for word in owner.split() if "{" not in word),
+                (f"ALTER {owner} SET {setting} = '{_TIMEOUT}'",),
+            )
+            for owner in _OWNERS
+        ],
+    )
+
+
+_TIMEOUTS = tuple(
+    map(
+        _timeout,
+        (
+            "idle_session_timeout",
+            "statement_timeout",
+            "idle_in_transaction_session_timeout",
+            "lock_timeout",
+            "transaction_timeout",
+        ),
+    )
+)
+
+
+def _limited(whose: str, fewest: int) -> Kind:
+    return Kind(
+        f"the {whose} has few connections",
+        _STATEMENTS,
+        ("delay",),
+        excuses="nothing",
+        conditions=[
+            Condition(f"{most}", (f"ALTER {whose.upper()} {{{whose}}} CONNECTION LIMIT {most}",), threads=8)
+            for most in range(fewest, fewest + 4)
+        ],
+    )
+
+
+_LIMITS = (
+    _limited("role", 4),
+    _limited("database", 5),  # who looks at the target from outside counts too
+)
+
+
+def _pooled(name: str, rules: Sequence[Rules], *, excuses: Excuse = "nothing", refused_for: str = "") -> Kind:
+    return Kind(
+        f"a pooler {name}",
+        _STATEMENTS,
+        ("delay",),
+        excuses=excuses,
+        conditions=[Condition(f"{each.connections} connections", pooler=each) for each in rules],
+        refused_for=refused_for,
+    )
+
+
+_POOLERS = (
+    _pooled("lends connections for a session", [Rules("session", most) for most in (8, 12, 20)]),
+    _pooled("has too few connections", [Rules("session", most) for most in (1, 2, 3)], excuses="a start"),
+    _pooled(
+        "lends connections for a transaction",
+        [Rules("transaction", most) for most in (1, 3, 12)],
+        excuses="a start",
+        refused_for="pooler",
+    ),
+    _pooled(
+        "knows no options",
+        [Rules(lends, 12, takes_options=False) for lends in ("session", "transaction")],
+        excuses="a start",
+        refused_for="pooler",
+    ),
+)
+
 KINDS: tuple[Kind, ...] = (
     Kind("COMMIT is sent, its answer never comes", ((COMMIT, 14),), ("cut unanswered", "cut sent", "cut half answer")),
     Kind("PostgreSQL is cut off", _STATEMENTS, CUTS),
-    Kind("PostgreSQL is slow", _STATEMENTS, ("delay",)),
+    Kind("PostgreSQL is slow", _STATEMENTS, ("delay",), excuses="nothing"),
     Kind("PostgreSQL falls silent", _STATEMENTS, ("drop",)),
-    Kind("PostgreSQL's disk is full", _STATEMENTS[:6] + _STATEMENTS[7:], ("refuse",), codes=_DISK_FULL),
+    Kind(
+        "PostgreSQL's disk is full", _STATEMENTS[:6] + _STATEMENTS[7:], ("refuse",), codes=_DISK_FULL, excuses="the run"
+    ),
     Kind("PostgreSQL has no connection left", ((CONNECT, 5),), ("refuse",), codes=_NO_CONNECTION),
     Kind("PostgreSQL refuses for now", _STATEMENTS[:6] + _STATEMENTS[7:], ("refuse",), codes=_PASSING),
     Kind("a backend is terminated", _STATEMENTS, _BOTH, effect="terminate_backend"),
@@ -86,7 +242,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("a backend is killed", _STATEMENTS, _BOTH, effect="kill_backend"),
     Kind("PostgreSQL restarts at once", _STATEMENTS, _BOTH, effect="restart_postgres"),
     Kind("Snowflake is cut off", _REQUESTS, CUTS, side="snowflake"),
-    Kind("Snowflake is slow", _REQUESTS, ("delay",), side="snowflake"),
+    Kind("Snowflake is slow", _REQUESTS, ("delay",), side="snowflake", excuses="nothing"),
     Kind("Snowflake falls silent", _REQUESTS, ("drop",), side="snowflake"),
     Kind("Snowflake refuses for now", _REQUESTS, ("refuse",), side="snowflake", codes=_HTTP),
     Kind("the result expires", _TARGETED, _BOTH, effect="expire_results"),
@@ -95,17 +251,21 @@ KINDS: tuple[Kind, ...] = (
     Kind("the result expires while it is read", ((DOWNLOAD, 4),), _BOTH, side="snowflake", effect="expire_results"),
     Kind("the worker is killed", _STATEMENTS, _BOTH, effect="kill_worker"),
     Kind("the worker is killed while it reads", _REQUESTS, _BOTH, side="snowflake", effect="kill_worker"),
-    Kind("the worker is stopped for a while", _TARGETED, _BOTH, effect="stop_worker"),
+    Kind("the worker is stopped for a while", _TARGETED, _BOTH, effect="stop_worker", excuses="nothing"),
     Kind("Ctrl-C", _STATEMENTS, _BOTH, drivers=_HERE, effect="interrupt"),
     Kind("the invocation times out", (*_TARGETED, *_STATEMENTS[7:]), _BOTH, drivers=_THERE, effect="time_out"),
-    Kind("time is short", _TARGETED, ("delay",), drivers=_HERE, effect="short_invocation"),
-    Kind("Lambda is throttled", _TARGETED, _BOTH, drivers=_THERE, effect="throttle"),
-    Kind("the work item comes three times", _TARGETED, _BOTH, drivers=_THERE, effect="duplicate"),
+    Kind("time is short", _TARGETED, ("delay",), drivers=_HERE, effect="short_invocation", excuses="nothing"),
+    Kind("Lambda is throttled", _TARGETED, _BOTH, drivers=_THERE, effect="throttle", excuses="nothing"),
+    Kind("the work item comes three times", _TARGETED, _BOTH, drivers=_THERE, effect="duplicate", excuses="nothing"),
     Kind("the lease ends under its worker", _TARGETED, _BOTH, effect="expire_lease"),
     Kind("the execution is stopped", _STATEMENTS, _BOTH, drivers=_THERE, effect="stop_execution"),
-    Kind("a second start comes in between", _TARGETED, _BOTH, drivers=_HERE, effect="rival"),
-    Kind("a column is renamed", _TARGETED, _BOTH, effect="rename_column"),
-    Kind("a column has another type", _TARGETED, _BOTH, effect="change_type"),
+    Kind("a second start comes in between", _TARGETED, _BOTH, drivers=_HERE, effect="rival", excuses="nothing"),
+    Kind("a column is renamed", _TARGETED, _BOTH, effect="rename_column", excuses="the run"),
+    Kind("a column has another type", _TARGETED, _BOTH, effect="change_type", excuses="the run"),
+    *_TAKEN_OVER,
+    *_TIMEOUTS,
+    *_LIMITS,
+    *_POOLERS,
 )
 
 
@@ -119,9 +279,11 @@ class Strike:
     seconds: float
     code: str
     message: str
+    condition: Condition = USUAL
 
     def __str__(self) -> str:
-        return f"{self.kind.name}: {self.way} at {self.moment}{f' with {self.code}' if self.code else ''}"
+        name = f"{self.kind.name} ({self.condition.name})" if self.condition.name else self.kind.name
+        return f"{name}: {self.way} at {self.moment}{f' with {self.code}' if self.code else ''}"
 
 
 @dataclass(frozen=True)
@@ -141,20 +303,50 @@ class Case:
         """Whether invocations are too short for their work."""
         return any(strike.kind.effect == "short_invocation" for strike in self.strikes)
 
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether its driver is stopped until another start has taken over."""
+        return any(strike.kind.effect == "take_over" for strike in self.strikes)
+
+    @property
+    def excuses(self) -> Excuse:
+        """What may say failed."""
+        excuses = {strike.kind.excuses for strike in self.strikes}
+        return "the run" if "the run" in excuses else "a start" if "a start" in excuses else "nothing"
+
+    @property
+    def threads(self) -> int:
+        """How many chunks are loaded at once, at most."""
+        return max(strike.condition.threads for strike in self.strikes)
+
+    @property
+    def refused_for(self) -> str:
+        """The word with which the first start must be refused."""
+        return next((strike.kind.refused_for for strike in self.strikes if strike.kind.refused_for), "")
+
+
+def pairs_of_all() -> list[tuple[Mode, Kind]]:
+    """Each mode with each kind that can strike at it."""
+    return [(mode, kind) for mode in MODES for kind in KINDS if kind.strikes_at(mode)]
+
 
 def case(seed: int, number: int) -> Case:
     """The case of that number: the same for a seed, wherever and however often it is asked for.
 
     Every kind meets every mode once before one pair comes again; one case in five has a second fault.
     """
-    pairs = [(mode, kind) for mode in MODES for kind in KINDS]
+    pairs = pairs_of_all()
     random.Random(seed).shuffle(pairs)  # noqa: S311 - to be repeated, not to be secret
     mode, kind = pairs[number % len(pairs)]
     chance = random.Random(f"{seed}/{number}")  # noqa: S311
     driver = chance.choice(kind.drivers)
     strikes = [_strike(kind, chance)]
     if chance.random() < SECOND_FAULTS:
-        others = [other for other in KINDS if driver in other.drivers and other.name != kind.name]
+        others = [
+            other
+            for other in KINDS
+            if driver in other.drivers and other.name != kind.name and other.strikes_at(mode) and not other.refused_for
+        ]
         strikes.append(_strike(chance.choice(others), chance))
     return Case(number, mode, driver, tuple(strikes))
 
@@ -169,4 +361,5 @@ def _strike(kind: Kind, chance: random.Random) -> Strike:
         seconds=round(chance.uniform(0.1, 1.5), 2),
         code=code,
         message=message,
+        condition=chance.choice(kind.conditions),
     )

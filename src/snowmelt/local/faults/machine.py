@@ -39,7 +39,7 @@ class Execution:
             ended = self._aws.step_functions.wait(self._arn, seconds, poll_seconds=_POLL_SECONDS)
         except StalledError:
             self.stop()
-            return Ended("died")
+            return Ended("hung")
         if ended.status == "SUCCEEDED":
             return Ended("completed")
         if ended.status == "ABORTED":

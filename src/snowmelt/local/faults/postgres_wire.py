@@ -33,21 +33,13 @@ class PostgresLink(Link):
     _error: bytes = b""
 
     def _pump_requests(self) -> None:
+        startup = read_startup(self.client)
+        if is_cancel(startup):
+            self.server.sendall(startup)
+            return
+        self.pass_on(startup, CONNECT)
         while True:
-            size = struct.unpack("!i", read_exactly(self.client, 4))[0]
-            body = read_exactly(self.client, size - 4)
-            code = struct.unpack("!i", body[:4])[0]
-            if code in (_SSL, _GSS):
-                self.client.sendall(b"N")
-                continue
-            startup = struct.pack("!i", size) + body
-            if code == _CANCEL:
-                self.server.sendall(startup)
-                return
-            self.pass_on(startup, CONNECT)
-            break
-        while True:
-            kind, message = _read(self.client)
+            kind, message = read_message(self.client)
             if kind == "X":
                 self.server.sendall(message)
                 continue
@@ -59,7 +51,7 @@ class PostgresLink(Link):
 
     def _pump_answers(self) -> None:
         while True:
-            kind, message = _read(self.server)
+            kind, message = read_message(self.server)
             if kind == "K":
                 self.backend_pid = struct.unpack("!i", message[5:9])[0]
             if kind == self._replaces:
@@ -74,27 +66,49 @@ class PostgresLink(Link):
             self.cut()
         elif text == COMMIT:
             self._replaces = "C"
-            self.server.sendall(_message("Q", b"ROLLBACK\0"))
+            self.server.sendall(framed("Q", b"ROLLBACK\0"))
         elif text in (COPY_DATA, COPY_DONE):
             # What the client has still to send, the server ignores after this.
             self._replaces = "E"
-            self.server.sendall(_message("f", b"refused\0"))
+            self.server.sendall(framed("f", b"refused\0"))
         else:
             raised = f"DO $$BEGIN RAISE EXCEPTION '{blow.message}' USING ERRCODE = '{blow.code}'; END$$"
-            self.server.sendall(_message("Q", raised.encode() + b"\0"))
+            self.server.sendall(framed("Q", raised.encode() + b"\0"))
 
 
 def error_response(severity: str, code: str, text: str) -> bytes:
     """An ErrorResponse of the protocol, version 3."""
     fields = f"S{severity}\0V{severity}\0C{code}\0M{text}\0\0"
-    return _message("E", fields.encode())
+    return framed("E", fields.encode())
 
 
-def _message(kind: str, body: bytes) -> bytes:
+def framed(kind: str, body: bytes) -> bytes:
+    """A message of the protocol, but for the first of a session."""
     return kind.encode() + struct.pack("!i", len(body) + 4) + body
 
 
-def _read(end: socket.socket) -> tuple[str, bytes]:
+def read_startup(client: socket.socket) -> bytes:
+    """The first message of a session, or a request to cancel; encryption is declined."""
+    while True:
+        size = struct.unpack("!i", read_exactly(client, 4))[0]
+        startup = struct.pack("!i", size) + read_exactly(client, size - 4)
+        if _code(startup) not in (_SSL, _GSS):
+            return startup
+        client.sendall(b"N")
+
+
+def is_cancel(startup: bytes) -> bool:
+    """Whether it asks that another session's statement is cancelled."""
+    return _code(startup) == _CANCEL
+
+
+def _code(startup: bytes) -> int:
+    code: int = struct.unpack("!i", startup[4:8])[0]
+    return code
+
+
+def read_message(end: socket.socket) -> tuple[str, bytes]:
+    """The next message and its type."""
     head = read_exactly(end, 5)
     size = struct.unpack("!i", head[1:])[0]
     return chr(head[0]), head + read_exactly(end, size - 4)

@@ -160,6 +160,10 @@ class Proxy:
     ) -> None:
         self._listener.close()
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Join every client that comes from now on to this server."""
+        self._server = (host, port)
+
     def _accept(self) -> None:
         while True:
             try:

@@ -24,13 +24,16 @@ LOADED_BEFOREHAND = [
     "snowmelt.local.sandbox",
 ]
 INVOCATION_SECONDS = 60.0
+COMPLETED = ("completed", "completed_with_rejects")
+"""Words for a run that is complete."""
 
-Verdict = Literal["completed", "failed", "died", "crashed"]
+Verdict = Literal["completed", "failed", "died", "hung", "crashed"]
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a start ended: with a verdict and its reason, without a word, or with an error that explains nothing."""
+    """How a start ended: with a verdict and its reason, without a word, not within its time, or with an error that
+    explains nothing."""
 
     verdict: Verdict
     code: str = ""
@@ -69,14 +72,16 @@ class Start:
     def wait(self, seconds: float) -> Ended:
         """How it ended; a process that takes longer than that is killed, as one whose machine is switched off."""
         self._process.join(seconds)
+        silent = Ended("died")
         if self._process.is_alive():
+            silent = Ended("hung")
             self.signal(signal.SIGCONT)
             self.signal(signal.SIGKILL)
             self._process.join()
         try:
-            return Ended(*self._told.recv()) if self._told.poll() else Ended("died")
+            return Ended(*self._told.recv()) if self._told.poll() else silent
         except EOFError:
-            return Ended("died")
+            return silent
         finally:
             self._told.close()
 
@@ -96,7 +101,8 @@ def _migrate(
             execution_id=f"process-{os.getpid()}",
             invocation_seconds=seconds,
         )
-        tell.send(("completed" if outcome.status == "completed" else "failed", outcome.status, outcome.message))
+        verdict = "completed" if outcome.status in COMPLETED else "failed"
+        tell.send((verdict, outcome.status, outcome.message))
     except SnowmeltError as error:
         tell.send(("failed", error.code, error.message))
     except KeyboardInterrupt:

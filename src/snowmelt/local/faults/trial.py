@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -12,9 +12,10 @@ from snowmelt.local.aws import LocalAws
 from snowmelt.local.faults import modes
 from snowmelt.local.faults.difference import Difference, difference
 from snowmelt.local.faults.effects import Effects
-from snowmelt.local.faults.kinds import Case, Strike
+from snowmelt.local.faults.judging import false_failure, not_refused
+from snowmelt.local.faults.kinds import USUAL, Case, Condition, Strike
 from snowmelt.local.faults.machine import Execution, come_to_rest, invoke_again
-from snowmelt.local.faults.starts import INVOCATION_SECONDS, Ended, Start
+from snowmelt.local.faults.starts import COMPLETED, INVOCATION_SECONDS, Ended, Start
 from snowmelt.local.faults.traps import Blow, Struck, Trap, Traps
 from snowmelt.local.postgres import Database
 from snowmelt.local.sandbox import Sandbox
@@ -22,8 +23,10 @@ from snowmelt.local.sandbox import Sandbox
 BUFFER_SECONDS = 1.0
 SHORT_SECONDS = BUFFER_SECONDS + 0.8
 FUNCTION_SECONDS = 15.0
-FIRST_SECONDS = 25.0
+FIRST_SECONDS = 40.0
 """How long the start that is struck may take; what hangs is killed then, as a user would."""
+TAKEN_OVER_SECONDS = 120.0
+"""The same for one that is stopped until another has taken over and ended."""
 RESUME_SECONDS = 60.0
 HELD_SECONDS = 40.0
 """How long a user is refused before it counts: the server must first see that the driver is gone."""
@@ -38,7 +41,9 @@ class Result:
     kind: str
     outcome: str
     """``unharmed``: the first start completed the run. ``resumed``: another one did. ``failed_clearly``: only after a
-    mend that its error names. ``not_reached``: the fault found nothing to strike. ``stuck``: it never completed."""
+    mend that its error names. ``refused``: the first start was refused, as it must be. ``taken_over``: it was stopped,
+    and another one completed the run. ``not_reached``: the fault found nothing to strike. ``stuck``: it never
+    completed. ``left_out``: this machine has not what the case needs."""
     first: str
     struck: str
     starts: int
@@ -48,6 +53,10 @@ class Result:
     changed: int = 0
     false_completed: int = 0
     missing_indexes: int = 0
+    false_failed: int = 0
+    false_failure: str = ""
+    """What said failed, or stood still, although nothing was wrong."""
+    mode: str = ""
     met: int = 0
     """How many messages were such as the first fault waits for."""
     unexplained: str = ""
@@ -56,7 +65,7 @@ class Result:
     @property
     def is_right(self) -> bool:
         """Whether it ended as it must."""
-        wrong = self.lost, self.doubled, self.changed, self.false_completed, self.missing_indexes
+        wrong = self.lost, self.doubled, self.changed, self.false_completed, self.missing_indexes, self.false_failed
         return not any(wrong) and self.outcome != "stuck" and not self.unexplained
 
 
@@ -81,6 +90,10 @@ class Grounds(Protocol):
         """The deployment."""
         ...
 
+    def under(self, condition: Condition) -> AbstractContextManager[None]:
+        """Within, the condition holds; NotHereError where this server does not know it."""
+        ...
+
 
 class Trial:
     """One case at work."""
@@ -96,15 +109,20 @@ class Trial:
         self._starts = 0
         self._unexplained = ""
         self._false = False
+        self._run_failed = False
+        self._afterwards: list[Ended] = []
 
     def result(self) -> Result:
         """What became of it."""
         traps = [self._trap(strike) for strike in self._case.strikes]
-        first = self._first(traps)
-        self._grounds.traps.put()
-        self._come_to_rest()
+        with ExitStack() as conditions:
+            for strike in self._case.strikes:
+                conditions.enter_context(self._grounds.under(strike.condition))
+            first = self._first(traps)
+            self._grounds.traps.put()
+            self._come_to_rest()
         last, mended = first, self._mend()
-        if first.verdict == "completed" or self._has_verdict():
+        if self._is_complete(first):
             self._note_if_untrue()
             last = Ended("completed")
         else:
@@ -113,6 +131,11 @@ class Trial:
         self._come_to_rest()
         self._late_events()
         return self._judged(traps, first, last, mended=mended)
+
+    def _is_complete(self, first: Ended) -> bool:
+        """Whether the run is complete, although whoever started it may have died before it was told."""
+        self._note_failed_run()
+        return first.verdict == "completed" or self._has_verdict()
 
     def _first(self, traps: Sequence[Trap]) -> Ended:
         effects = self._effects
@@ -127,7 +150,7 @@ class Trial:
             self._grounds.traps.put(*traps)
             self._starts += 1
             effects.start = self._grounds.command(SHORT_SECONDS if self._case.is_short else INVOCATION_SECONDS)
-            ended = effects.start.wait(FIRST_SECONDS)
+            ended = effects.start.wait(TAKEN_OVER_SECONDS if self._case.is_taken_over else FIRST_SECONDS)
         return self._noted(ended)
 
     def _trap(self, strike: Strike) -> Trap:
@@ -146,16 +169,18 @@ class Trial:
     def _start_again(self, **event: Any) -> Ended:
         self._starts += 1
         start = Execution(self._grounds.aws(), **event) if self._by_machine else self._grounds.command(**event)
-        return self._noted(start.wait(RESUME_SECONDS))
+        self._afterwards.append(self._noted(start.wait(RESUME_SECONDS)))
+        self._note_failed_run(of_start=self._afterwards[-1])
+        return self._afterwards[-1]
 
     def _resume(self) -> tuple[Ended, bool]:
         """Start again until it completes or says what must be mended; whether something had to be."""
         until = time.monotonic() + HELD_SECONDS
         ended = self._start_again()
         while ended.verdict != "completed" and time.monotonic() < until:
-            if "empty the target and start again with no_resume" in ended.message:
+            if self._case.mode.adds_once and "empty the target" in ended.message:
                 self._database.execute(f"TRUNCATE {self._case.mode.table}")
-                return self._start_again(no_resume=True), True
+                return self._start_again(), True
             time.sleep(0.3)
             ended = self._start_again()
         return ended, False
@@ -167,8 +192,15 @@ class Trial:
         return {}
 
     def _has_verdict(self) -> bool:
-        """Whether the run was completed, although whoever started it died before it was told."""
-        return "completed" in (status for run_id, status in self._runs().items() if run_id not in self._earlier)
+        return any(status in COMPLETED for status in self._statuses())
+
+    def _statuses(self) -> list[str]:
+        return [status for run_id, status in self._runs().items() if run_id not in self._earlier]
+
+    def _note_failed_run(self, of_start: Ended | None = None) -> None:
+        """Remember that a run was marked failed; what a later start makes of it does not undo that."""
+        said = of_start is None or (of_start.verdict, of_start.code) == ("failed", "failed")
+        self._run_failed = self._run_failed or (said and "failed" in self._statuses())
 
     def _mend(self) -> bool:
         for statement in self._effects.mends:
@@ -178,7 +210,7 @@ class Trial:
     def _come_to_rest(self) -> None:
         """No worker is at work any more, and PostgreSQL lets everyone in."""
         self._effects.settle()
-        for ended in self._effects.rivals_ended:
+        for ended in (*self._effects.rivals_ended, *self._effects.taken_over, *self._effects.met):
             self._noted(ended)
         if self._by_machine:
             come_to_rest(self._grounds.aws(), FUNCTION_SECONDS + 2)
@@ -214,19 +246,21 @@ class Trial:
     def _judged(self, traps: Sequence[Trap], first: Ended, last: Ended, *, mended: bool) -> Result:
         differs, missing = self._difference(), self._missing_indexes()
         completed = last.verdict == "completed"
-        if not completed:
-            outcome = "stuck"
-        elif not any(trap.struck for trap in traps):
-            outcome = "not_reached"
-        elif self._starts == 1:
-            outcome = "unharmed"
-        else:
-            outcome = "failed_clearly" if mended else "resumed"
+        falsely = false_failure(
+            self._case,
+            first,
+            run_failed=self._run_failed,
+            taken_over=self._effects.taken_over,
+            met=self._effects.met,
+            afterwards=self._afterwards,
+            mended=mended,
+        )
         return Result(
             number=self._case.number,
             case=str(self._case),
             kind=self._case.strikes[0].kind.name,
-            outcome=outcome,
+            outcome=self._outcome(traps, first, completed=completed, mended=mended),
+            mode=self._case.mode.name,
             first=" ".join((first.verdict, first.code, first.message)).strip()[:400]
             + ("" if completed else f"; last: {last.verdict} {last.code} {last.message}"[:600]),
             struck="; ".join(trap.struck or "nothing" for trap in traps),
@@ -235,9 +269,24 @@ class Trial:
             **asdict(differs),
             false_completed=int(self._false or (completed and (bool(differs) or bool(missing)))),
             missing_indexes=missing,
+            false_failed=int(bool(falsely)),
+            false_failure=falsely,
             met=traps[0].met,
-            unexplained=self._unexplained,
+            unexplained=self._unexplained or not_refused(self._case, first),
         )
+
+    def _outcome(self, traps: Sequence[Trap], first: Ended, *, completed: bool, mended: bool) -> str:
+        if not completed:
+            return "stuck"
+        if self._case.refused_for and first.verdict == "failed":
+            return "refused"
+        if self._effects.taken_over or self._effects.met:
+            return "taken_over"
+        if not any(trap.struck for trap in traps) and all(s.condition == USUAL for s in self._case.strikes):
+            return "not_reached"
+        if self._starts == 1:
+            return "unharmed"
+        return "failed_clearly" if mended else "resumed"
 
 
 def _indexes(database: Database, table: str) -> frozenset[tuple[Any, ...]]:
