@@ -68,6 +68,7 @@ CHECKS: Mapping[str, str] = {
     "nan": "no NaN or infinity where `value_policies` forbid it",
     "before_year_1": "no date before the year 1 where `value_policies` forbid it",
     "sub_microsecond": "digits of a second below the microsecond, which PostgreSQL does not keep",
+    "narrow": "digits that `value_policies.narrow` lets go",
     "unreadable_text": "texts are UUIDs, labels, JSON where the target wants that",
     "values": "the values of the table could be looked at",
     # foreign keys

@@ -59,6 +59,10 @@ class TargetColumn(Value):
     """Whether texts that differ may be equal here: a collation of the column, or of a unique index, says so."""
 
 
+NarrowPolicy = Literal["reject", "round", "truncate"]
+"""What becomes of a column whose type in the target has fewer digits: reject refuses it before anything moves."""
+
+
 class Policies(Value):
     """What becomes of a value that PostgreSQL cannot take as it is.
 
@@ -72,10 +76,11 @@ class Policies(Value):
     nan: Literal["keep", "reject", "null"] = "keep"
     before_year_1: Literal["keep", "reject", "null"] = "keep"
     sub_microsecond: Literal["truncate", "reject"] = "truncate"
+    narrow: NarrowPolicy = "reject"
 
 
 PolicyName = Literal[
-    "nul_characters", "invalid_utf8", "too_long", "out_of_range", "nan", "before_year_1", "sub_microsecond"
+    "nul_characters", "invalid_utf8", "too_long", "out_of_range", "nan", "before_year_1", "sub_microsecond", "narrow"
 ]
 Change = Literal[PolicyName, "rounded"]
 """What happened to a value on its way; ``rounded`` is said beforehand of the pair of types, and is no one's choice."""
@@ -92,6 +97,8 @@ class ColumnPlan(Value):
     """Arrow type in which values are handed to the encoder, as ``pyarrow`` prints it."""
     cut: str | None = None
     """SQL condition, true for a value that loses digits when it is fetched; None where no value can."""
+    narrowed: bool = False
+    """Whether the policy ``narrow`` lets values lose digits; then that is what ``cut`` tells of."""
     staged_as: str | None = None
     """Type of the column in a staging table, for values that PostgreSQL itself must convert; None for the target's."""
     cast: str | None = None

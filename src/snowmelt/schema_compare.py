@@ -9,7 +9,7 @@ from snowmelt import types
 from snowmelt.config import TableConfig
 from snowmelt.config.names import POSTGRES_NAME_BYTES
 from snowmelt.findings import Finding, Place, of_severity
-from snowmelt.models import ColumnPlan, OnExtraColumns, SourceColumn, TargetColumn
+from snowmelt.models import ColumnPlan, NarrowPolicy, OnExtraColumns, SourceColumn, TargetColumn
 from snowmelt.types import quoted
 
 
@@ -22,6 +22,8 @@ class Comparison:
 
     columns: tuple[ColumnPlan, ...]
     findings: tuple[Finding, ...]
+    refused: frozenset[str] = frozenset()
+    """Names, of both sides and without case, of columns that find each other and whose types do not go together."""
     omitted: str = ""
     """One clause: which source columns are not loaded, and what pairs of types lose."""
 
@@ -46,6 +48,10 @@ class Choices:
     """What any other source column is that the target lacks."""
     column_map: Mapping[str, str] = field(default_factory=dict)
     """Source column to target column, where the names differ."""
+    narrow: NarrowPolicy = "reject"
+    """What becomes of columns whose type in the target has fewer digits."""
+    narrow_of: Mapping[str, NarrowPolicy] = field(default_factory=dict)
+    """The same of single columns, by their names in the target."""
     watermarks: tuple[str, str] | None = None
     """Source and target column of a watermark; they go together unless the target also has the source's name."""
 
@@ -57,8 +63,20 @@ class Choices:
             exclude=table.exclude_columns,
             on_extra=table.on_extra_columns,
             column_map=table.column_map,
+            narrow=table.value_policies.narrow or "reject",
+            narrow_of={name: p.narrow for name, p in table.column_policies.items() if p.narrow},
             watermarks=(pair[0], pair[1]) if pair[0] and pair[1] else None,
         )
+
+    def narrow_for(self, source: SourceColumn, target: TargetColumn) -> NarrowPolicy:
+        """Return what holds for one pair of columns."""
+        folded = {name.casefold(): narrow for name, narrow in self.narrow_of.items()}
+        of_pair = (
+            self.narrow_of.get(target.name),
+            folded.get(target.name.casefold()),
+            folded.get(source.name.casefold()),
+        )
+        return next((narrow for narrow in of_pair if narrow), self.narrow)
 
 
 def compare(
@@ -78,7 +96,7 @@ def compare(
     mapped, wrong = _mapped(place, source, target, choices)
     pairing = _pair(source, target, mapped)
     loaded = [pair for pair in pairing.pairs if _is_loaded(pair[1])]
-    verdicts = [types.match(*pair) for pair in loaded]
+    verdicts = [types.match(*pair, narrow=choices.narrow_for(*pair)) for pair in loaded]
     checks = (
         _ambiguities(place, pairing),
         _cut_names(place, pairing),
@@ -96,6 +114,12 @@ def compare(
     return Comparison(
         columns=tuple(verdict.plan for verdict in verdicts if isinstance(verdict, types.Match)),
         findings=tuple(finding for check in checks for finding in check),
+        refused=frozenset(
+            column.name.casefold()
+            for pair, verdict in zip(loaded, verdicts, strict=True)
+            if isinstance(verdict, types.Refusal)
+            for column in pair
+        ),
         omitted=_omitted(excluded, pairing, verdicts),
     )
 

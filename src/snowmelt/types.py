@@ -14,7 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from snowmelt.models import ColumnPlan, SourceColumn, TargetColumn
+from snowmelt import narrowing
+from snowmelt.models import ColumnPlan, NarrowPolicy, SourceColumn, TargetColumn
+from snowmelt.narrowing import Narrow, Narrowed
 
 MICROSECOND_DIGITS = 6
 """Digits of a second that PostgreSQL keeps."""
@@ -43,14 +45,20 @@ class Refusal:
     reason: str
 
 
-def match(source: SourceColumn, target: TargetColumn) -> Match | Refusal:
-    """How the source column's values get into the target column, or why they do not."""
+def match(source: SourceColumn, target: TargetColumn, *, narrow: NarrowPolicy = "reject") -> Match | Refusal:
+    """How the source column's values get into the target column, or why they do not.
+
+    ``narrow`` is what the config says about a pair that would lose digits.
+    """
     rule = _RULES.get((source.type, _family(target)))
-    if rule is None:
-        return Refusal(f"{_no_way(source, target)}; {cure(source)}")
-    way = rule(source, target)
-    if isinstance(way, str):
-        return Refusal(f"{_no_way(source, target)}: {way}; {cure(source)}")
+    way = rule(source, target) if rule else None
+    if not isinstance(way, Way):
+        narrowed = _narrowed(source, target, "round")
+        if narrowed is None or narrow == "reject":
+            why = f": {way}" if way else ""
+            choice = ", or set value_policies.narrow to round or truncate" if narrowed else ""
+            return Refusal(f"{_no_way(source, target)}{why}; {cure(source)}{choice}")
+        return _narrow_match(source, target, narrow)
     name = quoted(source.name)
     plan = ColumnPlan(
         source=source,
@@ -62,6 +70,23 @@ def match(source: SourceColumn, target: TargetColumn) -> Match | Refusal:
         cast=way.cast(quoted(target.name), target.declared) if way.cast else None,
     )
     return Match(plan, way.lossy)
+
+
+def _narrow_match(source: SourceColumn, target: TargetColumn, narrow: Narrow) -> Match:
+    found = _narrowed(source, target, narrow)
+    assert found is not None  # noqa: S101 - the caller has looked
+    wire, narrowed = found
+    plan = ColumnPlan(
+        source=source,
+        target=target,
+        select=narrowed.select,
+        wire=wire,
+        cut=narrowed.cut,
+        narrowed=True,
+        staged_as=None if narrowed.cast is None else "float8" if wire == "double" else "text",
+        cast=narrowed.cast,
+    )
+    return Match(plan, narrowed.lossy)
 
 
 def allowed_pairs() -> frozenset[tuple[str, str]]:
@@ -352,9 +377,52 @@ def _ewkb_digits(name: str) -> str:
     return f"TO_VARCHAR(ST_ASEWKB({name}), 'HEX')"
 
 
+# --- ways that lose digits ------------------------------------------------------------------------------------
+
+
+def _narrowed(source: SourceColumn, target: TargetColumn, narrow: Narrow) -> tuple[str, Narrowed] | None:
+    """What the wire carries and how the value is made to fit; None for a pair that no policy lets travel."""
+    if target.type in ("numeric", "int2", "int4", "int8", "float4", "float8"):
+        return _narrowed_number(source, target, narrow)
+    return _narrowed_time(source, target, narrow)
+
+
+def _narrowed_number(source: SourceColumn, target: TargetColumn, narrow: Narrow) -> tuple[str, Narrowed] | None:
+    name = quoted(source.name)
+    precision, scale = numeric_digits(target.typmod) if target.type == "numeric" else (0, 0)
+    match source.type, target.type:
+        case "FIXED", ("float4" | "float8") as kind:
+            wire, digits = ("float", 6) if kind == "float4" else ("double", 15)
+            return wire, narrowing.number_as_float(name, scale=_scale(source), kind=kind, digits=digits)
+        case "FIXED", "numeric" if scale >= 0:
+            wire = f"decimal128({min(precision, _DECIMAL_DIGITS)}, {scale})"
+            return wire, narrowing.number(name, scale=scale, narrow=narrow)
+        case "FIXED", ("int2" | "int4" | "int8") as kind:
+            return f"int{8 * int(kind[-1])}", narrowing.number(name, scale=0, narrow=narrow)
+        case "REAL", "numeric" if scale >= 0:
+            staged, declared = quoted(target.name), target.declared
+            return "double", narrowing.float_as_decimal(name, staged, kind=declared, scale=scale, narrow=narrow)
+    return None
+
+
+def _narrowed_time(source: SourceColumn, target: TargetColumn, narrow: Narrow) -> tuple[str, Narrowed] | None:
+    has_zone = source.type in ("TIMESTAMP_LTZ", "TIMESTAMP_TZ")
+    name = _utc(quoted(source.name)) if has_zone else quoted(source.name)
+    is_timestamp = has_zone or source.type == "TIMESTAMP_NTZ"
+    if is_timestamp and target.type == "date":
+        return "date32[day]", narrowing.day(name, zone=", the date is that in UTC" if has_zone else "")
+    if target.typmod >= 0 and (
+        target.type in ("timestamp", "timestamptz") if is_timestamp else source.type == target.type.upper() == "TIME"
+    ):
+        kind = "TIME" if source.type == "TIME" else "TIMESTAMP_NTZ"
+        return _CLOCK_WIRES[target.type], narrowing.moment(name, kind=kind, digits=target.typmod, narrow=narrow)
+    return None
+
+
 # --- the table ----------------------------------------------------------------------------------------------
 
 _TIMESTAMP, _TIMESTAMP_UTC = "timestamp[us]", "timestamp[us, tz=UTC]"
+_CLOCK_WIRES = {"time": "time64[us]", "timestamp": _TIMESTAMP, "timestamptz": _TIMESTAMP_UTC}
 NO_NANOSECONDS = "digits of a second below the microsecond are cut off"
 _NO_OFFSET = "the moment is kept, the UTC offset it was written with is not"
 _NO_ZONE = "it names no time zone and is taken as UTC"
@@ -527,8 +595,9 @@ _PAGE = """
 
 Which Snowflake types go into which PostgreSQL columns. A pair that is not in the table is refused before the first row
 moves: `snowmelt migrate --dry-run` names the column and what would let it travel. So is a target that would round or
-cut without a word, such as `NUMBER(10,4)` into `numeric(10,2)`, or `TIMESTAMP_NTZ(9)` into `timestamp(3)`. What is
-lossy is said before a run, and where single values are changed they are counted.
+cut without a word, such as `NUMBER(10,4)` into `numeric(10,2)`, or `TIMESTAMP_NTZ(9)` into `timestamp(3)`, unless the
+policy [`narrow`](configuration.md#values-that-do-not-fit) asks for it; with it a timestamp goes into a `date` too. What
+is lossy is said before a run, and where single values are changed they are counted.
 
 A domain is loaded as the type beneath it, and PostgreSQL checks its constraints; `enum` stands for every enum; of an
 extension's type the extension comes first (`citext.citext`). Columns that are generated, or whose identity is always

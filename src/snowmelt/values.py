@@ -5,6 +5,7 @@ as it is gets what the column's policy says: its row is refused and named, or it
 """
 
 import binascii
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 
 from snowmelt.errors import DataError, RejectedRowsError, SourceChangedError
 from snowmelt.models import Change, ColumnPlan, PolicyName
-from snowmelt.types import FLOAT4_LIMIT, beyond_float4, cure, longest_text, postgres_type, quoted
+from snowmelt.types import FLOAT4_LIMIT, beyond_float4, cure, longest_text, numeric_digits, postgres_type, quoted
 
 Values: TypeAlias = "pa.Array[Any]"
 Changes = Counter[tuple[str, Change]]
@@ -98,9 +99,7 @@ class Preparation:
             bits = mask.cast(pa.int64())
             for bit, column in enumerate(self._cut[position * MASK_BITS : (position + 1) * MASK_BITS]):
                 lost = pc.not_equal(pc.bit_wise_and(bits, pa.scalar(1 << bit, pa.int64())), pa.scalar(0, pa.int64()))
-                _Column(column, first_row, self.changes, refused).count_or_reject(
-                    "sub_microsecond", lost, _digits_below(column)
-                )
+                _Column(column, first_row, self.changes, refused).count_or_reject(*_lost(column), lost)
 
 
 MASK_BITS = 60
@@ -173,8 +172,11 @@ _BEFORE_YEAR_1 = _Misfit("the date is before the year 1", "YEAR({name}) < 1")
 _TOO_BIG_FOR_FLOAT4 = _Misfit("the value does not fit into float4", beyond_float4("{name}"))
 
 
-def _digits_below(column: ColumnPlan) -> _Misfit:
-    return _Misfit("the value has digits below the microsecond", column.cut or "")
+def _lost(column: ColumnPlan) -> tuple[PolicyName, _Misfit]:
+    """What a value loses for which ``cut`` is true, and by which policy."""
+    if column.narrowed:
+        return "narrow", _Misfit(f"the value has more digits than {postgres_type(column.target)}", column.cut or "")
+    return "sub_microsecond", _Misfit("the value has digits below the microsecond", column.cut or "")
 
 
 _MOST_NAMED = 5
@@ -226,6 +228,8 @@ class _Column:
             return _converted(fitting, wanted)
 
     def _number(self, values: Values, wanted: pa.DataType) -> Values:
+        if self.plan.narrowed and self.plan.cast:
+            values = self._decimal(values)
         if self.plan.policies.nan != "keep":
             wild = pc.invert(pc.is_finite(values))
             values = self._settled("nan", wild, _NOT_FINITE, values, lambda kept: _nulled(kept, wild))
@@ -240,6 +244,19 @@ class _Column:
         narrow = values.cast(wanted, safe=False)
         self._count("rounded", pc.not_equal(narrow.cast(values.type), pc.if_else(pc.is_nan(values), None, values)))
         return narrow
+
+    def _decimal(self, values: Values) -> Values:
+        """The numbers that PostgreSQL makes decimals of, with those it would change counted."""
+        precision, scale = numeric_digits(self.plan.target.typmod)
+        too_big = pc.and_(
+            pc.is_finite(values), pc.greater_equal(pc.abs(values), pa.scalar(10.0 ** (precision - scale)))
+        )
+        misfit = _Misfit(
+            f"the value does not fit into {postgres_type(self.plan.target)}", f"ABS({{name}}) >= 1e{precision - scale}"
+        )
+        values = self._settled("out_of_range", too_big, misfit, values, lambda kept: _nulled(kept, too_big))
+        self._count("narrow", _more_decimals(values, scale))
+        return values
 
     def _moment(self, values: Values) -> Values:
         if self.plan.policies.before_year_1 == "keep" or not len(values):
@@ -324,7 +341,7 @@ class _Column:
         self._count(policy, bad)
         return changed(values)
 
-    def count_or_reject(self, policy: PolicyName, bad: Values, misfit: _Misfit) -> None:
+    def count_or_reject(self, policy: PolicyName, misfit: _Misfit, bad: Values) -> None:
         """Count values that were changed before they came, or refuse their rows."""
         self._settled(policy, bad, misfit, bad, lambda values: values)
 
@@ -395,6 +412,22 @@ def _converted(values: Values, wanted: pa.DataType) -> Values:
     return values.cast(wanted)
 
 
+def _more_decimals(values: Values, scale: int) -> Values:
+    """Which floats have more digits after the point in the shortest decimal that names them."""
+    texts = values.cast(pa.string())
+    longer = pc.match_substring_regex(texts, rf"\.[0-9]{{{scale}}}[0-9]*[1-9]")
+    written = pc.match_substring(texts, "e")
+    if not pc.any(written).as_py():
+        return longer
+    exact = [None if v is None or not math.isfinite(v) else -_exponent(v) > scale for v in values.to_pylist()]
+    return pa.array(exact, pa.bool_())
+
+
+def _exponent(value: float) -> int:
+    found = Decimal(repr(value)).normalize().as_tuple().exponent
+    return found if isinstance(found, int) else 0
+
+
 def _too_big(values: Values, wanted: pa.DataType) -> Values:
     """Which numbers are beyond what the type holds."""
     below, above = _limits(wanted)
@@ -419,7 +452,7 @@ def _limits(wanted: pa.DataType) -> tuple[int, int]:
 def _out_of_range(column: ColumnPlan) -> _Misfit:
     below, above = _limits(arrow_type(column.wire))
     what = f"the value does not fit into {postgres_type(column.target)}"
-    return _Misfit(what, f"{{name}} <= {below} OR {{name}} >= {above}")
+    return _Misfit(what, f"{{value}} <= {below} OR {{value}} >= {above}")
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------
@@ -521,6 +554,7 @@ _OTHER_ACTIONS: Mapping[PolicyName, tuple[str, ...]] = {
     "nan": ("keep", "null"),
     "before_year_1": ("keep", "null"),
     "sub_microsecond": ("truncate",),
+    "narrow": ("round", "truncate"),
 }
 
 
@@ -550,7 +584,7 @@ def _judged_by_policy(column: ColumnPlan) -> Iterator[tuple[PolicyName, _Misfit]
     if (limit := longest_text(column)) is not None:
         yield "too_long", _longer_than(column, limit)
     if source.type == "FIXED" and (wire.startswith(("int", "decimal"))):
-        digits = (38 if source.precision is None else source.precision) - (source.scale or 0)
+        digits = (38 if source.precision is None else source.precision) - (source.scale or 0) + column.narrowed
         if 10**digits > _limits(arrow_type(wire))[1]:
             yield "out_of_range", _out_of_range(column)
     if source.type == "REAL":
@@ -560,7 +594,7 @@ def _judged_by_policy(column: ColumnPlan) -> Iterator[tuple[PolicyName, _Misfit]
     if source.type == "DATE" or source.type.startswith("TIMESTAMP"):
         yield "before_year_1", _BEFORE_YEAR_1
     if column.cut:
-        yield "sub_microsecond", _digits_below(column)
+        yield _lost(column)
 
 
 _JSON_NUL_IN_SQL = "CONTAINS(REPLACE({value}, '\\\\\\\\', ''), '\\\\u0000')"

@@ -28,6 +28,7 @@ from snowmelt.postgres import facts, status_store, tables
 from snowmelt.postgres.facts import TableFacts
 from snowmelt.postgres.session import Row, Session
 from snowmelt.postgres.tables import TargetTable
+from snowmelt.schema_compare import Comparison
 from snowmelt.snowflake_source import SnowflakeSource
 
 _ALL_ROWS = 2**62
@@ -206,8 +207,10 @@ class _Planner:
             self._findings += self._consequences(seen, _meant(seen), is_staged=False)
             return seen
         compared = schema_compare.compare(place, described, target.columns, schema_compare.Choices.of(table))
-        columns = self._with_policies(place, table, compared.columns)
-        chosen = load_mode.choose(place, table, columns, filled=seen.filled, unique_keys=target.unique_keys)
+        columns = self._with_policies(place, table, compared)
+        chosen = load_mode.choose(
+            place, table, columns, filled=seen.filled, unique_keys=target.unique_keys, refused=compared.refused
+        )
         self._findings += compared.findings
         if isinstance(chosen, NoLoading):
             self._findings += chosen.problems
@@ -255,10 +258,12 @@ class _Planner:
             target_checks.consequences(seen.place, seen.config, loading, seen.target, seen.facts, is_staged=is_staged)
         )
 
-    def _with_policies(self, place: Place, table: TableConfig, columns: Sequence[ColumnPlan]) -> tuple[ColumnPlan, ...]:
+    def _with_policies(self, place: Place, table: TableConfig, compared: Comparison) -> tuple[ColumnPlan, ...]:
         """The columns with what the config says about values that do not fit; a problem for a name that is none."""
-        named = {}
+        named, columns = {}, compared.columns
         for name, policies in table.column_policies.items():
+            if name.casefold() in compared.refused:
+                continue
             alike = [c.target.name for c in columns if c.target.name == name] or [
                 c.target.name
                 for c in columns

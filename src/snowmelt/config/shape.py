@@ -33,7 +33,7 @@ from snowmelt.config.values import (
     default_sslmode,
 )
 from snowmelt.errors import ConfigError
-from snowmelt.models import OnExtraColumns, VerificationAtEnd
+from snowmelt.models import NarrowPolicy, OnExtraColumns, VerificationAtEnd
 
 SignIn = Literal["private_key", "rsa_key", "private_key_path", "token", "password"]
 
@@ -133,6 +133,8 @@ class ValuePolicies(_Part):
     """Dates and times before the year 1: keep (default; PostgreSQL writes them BC), reject, or null."""
     sub_microsecond: Literal["truncate", "reject"] | None = None
     """Digits of a second below the microsecond: truncate (default), or reject."""
+    narrow: NarrowPolicy | None = None
+    """A column whose type in the target has fewer digits: reject (default) refuses it, or round or truncate values."""
 
     def over(self, fallback: Self | None) -> Self:
         """These policies, with those of a fallback where they say nothing."""

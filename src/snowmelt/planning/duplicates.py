@@ -90,7 +90,7 @@ def _spellings(column: ColumnPlan) -> tuple[str, str]:
         return image, image
     name = quoted(column.source.name)
     lowest, highest = f"MIN({name})", f"MAX({name})"
-    if column.cut:  # a driver would cut just what tells the two
+    if column.cut and column.source.type != "FIXED":  # a driver would cut just what tells the two
         digits = "HH24:MI:SS.FF9" if column.source.type == "TIME" else "YYYY-MM-DD HH24:MI:SS.FF9"
         return f"TO_VARCHAR({lowest}, '{digits}')", f"TO_VARCHAR({highest}, '{digits}')"
     return lowest, highest

@@ -12,7 +12,7 @@ has an image that never calls two keys one which are not, but may miss some that
 import string
 
 from snowmelt.models import ColumnPlan
-from snowmelt.types import longest_text
+from snowmelt.types import longest_text, numeric_digits
 from snowmelt.values import doubts
 
 _EXACT = (
@@ -37,11 +37,14 @@ def key_image(column: ColumnPlan) -> str:
 
 
 def _stored(column: ColumnPlan) -> str:
-    source, target = column.source.type, column.target.type
+    source, target_of, target = column.source.type, column.target, column.target.type
     if target == "float4":
         return _in_24_bits(column.select)
     if target == "float8":
         return f"({column.select} + 0)"  # -0 and 0 are one key
+    if column.narrowed:
+        scale = numeric_digits(target_of.typmod)[1] if column.cast else None
+        return column.select if scale is None else f"ROUND({column.select}, {scale})"
     if column.cut:
         kind = "TIMESTAMP_NTZ" if source in ("TIMESTAMP_LTZ", "TIMESTAMP_TZ") else source
         return f"{column.select}::{kind}(6)"

@@ -32,15 +32,17 @@ def choose(
     *,
     filled: bool,
     unique_keys: Sequence[Set[str]],
+    refused: Set[str] = frozenset(),
 ) -> Loading | NoLoading:
     """COPY into a table that is empty or will be; else a merge by the table's key; else nothing.
 
     ``unique_keys`` are the column sets that the target itself keeps unique: without one, two workers could each insert
-    the same new row. With COPY a key that the target does not keep unique is only a warning.
+    the same new row. With COPY a key that the target does not keep unique is only a warning. What is wrong with the
+    columns that are ``refused``, by their names without case, is said already.
     """
     key, unknown = target_key(table, columns)
     if unknown:
-        return NoLoading(tuple(_unknown(place, name) for name in unknown))
+        return NoLoading(tuple(_unknown(place, name) for name in unknown if name.casefold() not in refused))
     declared = bool(key) and set(key) in unique_keys
     if table.append:
         return Loading("copy")

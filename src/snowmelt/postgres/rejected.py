@@ -89,7 +89,7 @@ def present_plan(session: Session, plan: TablePlan) -> TablePlan:
     for column in plan.columns:
         if column.target.name not in now:
             raise TargetChangedError(f"table {plan.source}: column {column.target.name} of {plan.target} is gone")
-        way = match(column.source, now[column.target.name])
+        way = match(column.source, now[column.target.name], narrow=column.policies.narrow)
         if isinstance(way, Refusal):
             raise TargetChangedError(f"table {plan.source}: {way.reason}")
         columns.append(way.plan.model_copy(update={"policies": column.policies, "cut": None}))

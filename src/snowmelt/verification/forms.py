@@ -74,12 +74,23 @@ def _number(column: ColumnPlan, value: str, name: str) -> Form:
 
 
 def _float(column: ColumnPlan, value: str, name: str) -> Form:
+    if column.narrowed and column.cast:
+        return _decimal_of_float(column, value, name)
     width: float_bits.Width = "float4" if column.wire == "float" else "float8"
     return Form(
         float_bits.in_snowflake(value, column.target.name, width),
         float_bits.in_postgres(name, width),
         steps=float_bits.steps_in_snowflake(value, column.target.name, width),
     )
+
+
+def _decimal_of_float(column: ColumnPlan, value: str, name: str) -> Form:
+    """Likely, as Snowflake rounds the binary number, and PostgreSQL the shortest decimal that names it."""
+    precision, scale = numeric_digits(column.target.typmod)
+    function = "ROUND" if column.policies.narrow == "round" else "TRUNC"
+    fits = f"ABS({value}) < 1e{precision - scale}::FLOAT"  # false for NaN and infinities, and so no error
+    fitted = f"TO_VARCHAR(IFF({fits}, {function}({value}, {scale}), 0)::NUMBER(38,{scale}))"
+    return Form(f"IFF({fits}, {fitted}, {value}::VARCHAR)", name, is_exact=False)
 
 
 # --- times ------------------------------------------------------------------------------------------------------------

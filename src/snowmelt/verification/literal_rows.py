@@ -85,6 +85,8 @@ def _type(column: ColumnPlan) -> str:
         (pa.types.is_time, "TIME"),
         (pa.types.is_timestamp, "TIMESTAMP_NTZ"),
     )
-    source = column.source
-    number = f"NUMBER({38 if source.precision is None else source.precision}, {source.scale or 0})"
-    return next((name for is_kind, name in kinds if is_kind(wire)), number)
+    source, digits = column.source, 38 if column.source.precision is None else column.source.precision
+    scale = source.scale or 0
+    if column.narrowed:
+        digits, scale = 38, wire.scale if pa.types.is_decimal(wire) else 0
+    return next((name for is_kind, name in kinds if is_kind(wire)), f"NUMBER({digits}, {scale})")

@@ -390,6 +390,29 @@ def _name_columns(query: Any) -> None:
             expression.replace(exp.alias_(expression.copy(), named, quoted=True))
 
 
+_MICROSECOND_DIGITS = 6
+
+
+def _cut_digits(cast: Any, digits: int) -> None:
+    """Cut a time that is cast to fewer digits of a second, as Snowflake does; DuckDB's types do not know digits."""
+    is_time = cast.to.this.name == "TIME"
+    if not is_time and cast.to.this.name not in ("TIMESTAMP", "TIMESTAMPNTZ"):
+        return
+    unit = exp.Literal.number(10 ** (_MICROSECOND_DIGITS - digits))
+    count = exp.Anonymous(this="epoch_us", expressions=[cast.copy()])
+    rest = exp.Paren(
+        this=exp.Mod(
+            this=exp.Paren(this=exp.Add(this=exp.Mod(this=count, expression=unit), expression=unit)), expression=unit
+        )
+    )  # never negative, also before 1970
+    whole = exp.Paren(this=exp.Sub(this=count.copy(), expression=rest))
+    if is_time:
+        midnight = exp.cast(exp.Literal.string("00:00:00"), "TIME")
+        cast.replace(exp.Add(this=midnight, expression=exp.Anonymous(this="to_microseconds", expressions=[whole])))
+    else:
+        cast.replace(exp.Anonymous(this="make_timestamp", expressions=[whole]))
+
+
 def _simplify_types(statement: Any) -> None:
     """Types as DuckDB stores them; the declared ones live in the catalog."""
     for data_type in list(statement.find_all(exp.DataType)):
@@ -397,7 +420,10 @@ def _simplify_types(statement: Any) -> None:
         if name in ("GEOGRAPHY", "GEOMETRY"):
             data_type.replace(exp.DataType.build("VARCHAR"))
         elif name in _TIMES_WITH_SCALE:
+            digits = [int(p.name) for p in data_type.expressions if isinstance(p, exp.DataTypeParam)]
             data_type.set("expressions", [])
+            if digits and digits[0] < _MICROSECOND_DIGITS and isinstance(data_type.parent, exp.Cast):
+                _cut_digits(data_type.parent, digits[0])
             if name == "TIMESTAMPLTZ":
                 data_type.set("this", exp.DataType.Type.TIMESTAMPTZ)
         elif name in ("BINARY", "VARBINARY"):
