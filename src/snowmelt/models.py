@@ -59,6 +59,8 @@ class TargetColumn(Value):
     """Whether texts that differ may be equal here: a collation of the column, or of a unique index, says so."""
 
 
+Compatibility = Literal["predecessor"]
+"""Whose files a config is read as."""
 NarrowPolicy = Literal["reject", "round", "truncate"]
 """What becomes of a column whose type in the target has fewer digits: reject refuses it before anything moves."""
 
@@ -406,6 +408,8 @@ class ValidateConfigEvent(Value):
     accept_rejected: bool = False
     resume_max_age: int | float | str | None = None
     """Replaces the config's for this start; a bare number counts hours."""
+    compatibility: Compatibility | None = None
+    """Whose files the config is read as, before what it says itself."""
     execution_id: str = Field(min_length=1)
 
     @property
@@ -462,6 +466,8 @@ class MigrateEvent(Value):
     accept_rejected: bool = False
     resume_max_age: int | float | str | None = None
     """Replaces the config's for this start; a bare number counts hours."""
+    compatibility: Compatibility | None = None
+    """Whose files the config is read as, before what it says itself."""
 
 
 Event = Annotated[

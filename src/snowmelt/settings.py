@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Mapping
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
+from dotenv import load_dotenv
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from snowmelt.errors import ConfigError
+from snowmelt.models import Compatibility
 
 
 class Settings(BaseSettings):
@@ -22,12 +25,15 @@ class Settings(BaseSettings):
     secret_id: str | None = None
     """A Secrets Manager secret: a JSON object of environment variables that fill what the environment lacks."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    compatibility: Compatibility | None = None
+    """Whose files the config is read as, before what it says itself."""
 
 
-def load(*, config: str | None = None) -> Settings:
-    """The settings, with that config before the environment's; ConfigError names every variable that is wrong."""
+def load(*, config: str | None = None, compatibility: Compatibility | None = None) -> Settings:
+    """The settings, with what is given before the environment's; ConfigError names every variable that is wrong."""
+    given: dict[str, Any] = {"config": config, "compatibility": compatibility}
     try:
-        return Settings() if config is None else Settings(config=config)
+        return Settings(**{key: value for key, value in given.items() if value is not None})
     except ValidationError as error:
         wrong = [f"SNOWMELT_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors(include_url=False)]
     raise ConfigError("the environment is not right", wrong)
@@ -36,3 +42,15 @@ def load(*, config: str | None = None) -> Settings:
 def environment() -> Mapping[str, str]:
     """The process's environment, for placeholders and connection fall-backs."""
     return dict(os.environ)
+
+
+def add_env_file(path: Path) -> None:
+    """Add what a ``.env`` file says to this process's environment, which wins; ConfigError when it cannot be read."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            load_dotenv(stream=lines, override=False, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError(
+            f"--env-file {path} cannot be read: {reason}; name a file of lines such as NAME=value"
+        ) from None

@@ -16,7 +16,7 @@ from snowmelt.config import Config, PostgresConfig, SnowflakeConfig, SourceConfi
 from snowmelt.deadline import Deadline
 from snowmelt.errors import AccessError, ConfigError, SnowmeltError, TransientError, UnreachableError
 from snowmelt.manifest_store import Store
-from snowmelt.models import RunPlan, TablePlan
+from snowmelt.models import Compatibility, RunPlan, TablePlan
 from snowmelt.postgres import connections, leases, status_store
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import Driver, RunRow
@@ -64,10 +64,13 @@ class Wiring:
             environment = configs.read_dotenv(Path(self._settings.config).parent / ".env", environment)
         return environment
 
-    def config(self) -> Config:
-        """The config as it is now; ConfigError with every problem in it."""
-        where = self._settings.config
-        return configs.load(_config_text(where), self.environment, where=where)
+    def config(self, compatibility: Compatibility | None = None) -> Config:
+        """The config as it is now, read as the files of whom the caller or the settings say.
+
+        ConfigError with every problem in it.
+        """
+        where, read_as = self._settings.config, compatibility or self._settings.compatibility
+        return configs.load(_config_text(where), self.environment, where=where, compatibility=read_as)
 
     @cached_property
     def store(self) -> Store:

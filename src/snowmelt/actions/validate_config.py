@@ -49,15 +49,17 @@ def validate_config(event: ValidateConfigEvent, wiring: Wiring, deadline: Deadli
     Nothing is written to a target. Every problem of every table is reported at once, in one ConfigError;
     HeldError names the living run that holds a table.
     """
-    result = _validated(event, wiring, deadline)
-    if isinstance(event.resume_max_age, int | float):
-        note = f"resume_max_age {event.resume_max_age:g} of the event has no unit and counts hours"
-        return result.model_copy(update={"warnings": _few((note, *result.warnings))})
-    return result
-
-
-def _validated(event: ValidateConfigEvent, wiring: Wiring, deadline: Deadline) -> ValidateConfigResult:
     asked = _asked(event, wiring)
+    result = _validated(event, asked, wiring, deadline)
+    notes = []
+    if asked.config.compatibility == "predecessor":
+        notes.append(configs.COMPATIBILITY_NOTE)
+    if isinstance(event.resume_max_age, int | float):
+        notes.append(f"resume_max_age {event.resume_max_age:g} of the event has no unit and counts hours")
+    return result.model_copy(update={"warnings": _few((*notes, *result.warnings))}) if notes else result
+
+
+def _validated(event: ValidateConfigEvent, asked: _Asked, wiring: Wiring, deadline: Deadline) -> ValidateConfigResult:
     keep_back(deadline, asked.config.lambda_timeout_buffer_seconds)
     with wiring.target(asked.config, asked.source.postgres_database, "snowmelt validate") as session:
         status_store.check_access(session)
@@ -124,7 +126,7 @@ def _few(warnings: Sequence[str]) -> tuple[str, ...]:
 
 
 def _asked(event: ValidateConfigEvent, wiring: Wiring) -> _Asked:
-    config = wiring.config()
+    config = wiring.config(event.compatibility)
     source = config.source(event.source_name)
     selected = tuple(config.with_defaults(table) for table in source.select(event.tables))
     frozen = configs.frozen(config, source, selected)

@@ -9,15 +9,19 @@ from contextlib import ExitStack
 import typer
 
 from snowmelt import actions, console, monitor, runner
+from snowmelt.cli.apart import apart
 from snowmelt.cli.options import (
     AcceptRejected,
     AllowShrink,
     AsJson,
+    CompatibleWith,
     ConfigPath,
     DryRun,
     LogFormat,
     LogLevel,
     NoResume,
+    ParallelSources,
+    ResumeMaxAge,
     ResumeRunId,
     RunId,
     ShowValues,
@@ -26,8 +30,9 @@ from snowmelt.cli.options import (
     listed,
 )
 from snowmelt.cli.shared import EXIT_FAILED, EXIT_UNFINISHED, opened, show_values, wired
+from snowmelt.config import SourceConfig
 from snowmelt.deadline import Deadline
-from snowmelt.errors import MissingError
+from snowmelt.errors import ConfigError, MissingError, SnowmeltError
 from snowmelt.models import ValidateConfigResult
 from snowmelt.wiring import Wiring
 
@@ -37,44 +42,86 @@ def migrate(
     source: SourceName = None,
     no_resume: NoResume = False,
     resume_run_id: ResumeRunId = None,
+    resume_max_age: ResumeMaxAge = None,
     tables: Tables = None,
     allow_shrink: AllowShrink = False,
     accept_rejected: AcceptRejected = False,
     dry_run: DryRun = False,
+    compatibility: CompatibleWith = None,
+    parallel_sources: ParallelSources = 1,
     as_json: AsJson = False,
     values: ShowValues = False,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Migrate a source; an unfinished run of it is resumed."""
+    """Migrate a source, or all that are enabled; unfinished runs are resumed."""
     show_values(values, as_json=as_json)
     console.set_up_logging(log_level, as_json=as_json, log_format=log_format)
-    wiring, parsed, found = opened(config_path, source)
+    wiring = wired(config_path, compatibility)
+    sources = wiring.config().sources_named(source)
+    if len(sources) > 1 and (resume_run_id or tables):
+        names = ", ".join(s.source_name for s in sources)
+        raise ConfigError(f"--resume-run-id and --tables belong to one source, and this is for {names}; add --source")
     start = {
-        "source_name": source,
         "no_resume": no_resume,
         "resume_run_id": resume_run_id,
+        "resume_max_age": _with_unit(resume_max_age),
         "allow_shrink": allow_shrink,
         "accept_rejected": accept_rejected,
         "tables": listed(tables),
+        "compatibility": compatibility,
     }
     if dry_run:
-        _foresee(start, wiring, as_json=as_json)
+        for each in sources:
+            _foresee({**start, "source_name": each.source_name}, wiring, as_json=as_json)
         return
+    if len(sources) == 1:
+        raise_for(_run(start, sources[0], wiring, as_json=as_json))
+    elif parallel_sources > 1:
+        raise_for(max(apart(sources, parallel_sources)))
+    else:
+        raise_for(max(_one_of_several(start, each, wiring, as_json=as_json) for each in sources))
+
+
+def raise_for(exit_code: int) -> None:
+    """End the command with this code, unless it is 0."""
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+def _with_unit(age: str | None) -> str | None:
+    if age is not None and age.strip().replace(".", "", 1).isdecimal():
+        raise ConfigError(f"--resume-max-age {age} needs a unit, as in {age}h or {age}d")
+    return age
+
+
+def _one_of_several(start: Mapping[str, object], source: SourceConfig, wiring: Wiring, *, as_json: bool) -> int:
+    """Run one source; what stops it does not stop those after it."""
+    try:
+        return _run(start, source, wiring, as_json=as_json)
+    except SnowmeltError as error:
+        console.show_error(error)
+        return error.exit_code
+
+
+def _run(start: Mapping[str, object], source: SourceConfig, wiring: Wiring, *, as_json: bool) -> int:
+    """Take the run of a source to its end and show what came of it; the command's exit code."""
+    config = wiring.config()
     with ExitStack() as stack:
 
         def show(run: ValidateConfigResult) -> None:
             if console.err.is_terminal:  # elsewhere the log has it, and the warnings everywhere
                 console.err.print(run.message)
-            watched = stack.enter_context(monitor.watch(wiring, parsed, found))
+            watched = stack.enter_context(monitor.watch(wiring, config, source))
             stack.enter_context(console.live_progress(watched, run.run_id))
 
         try:
-            outcome = runner.migrate(start, wiring, execution_id=_execution_id(), on_run=show)
+            begun = {**start, "source_name": source.source_name}
+            outcome = runner.migrate(begun, wiring, execution_id=_execution_id(), on_run=show)
         except KeyboardInterrupt as interrupt:
             console.show_note("stopped; what was completed stays, start again to resume")
             raise typer.Exit(EXIT_UNFINISHED) from interrupt
-    with monitor.watch(wiring, parsed, found) as watched:
+    with monitor.watch(wiring, config, source) as watched:
         run, moved = watched.run(outcome.run_id), watched.tables(outcome.run_id)
     if as_json:
         console.show_json(
@@ -92,8 +139,7 @@ def migrate(
         console.show_tables(moved, outcome.message)
         if outcome.page:
             console.out.print(f"report: {outcome.page.uri}", markup=False)
-    if outcome.status == "failed":
-        raise typer.Exit(EXIT_FAILED)
+    return EXIT_FAILED if outcome.status == "failed" else 0
 
 
 def _foresee(start: Mapping[str, object], wiring: Wiring, *, as_json: bool) -> None:

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from snowmelt.models import Compatibility
+
 ConfigPath = Annotated[
     str, typer.Option("--config", "-c", help="Config file, or s3://bucket/key.", envvar="SNOWMELT_CONFIG")
 ]
@@ -40,6 +42,16 @@ AllowShrink = Annotated[
 ]
 AcceptRejected = Annotated[
     bool, typer.Option("--accept-rejected", help="Complete tables however many of their rows are refused.")
+]
+ResumeMaxAge = Annotated[
+    str | None,
+    typer.Option("--resume-max-age", help="Resume no run that began longer ago: 12h, 7d; the config's else."),
+]
+CompatibleWith = Annotated[
+    Compatibility | None, typer.Option("--compatibility", help="Whose files the config is read as.")
+]
+ParallelSources = Annotated[
+    int, typer.Option("--parallel-sources", min=1, help="So many sources at once, a process each, where none is named.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would happen, and touch nothing.")]
 

@@ -3,6 +3,7 @@
 from snowmelt import disclosure, settings
 from snowmelt.config import Config, SourceConfig
 from snowmelt.errors import ConfigError
+from snowmelt.models import Compatibility
 from snowmelt.wiring import Wiring
 
 EXIT_FAILED = 1
@@ -27,6 +28,6 @@ def opened(config_path: str, source: str | None) -> tuple[Wiring, Config, Source
     return wiring, config, config.source(source)
 
 
-def wired(config_path: str) -> Wiring:
+def wired(config_path: str, compatibility: Compatibility | None = None) -> Wiring:
     """What this process's environment says, with that config; connects to nothing."""
-    return Wiring(settings.load(config=config_path), settings.environment())
+    return Wiring(settings.load(config=config_path, compatibility=compatibility), settings.environment())

@@ -4,6 +4,7 @@ Text becomes a tree, placeholders and the environment fill it, ``shape`` says wh
 not go together, and ``problems`` words all that is wrong for one error.
 """
 
+from snowmelt.config.compatibility import NOTE as COMPATIBILITY_NOTE
 from snowmelt.config.fallbacks import read_dotenv
 from snowmelt.config.fingerprint import config_hash, differences, frozen
 from snowmelt.config.parsing import load
@@ -12,6 +13,7 @@ from snowmelt.config.shape import Config, PostgresConfig, SnowflakeConfig, Sourc
 from snowmelt.config.values import age
 
 __all__ = [
+    "COMPATIBILITY_NOTE",
     "Config",
     "PostgresConfig",
     "SnowflakeConfig",

@@ -8,27 +8,32 @@ from pydantic import ValidationError
 
 from snowmelt.config import placeholders
 from snowmelt.config.checks import contradictions
+from snowmelt.config.compatibility import adapted, implied
 from snowmelt.config.fallbacks import variable, with_fallbacks
 from snowmelt.config.problems import Path, Problem, level, misfits, one_per_place, written
 from snowmelt.config.shape import Config
 from snowmelt.errors import ConfigError
+from snowmelt.models import Compatibility
 from snowmelt.wording import counted
 
 _DEEPEST = 50
 """Far more than any config needs, and far less than the stack allows."""
 
 
-def load(text: str, environment: Mapping[str, str], *, where: str) -> Config:
+def load(
+    text: str, environment: Mapping[str, str], *, where: str, compatibility: Compatibility | None = None
+) -> Config:
     """The config that a JSON text describes, completed from the environment.
 
-    ``where`` names the text in errors. All that is wrong comes in one ConfigError, a
-    problem for each mistake.
+    ``where`` names the text in errors, ``compatibility`` says whose files it is read as. All that is wrong comes in one
+    ConfigError, a problem for each mistake.
     """
     document = _parsed(text, where)
     problems = list(_repeated_keys(document, where))
     unfilled: list[Problem] = []
     filled = _filled(document, (), environment, unfilled)
-    tree = with_fallbacks(_without_blanks(filled, ()), environment)
+    given = _without_blanks(filled, ())
+    tree = with_fallbacks(adapted(given, implied(given, compatibility)), environment)
     config: Config | None = None
     try:
         config = Config.model_validate(tree)

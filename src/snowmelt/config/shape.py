@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from snowmelt.config import names
 from snowmelt.config.values import (
+    Age,
     Chunking,
     Condition,
     Count,
@@ -33,7 +34,7 @@ from snowmelt.config.values import (
     default_sslmode,
 )
 from snowmelt.errors import ConfigError
-from snowmelt.models import NarrowPolicy, OnExtraColumns, VerificationAtEnd
+from snowmelt.models import Compatibility, NarrowPolicy, OnExtraColumns, VerificationAtEnd
 
 SignIn = Literal["private_key", "rsa_key", "private_key_path", "token", "password"]
 
@@ -325,8 +326,10 @@ class Config(_Part):
     """What becomes of values that do not fit."""
     lambda_timeout_buffer_seconds: Seconds = Field(default=90.0, gt=0, lt=900)
     """An invocation stops in order this long before its time-out; less than the function's time-out."""
-    resume_max_age: Duration = timedelta(days=7)
-    """A run that was started longer ago is not resumed: 7d, 12h, ISO 8601, or seconds."""
+    resume_max_age: Age = timedelta(days=7)
+    """A run that was started longer ago is not resumed: 7d, 12h, or ISO 8601."""
+    compatibility: Compatibility | None = None
+    """predecessor reads the config as those of the tool that Snowmelt replaces; rsa_key implies it."""
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     """What can be moved."""
 

@@ -50,6 +50,13 @@ def _duration(value: object) -> object:
             return value
 
 
+def _with_unit(value: object) -> object:
+    """A duration that says what it counts: seconds, hours and days have been taken for each other."""
+    if isinstance(value, int | float) or (isinstance(value, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*", value)):
+        raise ValueError(f"needs a unit, as in {value}h or {value}d")
+    return _duration(value)
+
+
 def age(value: object) -> timedelta:
     """Return how old a run may be, of a number of hours or a duration with its unit; ValueError for anything else."""
     hours = f"{value:g}h" if isinstance(value, int | float) and not isinstance(value, bool) else value
@@ -95,6 +102,12 @@ Duration = Annotated[
     BeforeValidator(_duration),
     AfterValidator(_not_negative),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}]}),
+]
+Age = Annotated[
+    timedelta,
+    BeforeValidator(_with_unit),
+    AfterValidator(_not_negative),
+    WithJsonSchema({"type": "string"}),
 ]
 SnowflakeName = Annotated[Text, _checked_by(names.in_snowflake)]
 PostgresName = Annotated[Text, _checked_by(names.in_postgres)]

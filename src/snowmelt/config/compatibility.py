@@ -1,0 +1,37 @@
+"""Configs of the tool that Snowmelt replaces, read as the people meant them who wrote them.
+
+Such a config says ``compatibility: predecessor``, or is known by ``rsa_key``, a key that only it has. What differs: a
+bare ``resume_max_age`` counts hours, and digits that a target column lacks are rounded, as an assignment does.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+NOTE = (
+    "the config is read as the predecessor's (compatibility, or rsa_key): values with more digits than their columns "
+    "are rounded and counted, and a resume_max_age without a unit counts hours"
+)
+
+
+def implied(document: Mapping[str, Any], given: str | None) -> str | None:
+    """Return whose files a config is to be read as: as the caller says, as it says itself, or as its keys tell."""
+    section = document.get("snowflake")
+    has_key = isinstance(section, Mapping) and bool(section.get("rsa_key"))
+    return given or document.get("compatibility") or ("predecessor" if has_key else None)
+
+
+def adapted(tree: dict[str, Any], compatibility: str | None) -> dict[str, Any]:
+    """Return the config in our words: what it means, and what it leaves out."""
+    if compatibility != "predecessor":
+        return tree
+    policies = tree.get("value_policies", {})
+    if isinstance(policies, Mapping):
+        policies = {"narrow": "round", **policies}
+    age = tree.get("resume_max_age", 168)
+    if (isinstance(age, int | float) and not isinstance(age, bool)) or (isinstance(age, str) and _BARE.fullmatch(age)):
+        age = f"{age}h"
+    return {**tree, "compatibility": compatibility, "value_policies": policies, "resume_max_age": age}
+
+
+_BARE = re.compile(r"\s*\d+(\.\d+)?\s*")
