@@ -267,6 +267,11 @@ class TablePlan(Value):
         return "stops" if self.load_mode == "copy" else "merges anew"
 
     @property
+    def keeps_newer(self) -> bool:
+        """Whether a row of the target with a newer watermark stays as it is, now or in the runs that follow."""
+        return self.watermark is not None and bool(self.key) and not self.truncate_onstart
+
+    @property
     def target_watermark(self) -> str | None:
         """The target column that tells the newer of two rows."""
         return self.watermark.target if self.watermark else None

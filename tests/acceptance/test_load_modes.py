@@ -125,9 +125,11 @@ def test_a_late_row_and_one_whose_watermark_is_gone_are_what_the_merge_says_and_
         "CREATE TABLE odd PARTITION OF orders FOR VALUES WITH (MODULUS 2, REMAINDER 1)"
     )
     world.configure(verification="checksums")
-    change(world, "UPDATE ORDERS SET BOOKED = '2026-01-01 00:00:00'")
+    change(world, "UPDATE ORDERS SET BOOKED = IFF(ID IN (10, 11), NULL, '2026-01-01 00:00:00'::TIMESTAMP_NTZ)")
     migrate(world)
 
+    change(world, "UPDATE ORDERS SET NOTE = 'still unmarked' WHERE ID = 10")
+    change(world, "UPDATE ORDERS SET BOOKED = '2025-12-31 23:30:00', NOTE = 'marked' WHERE ID = 11")
     change(world, "UPDATE ORDERS SET BOOKED = '2025-12-31 23:30:00', NOTE = 'late' WHERE ID IN (4, 5)")
     change(world, "UPDATE ORDERS SET BOOKED = NULL, NOTE = 'unmarked' WHERE ID = 6")
     change(world, "INSERT INTO ORDERS SELECT 900, AMOUNT, 'new', BOOKED FROM ORDERS WHERE ID = 7")
@@ -135,7 +137,7 @@ def test_a_late_row_and_one_whose_watermark_is_gone_are_what_the_merge_says_and_
 
     (chunk,) = [c for c in world.chunks("completed") if c["run_id"] == second["run_id"]]
     names = ("inserted", "updated", "unchanged", "kept_newer", "deduplicated")
-    assert [chunk[f"{name}_rows"] for name in names] == [1, 1, 297, 2, 0]
+    assert [chunk[f"{name}_rows"] for name in names] == [1, 3, 295, 2, 0]
     assert "1 table verified; 2 rows are not loaded, as the target has newer ones" in second["message"]
     kept = world.target.rows("SELECT id, note, booked::text FROM orders WHERE id IN (4, 5, 6, 900) ORDER BY id")
     assert [row[0::2] for row in kept] == [
@@ -145,6 +147,10 @@ def test_a_late_row_and_one_whose_watermark_is_gone_are_what_the_merge_says_and_
         (900, "2026-01-01 00:00:00"),
     ]
     assert [row[1] for row in kept[2:]] == ["unmarked", "new"]
+    assert world.target.rows("SELECT note, booked::text FROM orders WHERE id IN (10, 11) ORDER BY id") == [
+        ("still unmarked", None),
+        ("marked", "2025-12-31 23:30:00"),
+    ]
     (shown,) = json.loads(world.cli("status", "--json").out)["tables"]
     assert shown["kept_newer"] == 2
 
@@ -173,6 +179,25 @@ def test_insert_only_leaves_rows_that_became_newer_in_the_source_and_verifies(wo
     repaired = verdict(world, "--repair")
     assert repaired["repaired"] == {"updated": 0, "inserted": 1, "deleted": 0}
     assert world.target.rows("SELECT id, note FROM orders WHERE id = 5") == before
+
+
+@pytest.mark.parametrize("truncates", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_a_repair_of_a_first_load_leaves_what_became_newer_since_unless_every_run_truncates(
+    world: World, truncates: bool
+) -> None:
+    keyed(world, rows=100, uniqueness_columns=["ID"], source_watermark="BOOKED", truncate_onstart=truncates)
+    world.configure(verification="checksums")
+    change(world, "UPDATE ORDERS SET BOOKED = '2026-01-01'")
+    migrate(world)
+    world.target.execute("UPDATE orders SET note = 'newer', booked = '2026-02-01' WHERE id = 5")
+    world.target.execute("UPDATE orders SET note = 'changed' WHERE id = 6")
+
+    repaired = verdict(world, "--repair")
+
+    assert (repaired["verdict"], repaired["kept_newer"]) == ("equal", 0 if truncates else 1)
+    assert repaired["repaired"] == {"updated": 2 if truncates else 1, "inserted": 0, "deleted": 0}
+    is_newer = world.target.rows("SELECT note IS NOT DISTINCT FROM 'newer' FROM orders WHERE id IN (5, 6) ORDER BY id")
+    assert is_newer == [(not truncates,), (False,)]
 
 
 def test_a_target_that_another_tool_filled_goes_on_from_its_own_highest_watermark(world: World) -> None:

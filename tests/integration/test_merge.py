@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from typing import Any
@@ -11,14 +11,16 @@ import psycopg2
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from psycopg2 import sql
 
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import DataError, RowsDroppedError
 from snowmelt.local.postgres import Database, LocalPostgres
 from snowmelt.models import ColumnPlan, LoadMode, SourceColumn, TableName, TablePlan, TargetColumn, WatermarkPlan
-from snowmelt.postgres import merge, staging
+from snowmelt.postgres import fingerprints, merge, staging
+from snowmelt.postgres.fingerprints import Hashing
 from snowmelt.postgres.merge import Merged
-from snowmelt.postgres.session import Session
+from snowmelt.postgres.session import Cursor, Session, fetch
 
 Row = tuple[int, str, int | None, str | None]
 """Two key columns, a watermark, and JSON."""
@@ -388,6 +390,84 @@ def test_a_row_whose_watermark_is_gone_replaces_what_an_earlier_run_loaded(datab
         (5, "same"),
         (None, "new"),
     ]
+
+
+NEWER_OR_NOT = {  # watermark of the target's row, that of the source's, and whether the source's replaces it
+    (5, 6): True,
+    (5, 5): True,
+    (5, 4): False,
+    (5, None): True,
+    (None, 1): True,
+    (None, None): True,
+}
+
+
+@pytest.mark.parametrize("load_mode", ["upsert", "insert_only", "copy"])
+def test_merge_verification_and_repair_agree_which_row_stays(database: Database, load_mode: LoadMode) -> None:
+    """``copy`` stands for a table whose first load was one: what became newer since then stays in a repair too."""
+    there = ", ".join(f"({i}, {old or 'NULL'}, 'old')" for i, (old, _) in enumerate(NEWER_OR_NOT))
+    incoming = ", ".join(f"({i}, {new or 'NULL'}, 'new')" for i, (_, new) in enumerate(NEWER_OR_NOT))
+    table = marked().model_copy(update={"load_mode": load_mode})
+    key = table.columns[:1]
+    replaced = [is_replaced and load_mode != "insert_only" for is_replaced in NEWER_OR_NOT.values()]
+
+    def outcome(step: Callable[[Cursor], object]) -> tuple[object, list[bool]]:
+        database.execute('DROP TABLE IF EXISTS "the orders"')
+        database.execute('CREATE TABLE "the orders" (id integer PRIMARY KEY, mark integer, v text)')
+        database.execute(f'INSERT INTO "the orders" VALUES {there}')
+        with session_of(database) as session:
+            staging.create(session, table)
+            with session.transaction() as cursor:
+                cursor.execute(f"INSERT INTO pg_temp.snowmelt_staging_7 VALUES {incoming}")
+                found = step(cursor)
+        rows = database.rows('SELECT v, mark FROM "the orders" ORDER BY id')
+        return found, [v == "new" and mark == new for (v, mark), (_, new) in zip(rows, NEWER_OR_NOT, strict=True)]
+
+    def kept(cursor: Cursor) -> list[int]:
+        by_key = Hashing(table.columns, key, is_exact=True)
+        keys = fingerprints.known_pairs(cursor, staging.rows(table), by_key, by_key, None)
+        ids = [row["id"] for row in fetch(cursor, sql.SQL("SELECT id FROM pg_temp.snowmelt_staging_7"))]
+        stays = fingerprints.kept(fetch(cursor, fingerprints.kept_query(table, by_key)))
+        return [i for i, (hash_, _) in zip(ids, keys, strict=True) if hash_ % 2**64 in stays]
+
+    if load_mode != "copy":
+        assert outcome(lambda cursor: merge.merge(cursor, table, rows=len(NEWER_OR_NOT)))[1] == replaced
+    assert outcome(lambda cursor: fingerprints.mend_from_staging(cursor, table, key))[1] == replaced
+    assert outcome(kept)[0] == [i for i, is_replaced in enumerate(replaced) if not is_replaced]
+
+
+@pytest.mark.parametrize("load_mode", ["upsert", "insert_only"])
+@pytest.mark.parametrize("is_there", [False, True])
+def test_of_the_rows_of_one_chunk_those_without_a_watermark_come_last(
+    database: Database, load_mode: LoadMode, is_there: bool
+) -> None:
+    database.execute('CREATE TABLE "the orders" (id integer PRIMARY KEY, mark integer, v text)')
+    if is_there:
+        database.execute("INSERT INTO \"the orders\" VALUES (1, NULL, 'old'), (2, 9, 'old')")
+    table = marked().model_copy(update={"load_mode": load_mode})
+    with session_of(database) as session:
+        result = written(
+            session, table, "(1, NULL, 'none'), (1, 5, 'five'), (1, 4, 'four'), (2, NULL, 'a'), (2, 8, 'b')"
+        )
+    replaced = load_mode == "upsert" or not is_there
+    assert result.deduplicated == 3
+    assert database.rows('SELECT v FROM "the orders" ORDER BY id') == [
+        ("five" if replaced else "old",),
+        ("old" if is_there else "b",),
+    ]
+
+
+def test_a_repair_keeps_the_newest_of_rows_that_the_target_has_twice(database: Database) -> None:
+    database.execute('CREATE TABLE "the orders" (id integer, mark integer, v text)')
+    database.execute(
+        "INSERT INTO \"the orders\" VALUES (1, 1, 'old'), (1, 9, 'newest'), (1, NULL, 'none'), (1, 3, 'c')"
+    )
+    with session_of(database) as session:
+        staging.create(session, marked())
+        with session.transaction() as cursor:
+            cursor.execute("INSERT INTO pg_temp.snowmelt_staging_7 VALUES (1, 3, 'c')")
+            fingerprints.mend_from_staging(cursor, marked(), marked().columns[:1])
+    assert database.rows('SELECT mark, v FROM "the orders"') == [(9, "newest")]
 
 
 def test_of_two_rows_that_one_run_reads_the_one_with_a_watermark_counts(database: Database) -> None:

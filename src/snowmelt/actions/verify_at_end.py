@@ -50,12 +50,13 @@ def verify_at_end(run: RunResources, table_id: int, mode: Mode, deadline: Deadli
     check()
     with run.target() as session:
         (load,) = session.rows(sql.query("load_of_table"), run_id=run.run_id, table_id=table_id)
+        asked = Asked(mode, ends_the_load=True)
         steps = _Steps(session, run.run_id, plan, mode, deadline, check)
         try:
             with run.source() as snowflake:
                 if mode != "checksums":
                     steps.begin_last_stage()
-                verdict = verify_table(session, snowflake.within(check), plan, Load(**load), Asked(mode), steps.summed)
+                verdict = verify_table(session, snowflake.within(check), plan, Load(**load), asked, steps.summed)
         except NotComparableError as error:
             verdict = not_comparable(plan.source, str(plan.target), run.run_id, mode, str(error), error.advice)
         except (AccessError, DataError) as error:

@@ -23,6 +23,8 @@ class Asked:
     repair: bool = False
     all_rows: bool = False
     """Also rows that an incremental run had no need to move."""
+    ends_the_load: bool = False
+    """At the end of the run itself: nobody else has written into the target yet."""
     shown: int = 20
     """Rows that are shown side by side."""
 

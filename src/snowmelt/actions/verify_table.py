@@ -98,9 +98,10 @@ class _Check:
         self._rejected: tuple[Pair, ...] = ()
         # Of rows with the same key a merge keeps the newest.
         self._one_of = bool(self._key) and plan.watermark is not None
-        # A merge leaves a newer row of the target alone, and with insert_only every row.
+        # A merge leaves a newer row of the target alone, and with insert_only every row. A copy finds none: rows of its
+        # target become newer after the run, if at all.
         self._keeps_rows = plan.load_mode == "insert_only" or (
-            plan.load_mode == "upsert" and plan.watermark is not None
+            plan.keeps_newer and (plan.load_mode == "upsert" or not asked.ends_the_load)
         )
 
     # --- the verdict --------------------------------------------------------------------------------------------------

@@ -215,6 +215,7 @@ def kept_query(plan: TablePlan, hashing: Hashing) -> Statement:
     stays = compose.SQL("true" if plan.load_mode == "insert_only" else "NOT {}").format(
         marks.may_replace(plan, "s", "t")
     )
+    by_name = {column.target.name: column.target for column in plan.columns}
     return compose.SQL(
         "SELECT key_hash, count(*) AS rows FROM"
         " (SELECT {key_hash} AS key_hash, EXISTS (SELECT FROM {target} AS t WHERE {same} AND {stays}) AS stays"
@@ -222,7 +223,7 @@ def kept_query(plan: TablePlan, hashing: Hashing) -> Statement:
     ).format(
         key_hash=hashing.key_hash,
         target=identifier(plan.target),
-        same=compose.SQL(" AND ").join(compose.SQL("t.{0} = s.{0}").format(compose.Identifier(k)) for k in plan.key),
+        same=same_key([by_name[name] for name in plan.key], "t", "s"),
         stays=stays,
         staged=_staged(plan),
     )
@@ -321,9 +322,16 @@ def mend_from_staging(cursor: Cursor, plan: TablePlan, key: Sequence[ColumnPlan]
     cursor.execute(
         compose.SQL(
             "DELETE FROM {target} AS d USING (SELECT t.tableoid AS o, t.ctid AS c,"
-            " row_number() OVER (PARTITION BY {key}) AS n FROM {target} AS t JOIN {staged} AS s ON {same}) AS twice"
+            " row_number() OVER (PARTITION BY {key}{newest_first}) AS n"
+            " FROM {target} AS t JOIN {staged} AS s ON {same}) AS twice"
             " WHERE d.tableoid = twice.o AND d.ctid = twice.c AND twice.n > 1"
-        ).format(key=compose.SQL(", ").join(compose.Identifier("t", c.target.name) for c in key), **join)
+        ).format(
+            key=compose.SQL(", ").join(compose.Identifier("t", c.target.name) for c in key),
+            newest_first=compose.SQL(" ORDER BY {}").format(marks.newest_first(plan, "t"))
+            if plan.target_watermark is not None
+            else compose.SQL(""),
+            **join,
+        )
     )
     changed = 0
     if others and plan.load_mode != "insert_only":
@@ -331,7 +339,7 @@ def mend_from_staging(cursor: Cursor, plan: TablePlan, key: Sequence[ColumnPlan]
         cursor.execute(
             compose.SQL("UPDATE {target} AS t SET {values} FROM {staged} AS s WHERE {same} AND {may_replace}").format(
                 values=compose.SQL(", ").join(values),
-                may_replace=compose.SQL("true") if plan.load_mode == "copy" else marks.may_replace(plan, "s", "t"),
+                may_replace=marks.may_replace(plan, "s", "t") if plan.keeps_newer else compose.SQL("true"),
                 **join,
             )
         )

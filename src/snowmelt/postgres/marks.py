@@ -36,6 +36,6 @@ def may_replace(plan: TablePlan, new: str, old: str) -> compose.Composable:
     )
 
 
-def newest_first(plan: TablePlan) -> compose.Composable:
+def newest_first(plan: TablePlan, *table: str) -> compose.Composable:
     """Return the order of rows with the same key, the one that counts first."""
-    return compose.SQL("{} DESC NULLS LAST").format(ordered(plan))
+    return compose.SQL("{} DESC NULLS LAST").format(ordered(plan, *table))
