@@ -209,6 +209,41 @@ def test_moments_and_times_are_written_by_their_pattern(cursor: Any) -> None:
     assert written == [("01:02:03.250000", "0001-02-03 04:05:00.000000", "-12-31", "04:05:00")]
 
 
+def test_numbers_below_one_are_written_with_their_zero(cursor: Any) -> None:
+    cursor.execute("create or replace table small (n number(2,2), m number(3,2), s number(38,37))")
+    cursor.execute("insert into small values (0.12, 0.12, 0.5), (-0.5, -0.5, -0.25), (0, 0, 0), (null, null, null)")
+
+    cursor.execute("select to_varchar(n), n::varchar, '' || n, m::varchar, n from small order by n desc nulls last")
+    assert cursor.fetchall() == [
+        ("0.12", "0.12", "0.12", "0.12", Decimal("0.12")),
+        ("0.00", "0.00", "0.00", "0.00", Decimal("0.00")),
+        ("-0.50", "-0.50", "-0.50", "-0.50", Decimal("-0.50")),
+        (None, None, None, None, None),
+    ]
+    assert cursor.execute("select 0.12::number(2,2)::varchar").fetchall() == [("0.12",)]
+    described = {row[0]: row[1] for row in cursor.execute("describe table small").fetchall()}
+    assert described == {"N": "NUMBER(2,2)", "M": "NUMBER(3,2)", "S": "NUMBER(38,37)"}
+
+
+def test_count_if_of_no_rows_is_zero(cursor: Any) -> None:
+    counts = "count_if(id > 1), count_if(id > 1 and name is null)"
+    assert cursor.execute(f"select {counts} from many where id < 0").fetchall() == [(0, 0)]
+    assert cursor.execute(f"select {counts} from many where id < 5").fetchall() == [(3, 0)]
+    assert cursor.execute(
+        "select id, count_if(id > 1) over (order by id) as n from many where id < 4 order by id"
+    ).fetchall() == [(0, 0), (1, 0), (2, 1), (3, 2)]
+
+
+def test_a_dollar_sign_in_a_name_a_text_or_a_comment_begins_no_variable(cursor: Any) -> None:
+    cursor.execute("set d = 7")
+    cursor.execute("""create or replace table "$t" ("$d" varchar, "a$b" varchar, C$D varchar)""")
+    cursor.execute("""insert into "$t" values ('$d', 'it''s $x', '$1')""")
+
+    cursor.execute("""select "$d", "a$b", c$d, $d, 'a\\'$x' /* $y */ from "$t" -- $z""")
+    assert cursor.fetchall() == [("$d", "it's $x", "$1", 7, "a'$x")]
+    assert [column.name for column in cursor.description][:3] == ["$d", "a$b", "C$D"]
+
+
 def test_parts_of_a_text_are_sorted(cursor: Any) -> None:
     parts = "array_to_string(array_sort(array_distinct(split('b,a,,b', ','))), ',')"
     assert cursor.execute(f"select {parts}").fetchall() == [(",a,b",)]

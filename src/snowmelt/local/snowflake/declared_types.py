@@ -47,7 +47,7 @@ class DeclaredType:
     def duckdb(self) -> str:
         """The DuckDB type that stores its values."""
         if self.kind == "fixed":
-            return f"DECIMAL({self.precision}, {self.scale})"
+            return f"DECIMAL({stored_precision(self.precision or 38, self.scale or 0)}, {self.scale})"
         return _STORED_AS[self.kind]
 
     def accepts(self, other: "DeclaredType") -> bool:
@@ -59,6 +59,17 @@ class DeclaredType:
     def as_dict(self) -> dict[str, Any]:
         """JSON that ``DeclaredType(**…)`` reads."""
         return asdict(self)
+
+
+MOST_DIGITS = 38
+
+
+def stored_precision(precision: int, scale: int) -> int:
+    """Return the digits with which DuckDB stores a number.
+
+    One with as many digits as decimals gets one more: DuckDB would write 0.12 as .12, which Snowflake does not.
+    """
+    return min(MOST_DIGITS, max(precision, scale + 1))
 
 
 _STORED_AS = {

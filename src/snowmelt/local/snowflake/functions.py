@@ -15,6 +15,10 @@ def add_functions(statement: Any) -> None:
         pattern = node.args.get("format")
         if isinstance(pattern, exp.Literal) and pattern.is_string and set(pattern.name.upper()) == {"X"}:
             node.replace(_from_hex(node.this.copy()))
+    for node in list(statement.find_all(exp.CountIf)):
+        # DuckDB's is NULL where there is no row, Snowflake's is 0.
+        counted = exp.Case(ifs=[exp.If(this=node.this.copy(), true=exp.Literal.number(1))])
+        node.replace(exp.Count(this=counted))
     for node in list(statement.find_all(exp.ToChar, exp.TimeToStr)):
         _write_moment(node)
     for node in list(statement.find_all(exp.SortArray, exp.ArraySort)):

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import cycle
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from sqlglot import exp
 
 from snowmelt.local.snowflake import lineage, query_history, result_scan
 from snowmelt.local.snowflake.catalog import Catalog, TableRef
-from snowmelt.local.snowflake.declared_types import Column, of_arrow, of_duckdb, of_snowflake
+from snowmelt.local.snowflake.declared_types import Column, of_arrow, of_duckdb, of_snowflake, stored_precision
 from snowmelt.local.snowflake.errors import SqlError, invalid_identifier, no_such_object
 from snowmelt.local.snowflake.functions import add_functions
 from snowmelt.local.snowflake.lineage import identifier_name
@@ -21,6 +22,10 @@ from snowmelt.local.snowflake.sessions import Session
 from snowmelt.local.snowflake.time_travel import Period, go_back, set_name, tables_changed
 
 _ROWS_PER_READ = 50_000
+_QUOTED = re.compile(
+    r"""("(?:[^"]|"")*"|'(?:[^'\\]|\\.|'')*'|\$\$.*?\$\$|--[^\n]*|/\*.*?\*/|\b[A-Za-z_]\w*\$[\w$]*)""", re.DOTALL
+)
+"""Names, texts and comments: a dollar sign within them begins no variable."""
 _NO_OPERATION = re.compile(r"\s*(grant|revoke|alter\s+warehouse|use\s+secondary)\s", re.IGNORECASE)
 _TIMES_WITH_SCALE = ("TIMESTAMPNTZ", "TIMESTAMPLTZ", "TIMESTAMPTZ", "TIMESTAMP", "TIME", "DATETIME")
 _INTEGERS = ("INT", "BIGINT", "SMALLINT", "TINYINT")
@@ -63,7 +68,10 @@ class Statement:
         self._connection = connection
         self._duck = connection._duck_conn
         self._around = around
-        self._sql = connection.variables.inline_variables(sql)
+        self._sql = "".join(
+            part if is_quoted else connection.variables.inline_variables(part)
+            for part, is_quoted in zip(_QUOTED.split(sql), cycle((False, True)), strict=False)
+        )
         self._parsed: Any = None
         self._scanned: dict[str, list[Column]] = {}
 
@@ -428,3 +436,6 @@ def _simplify_types(statement: Any) -> None:
                 data_type.set("this", exp.DataType.Type.TIMESTAMPTZ)
         elif name in ("BINARY", "VARBINARY"):
             data_type.set("expressions", [])
+        elif name == "DECIMAL" and len(sizes := data_type.expressions) == 2:
+            digits, decimals = (int(size.name) for size in sizes)
+            sizes[0].set("this", exp.Literal.number(stored_precision(digits, decimals)))
