@@ -383,7 +383,8 @@ def _said_of(table: TableVerdict) -> Iterator[str]:
         yield f"{table.left_alone:,} rows that only the target has are left alone, as the load keeps such rows"
     if table.repaired:
         done = table.repaired
-        yield f"repaired: {done.updated:,} rows updated, {done.inserted:,} inserted, {done.deleted:,} deleted"
+        wrote = "written, but not kept" if table.differs else "repaired"
+        yield f"{wrote}: {done.updated:,} rows updated, {done.inserted:,} inserted, {done.deleted:,} deleted"
     for row in table.differences:
         yield f"{row.kind} {_pairs(row.key)}"
         for column in row.columns:

@@ -61,7 +61,7 @@ class Choices:
         pair = (table.source_watermark, table.target_watermark)
         return cls(
             exclude=table.exclude_columns,
-            on_extra=table.on_extra_columns,
+            on_extra=table.on_extra_columns or "warn",
             column_map=table.column_map,
             narrow=table.value_policies.narrow or "reject",
             narrow_of={name: p.narrow for name, p in table.column_policies.items() if p.narrow},
@@ -145,6 +145,12 @@ def _excluded(
         advice = "write the name as Snowflake has it, or take it away"
         findings.append(place.error("column_excluded", text, advice, setting=setting))
     return excluded, findings
+
+
+def not_excluded(source: Sequence[SourceColumn], names: Sequence[str]) -> tuple[SourceColumn, ...]:
+    """Return the columns that none of the names excludes."""
+    meant = [alike for name in names if len(alike := _alike(source, name)) == 1]
+    return tuple(column for column in source if [column] not in meant)
 
 
 def _omitted(

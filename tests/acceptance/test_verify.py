@@ -199,17 +199,51 @@ def test_every_verdict_says_what_was_not_loaded(world: World) -> None:
     for shown in (world.cli("status").out, world.cli("verify").out):
         assert clause in " ".join(shown.split())
 
-    world.tables[0] |= {"on_extra_columns": "fail"}
-    world.configure(verification="checksums")
+    world.configure(verification="checksums", on_extra_columns="fail")
     refused = world.cli("migrate", "--no-resume")
     assert (refused.exit_code, "or name it in exclude_columns" in refused.err) == (2, True)
     assert len(world.runs()) == 1
-    world.tables[0]["exclude_columns"] = ["SECRET", "EXTRA", "NONE"]
+    world.tables[0] |= {"exclude_columns": ["SECRET", "EXTRA", "NONE"], "on_extra_columns": "fail"}
     world.configure(verification="checksums")
     assert "exclude_columns names NONE, which is no column of the source" in world.cli("migrate").err
     world.tables[0]["exclude_columns"] = ["SECRET", "EXTRA"]
     world.configure(verification="checksums")
     assert world.cli("migrate", "--no-resume").exit_code == 0
+
+
+def test_a_column_that_is_added_later_is_named_by_the_next_run_or_stops_it(world: World) -> None:
+    world.add_table("entries", 50, uniqueness_columns=["ID"], source_watermark="BOOKED", exclude_columns=["note"])
+    world.target.execute("ALTER TABLE entries ADD PRIMARY KEY (id), DROP note")
+    world.configure(verification="checksums", on_extra_columns="fail")
+    assert world.cli("migrate").exit_code == 0
+    for statement in (
+        "ALTER TABLE ENTRIES ADD COLUMN LATER VARCHAR",
+        "UPDATE ENTRIES SET LATER = 'x', BOOKED = '2026-01-01 00:00:00' WHERE ID < 5",
+    ):
+        world.snowflake.execute(statement, database=world.source_database, schema="PUBLIC")
+
+    refused = world.cli("migrate")
+
+    assert refused.exit_code == 2
+    assert 'source column "LATER" is left out, the target has no such column' in refused.err
+    assert len(world.runs()) == 1
+    world.configure(verification="checksums")
+    result = json.loads(world.cli("migrate", "--json").out)
+    clause = "without LATER (not in the target), NOTE (excluded)"
+    assert f"1 table verified; not loaded or not kept: ENTRIES {clause}" in result["message"]
+    assert verify(world)["omitted"] == clause
+    assert verify(world, "--all-rows")["omitted"] == clause
+    watched = json.loads(world.cli("status", "--watch", "--json").out.splitlines()[-1])[
+        "run"
+    ]  # as the dashboard has it
+    assert f"ENTRIES {clause}" in watched["verdict"]
+    assert watched["tables"][0]["omitted"] == clause
+    report = json.loads((world.folder / "store" / "runs" / result["run_id"] / "report.json").read_text())
+    assert f"ENTRIES {clause}" in report["verdict"]["headline"]
+    assert world.cli("preflight").exit_code == 0
+    world.target.execute("DROP TABLE entries")
+    made = world.cli("schema", "ddl").out
+    assert ("LATER" in made.upper(), "NOTE" in made.upper()) == (True, False)
 
 
 def test_a_repair_that_a_trigger_undoes_says_so(world: World) -> None:
@@ -229,6 +263,8 @@ def test_a_repair_that_a_trigger_undoes_says_so(world: World) -> None:
     assert "still differs; columns that do not keep it: note;" in repaired["reason"]
     assert "drop or disable what rewrites public.entries (trigger loud)" in repaired["reason"]
     assert {c["column"] for row in repaired["differences"] for c in row["columns"]} == {"note"}
+    said = " ".join(world.cli("verify", "--repair").out.split())
+    assert "written, but not kept: 51 rows updated, 0 inserted, 0 deleted" in said
     world.target.execute("DROP TRIGGER loud ON entries")
     assert verify(world, "--repair")["repaired"]["updated"] == 51
 

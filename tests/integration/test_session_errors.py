@@ -206,6 +206,28 @@ def test_an_error_of_postgresql_names_place_and_cure(
     assert "\n" not in error.message
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT no_such_function()",
+        "SELECT no_such_column FROM t",
+        "SELECT * FROM no_such_table",
+        "INSERT INTO t VALUES (1)",
+        "INSERT INTO t SELECT 'x'::text::int",
+        "SELECT (SELECT g FROM generate_series(1, 2) AS g)",
+        "DO $$ BEGIN ASSERT false; END $$",
+        "DO $$ BEGIN RAISE no_data_found; END $$",
+        "DO $$ BEGIN RAISE 'no'; END $$",
+    ],
+)
+def test_what_comes_back_however_often_it_is_tried_is_tried_once(
+    database: Database, session: Session, statement: str
+) -> None:
+    database.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+
+    assert said_by(session, statement).is_final
+
+
 def test_a_privilege_that_is_missing_says_of_whom(database: Database) -> None:
     role = f"role_{database.name}"
     database.execute(compose.SQL("CREATE ROLE {} LOGIN; CREATE TABLE t ()").format(compose.Identifier(role)))

@@ -8,6 +8,7 @@ from snowmelt.errors import AccessError, ConfigError, DataError
 from snowmelt.findings import place_of
 from snowmelt.planning import statement
 from snowmelt.postgres import tables
+from snowmelt.schema_compare import not_excluded
 from snowmelt.schema_ddl import Ddl, Wanted, ddl, unknown_keys
 from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.types import quoted
@@ -57,8 +58,11 @@ def schema_ddl(
                 Wanted(
                     place=place,
                     config=table,
-                    columns=snowflake.describe_table(
-                        source.snowflake_database, source.snowflake_schema, table.snowflake_name
+                    columns=not_excluded(
+                        snowflake.describe_table(
+                            source.snowflake_database, source.snowflake_schema, table.snowflake_name
+                        ),
+                        table.exclude_columns,
                     ),
                     primary_key=keys.get(table.snowflake_name, ()),
                     target=there[target].columns if target in there else None,

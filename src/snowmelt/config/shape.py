@@ -160,8 +160,8 @@ class TableConfig(_Part):
     """Condition in Snowflake's SQL; only rows for which it is true are read."""
     exclude_columns: tuple[Text, ...] = ()
     """Columns of the source that are not loaded."""
-    on_extra_columns: OnExtraColumns = "warn"
-    """What a source column is that the target lacks and exclude_columns does not name: warn, or fail."""
+    on_extra_columns: OnExtraColumns | None = None
+    """What a source column is that the target lacks and is not excluded; the global setting by default."""
     column_map: dict[Text, Text] = {}
     """Columns whose name differs: the source's name, and the target's."""
     chunking: Chunking = "auto"
@@ -322,6 +322,8 @@ class Config(_Part):
     """How each table is held against its source at the end of a run: checksums, counts, or off."""
     insert_only_mode: Flag = False
     """true skips rows that exist in the target."""
+    on_extra_columns: OnExtraColumns = "warn"
+    """What a source column is that the target lacks: warn, or fail."""
     value_policies: ValuePolicies = ValuePolicies()
     """What becomes of values that do not fit."""
     lambda_timeout_buffer_seconds: Seconds = Field(default=90.0, gt=0, lt=900)
@@ -376,6 +378,7 @@ class Config(_Part):
             "batch_size",
             "max_retry_attempts",
             "max_rejected_rows",
+            "on_extra_columns",
         )
         absent = {key: getattr(self, key) for key in inherited if getattr(table, key) is None}
         return table.model_copy(update={**absent, "value_policies": table.value_policies.over(self.value_policies)})
