@@ -38,7 +38,7 @@ OUTCOMES: tuple[Outcome, ...] = (
     Outcome(
         "run",
         "completed_with_rejects",
-        "the same, but for rejected rows, which `max_rejected_rows` or `--accept-rejected` allow",
+        "loaded but for rejected rows, which `max_rejected_rows` or `--accept-rejected` (`accept_rejected`) allow",
         *("0", "", "0", "SUCCEEDED"),
     ),
     Outcome("run", "failed", "`error` says what, where, and what to do", "1", "", "1", "FAILED"),

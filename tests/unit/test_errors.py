@@ -1,5 +1,6 @@
 """Every error has a code that is documented, with a cure, and whether it is tried again."""
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -56,3 +57,28 @@ def test_codes_are_told_apart() -> None:
 
 def test_a_message_is_one_line() -> None:
     assert errors.DataError("one\n  two").message == "one two"
+
+
+OPTIONS = ("no-resume", "resume-run-id", "allow-shrink", "accept-rejected")
+
+
+def texts(node: ast.AST) -> Iterator[str]:
+    """Every text below the node, one that is put together whole."""
+    if isinstance(node, ast.JoinedStr):
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from texts(child)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_whoever_is_told_an_option_is_told_the_key_of_the_event_too(option: str) -> None:
+    source = Path(snowmelt.__file__).parent
+    files = [file for file in source.rglob("*.py") if file.relative_to(source).parts[0] not in ("cli", "local")]
+    told = [(file.name, text) for file in files for text in texts(ast.parse(file.read_text(encoding="utf-8")))]
+    told += [("errors", code.cure) for code in errors.codes()]
+    named = [(where, text) for where, text in told if f"--{option}" in text]
+    assert named
+    assert [(where, text) for where, text in named if option.replace("-", "_") not in text] == []

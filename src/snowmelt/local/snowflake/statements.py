@@ -437,5 +437,5 @@ def _simplify_types(statement: Any) -> None:
         elif name in ("BINARY", "VARBINARY"):
             data_type.set("expressions", [])
         elif name == "DECIMAL" and len(sizes := data_type.expressions) == 2:
-            digits, decimals = (int(size.name) for size in sizes)
-            sizes[0].set("this", exp.Literal.number(stored_precision(digits, decimals)))
+            precision, scale = (int(size.name) for size in sizes)
+            sizes[0].set("this", exp.Literal.number(stored_precision(precision, scale)))
