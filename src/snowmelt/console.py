@@ -24,7 +24,7 @@ from snowmelt.models import DryRunPlan
 from snowmelt.monitor import ErrorGroup, Monitor, RunProgress, TableProgress
 from snowmelt.postgres.rejected import RejectedRow
 from snowmelt.verification.verdicts import TableVerdict, Verification
-from snowmelt.wording import counted
+from snowmelt.wording import counted, gave_way
 
 REFRESH_SECONDS = 0.5
 
@@ -257,6 +257,8 @@ def show_tables(tables: Sequence[TableProgress], title: str) -> None:
         if t.kept_newer:
             kept = counted(t.kept_newer, "row of the source is", "rows of the source are")
             _say(f"{t.table}: {kept} not loaded: the target has newer ones")
+        if t.gave_way:
+            _say(f"{t.table}: {gave_way(t.gave_way)}")
         for column, changes in t.changed_values.items():
             said = ", ".join(f"{count:,} {change}" for change, count in changes.items())
             _say(f"{t.table}: values of {column} changed on the way: {said}")
@@ -342,6 +344,8 @@ def show_dry_run(message: str, plan: DryRunPlan | None) -> None:
     for warning in (*plan.warnings, *(w for t in plan.tables for w in t.warnings)):
         out.print(f"warning: {warning}")
     for t in plan.tables:
+        if t.on_duplicate_keys:
+            _say(f"{t.table}: on_duplicate_keys {t.on_duplicate_keys}")
         for column in t.staged_columns:
             _say(f"{t.table}: by a staging table, as PostgreSQL converts {column}")
     for t in plan.tables:
@@ -379,6 +383,8 @@ def _said_of(table: TableVerdict) -> Iterator[str]:
         yield f"{table.rejected:,} rows were refused by the load: see `snowmelt rejects list`"
     if table.kept_newer:
         yield f"{counted(table.kept_newer, 'row')} of the source gave way to newer ones in the target, and are equal"
+    if table.gave_way:
+        yield f"{gave_way(table.gave_way)}: the target is equal without them"
     if table.left_alone:
         yield f"{table.left_alone:,} rows that only the target has are left alone, as the load keeps such rows"
     if table.repaired:

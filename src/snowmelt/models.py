@@ -188,6 +188,7 @@ class WatermarkPlan(Value):
 
 LoadMode = Literal["copy", "upsert", "insert_only"]
 OnExtraColumns = Literal["warn", "fail"]
+OnDuplicateKeys = Literal["fail", "newest", "reject"]
 VerificationAtEnd = Literal["off", "counts", "checksums"]
 WhenResultIsGone = Literal["begins anew", "merges anew", "stops", "does not apply"]
 
@@ -212,6 +213,10 @@ class TablePlan(Value):
     is_frozen: bool = True
     """Whether every statement of the run reads the same rows; if not, counts are estimates."""
     load_mode: LoadMode = "copy"
+    on_duplicate_keys: OnDuplicateKeys | None = None
+    """What becomes of rows with one key; None, as in plans of earlier versions: newest where there is a watermark."""
+    repeat_number: str = ""
+    """SQL that numbers the rows of a key from 1, the one to load first; only where the others are to be rejected."""
     one_row_per_key: bool = False
     """Whether a merge may meet a key again only where a watermark says which row is newer."""
     key: tuple[str, ...] = ()
@@ -276,6 +281,11 @@ class TablePlan(Value):
         """The target column that tells the newer of two rows."""
         return self.watermark.target if self.watermark else None
 
+    @property
+    def takes_newest(self) -> bool:
+        """Whether of rows with one key the newest is loaded and the others give way to it."""
+        return self.watermark is not None and self.on_duplicate_keys in (None, "newest")
+
 
 class DryRunTable(Value):
     """What would become of one table; ``statements`` are what Snowflake would be asked, one of each kind.
@@ -292,6 +302,8 @@ class DryRunTable(Value):
     staged_columns: tuple[str, ...] = ()
     """Columns that PostgreSQL converts on their way through a staging table, each with its expression."""
     truncates: bool
+    on_duplicate_keys: OnDuplicateKeys | None = None
+    """What becomes of rows with one key; None where the table has no key."""
     drops_indexes: tuple[str, ...]
     drops_foreign_keys: tuple[str, ...] = ()
     loads_after: tuple[str, ...]

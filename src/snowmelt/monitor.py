@@ -48,6 +48,8 @@ class TableProgress(Value):
     """Rows that stayed out, and are kept aside with the reason."""
     kept_newer: int = 0
     """Rows that were not loaded because the target's row has a newer watermark."""
+    gave_way: int = 0
+    """Rows that are not in the target because a newer row of the source has the same key."""
     changed_values: dict[str, dict[str, int]] = Field(default_factory=dict)
     """Values that were changed on the way: column, what was done, how many."""
     verdict: Literal["equal", "different", "not comparable"] | None = None
@@ -114,6 +116,8 @@ class ChunkProgress(Value):
     updated_rows: int | None
     unchanged_rows: int | None
     kept_newer_rows: int | None
+    deduplicated_rows: int | None
+    """Gave way to a newer row of the same key."""
     backend_pid: int | None
     started_at: datetime | None
     completed_at: datetime | None
@@ -288,6 +292,7 @@ def _table(row: dict[str, Any]) -> TableProgress:
             "changed_values": row["changed_values"] or {},
             "rejected": row["rejected_rows"],
             "kept_newer": row["kept_newer_rows"],
+            "gave_way": row["deduplicated_rows"],
             "verdict": row["verdict"],
             "omitted": row["omitted"],
             "verdict_reason": row["verdict_reason"] or "",

@@ -66,16 +66,22 @@ class Preparation:
         """
         return self._prepared(batch, first_row, None)
 
-    def sift(self, batch: pa.RecordBatch, *, first_row: int) -> Sifted:
-        """The same, but rows that would be refused are left out and given back, each with its reason."""
+    def sift(self, batch: pa.RecordBatch, *, first_row: int, repeated: Mapping[int, Rejected] | None = None) -> Sifted:
+        """The same, but rows that would be rejected are not among them and given back, each with its reason.
+
+        ``repeated`` are rows, by their places in the batch, that are rejected for the key of another row.
+        """
+        repeated = repeated or {}
         refused: Refused = {}
         ready = self._prepared(batch, first_row, refused)
+        refused |= {place: (each.column or "", each.reason) for place, each in repeated.items()}
         kept = [place for place in range(batch.num_rows) if place not in refused]
         return Sifted(
             ready=ready.take(pa.array(kept, pa.int64())) if refused else ready,
             numbers=[first_row + place for place in kept],
             rejected=[
-                Rejected(first_row + place, column, reason) for place, (column, reason) in sorted(refused.items())
+                Rejected(first_row + place, column, reason, repeated[place].sqlstate if place in repeated else None)
+                for place, (column, reason) in sorted(refused.items())
             ],
         )
 

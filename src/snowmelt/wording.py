@@ -26,3 +26,8 @@ def omissions(tables: Iterable[tuple[str, str]]) -> str:
     said = [f"{table} {clause}" for table, clause in tables if clause]
     more = [f"{counted(len(said) - _MOST_OMISSIONS, 'more table')}"] if len(said) > _MOST_OMISSIONS else []
     return f"; not loaded or not kept: {'; '.join([*said[:_MOST_OMISSIONS], *more])}" if said else ""
+
+
+def gave_way(rows: int) -> str:
+    """Say how many rows of the source are not in the target because a newer one has the same key."""
+    return f"{counted(rows, 'row')} gave way to a newer one of the same key"

@@ -237,7 +237,7 @@ TABLES = [
         "KEY_TWICE_SKIPPED",
         ID,
         ("(id integer PRIMARY KEY)", "INSERT INTO {t} VALUES (1)"),
-        [warning("key_duplicates", setting="uniqueness_columns")],
+        [error("key_duplicates", setting="uniqueness_columns")],
         rows="SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 2",
         settings={**MERGED, "insert_only_mode": True},
     ),

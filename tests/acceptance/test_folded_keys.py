@@ -1,5 +1,6 @@
 """Keys that are two in Snowflake and one in PostgreSQL are found, named and counted."""
 
+import json
 import re
 from typing import Any
 
@@ -103,5 +104,13 @@ def test_rows_that_give_way_to_a_newer_one_of_their_key_are_counted_and_said(wor
     done = world.cli("migrate")
 
     assert done.exit_code == 0, done.err
-    assert "1 row gave way to a newer one of the same key" in done.out + done.err
+    assert "1 row gave way to a newer one of the same key (T)" in done.out + done.err
+    status = world.cli("status").out
+    assert "T: 1 row gave way to a newer one of the same key" in status, status
+    (table,) = json.loads(world.cli("status", "--json").out)["tables"]
+    assert table["gave_way"] == 1
+    (verdict,) = json.loads(world.cli("verify", "--json").out)["tables"]
+    assert (verdict["verdict"], verdict["gave_way"]) == ("equal", 1)
+    report = json.loads(world.cli("report", "--json").out)
+    assert "1 row gave way to a newer one of the same key" in report["verdict"]["headline"]
     assert world.target.rows("SELECT trim(k), seq FROM t WHERE k <> 'z' ORDER BY k") == [("a", 2), ("b", 3)]

@@ -474,6 +474,8 @@ def test_a_disabled_table_is_in_nobodys_way() -> None:
         ({"uniqueness_columns": ["a", "a"]}, "uniqueness_columns"),
         ({"source_watermark": "changed"}, "source_watermark"),
         ({"target_watermark": "changed", "truncate_onstart": True}, "target_watermark"),
+        ({"on_duplicate_keys": "reject"}, "on_duplicate_keys"),
+        ({"on_duplicate_keys": "newest", "uniqueness_columns": ["a"]}, "on_duplicate_keys"),
     ],
 )
 def test_settings_that_contradict_each_other_are_one_problem(settings: Tree, key: str) -> None:
@@ -492,6 +494,27 @@ def test_settings_that_contradict_each_other_are_one_problem(settings: Tree, key
 )
 def test_settings_that_go_together_are_no_problem(settings: Tree) -> None:
     assert list(contradictions(tree({"source": "A", **settings}))) == []
+
+
+@pytest.mark.parametrize(
+    ("everywhere", "own", "expected"),
+    [
+        (None, {}, None),
+        ("reject", {}, "reject"),
+        ("reject", {"on_duplicate_keys": "fail"}, "fail"),
+        ("newest", {}, None),
+        ("newest", {"source_watermark": "changed"}, "newest"),
+    ],
+)
+def test_what_becomes_of_duplicates_is_said_for_all_tables_or_one(
+    everywhere: str | None, own: Tree, expected: str | None
+) -> None:
+    given = tree({"source": "A", "uniqueness_columns": ["a"], **own}, on_duplicate_keys=everywhere)
+    config = load(given)
+
+    (table,) = config.source().select()
+
+    assert config.with_defaults(table).on_duplicate_keys == expected
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------

@@ -300,7 +300,10 @@ def test_duplicates_of_a_key_are_shown_and_a_watermark_settles_them() -> None:
         True,
     )
     skipped = replace(table, loading=Loading("insert_only"))
-    assert [f.severity for f in found_in(skipped, *answer)] == ["warning"]
+    assert [f.severity for f in found_in(skipped, *answer)] == ["error"]
+    rejected = looked(text("A"), uniqueness_columns=["A"], on_duplicate_keys="reject", max_rejected_rows=2)
+    (told,) = found_in(rejected, *answer)
+    assert (told.severity, "are rejected, where max_rejected_rows is 2" in told.message) == ("warning", True)
 
 
 def test_a_key_that_is_a_unique_index_too_is_counted_once() -> None:

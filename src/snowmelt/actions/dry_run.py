@@ -39,6 +39,7 @@ def dry_run(
                 chunks=chunks,
                 staged_columns=tuple(f"{c.target.name}: {c.cast}" for c in plan.columns if c.cast),
                 truncates=plan.truncate_onstart,
+                on_duplicate_keys=plan.on_duplicate_keys,
                 drops_indexes=dropped,
                 drops_foreign_keys=plan.dropped_keys,
                 loads_after=tuple(plans[i].source for i in plan.loads_after),

@@ -36,7 +36,7 @@ from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import ChunkTally, RunRow, TableRow
 from snowmelt.verification.verdicts import TableVerdict
 from snowmelt.wiring import RunResources, Wiring
-from snowmelt.wording import WITH_ACCEPT_REJECTED, counted, omissions
+from snowmelt.wording import WITH_ACCEPT_REJECTED, counted, gave_way, omissions
 
 logger = logging.getLogger(__name__)
 
@@ -283,9 +283,9 @@ def _result(run: RunResources, session: Session, deadline: Deadline) -> Finalize
         reasons = status_store.rejection_reasons(session, run.run_id)
         message += f"; {counted(rejected, 'row')} stayed out, see migration_status.rejected_rows: {'; '.join(reasons)}"
     message += _kept_newer(progress)
-    given_way = sum(tally.given_way for tally in status_store.chunk_tallies(session, run.run_id).values())
-    if given_way:
-        message += f"; {counted(given_way, 'row')} gave way to a newer one of the same key"
+    message += "".join(
+        f"; {gave_way(t['deduplicated_rows'])} ({t['source_table']})" for t in progress if t["deduplicated_rows"]
+    )
     if changed:
         message += (
             f"; {counted(changed, 'value was', 'values were')} changed on the way as was said beforehand, "

@@ -291,29 +291,32 @@ class _Worker:
         )
 
     def _loaded_once(self, lease: Lease) -> Loaded:
-        """The chunk loaded as the plan says: at one go, or, when rows of it are refused, without these.
+        """The chunk loaded as the plan says: by one statement, or, when rows of it are rejected, without these.
 
-        Where COPY meets a duplicate and the key is known, by a merge.
+        Where COPY meets a duplicate of the key that the config names, by a merge.
         """
+        plan = self._plan
         try:
-            return self._loaded_by(self._plan, lease)
+            return self._loaded_by(plan, lease)
         except DuplicateKeyError as error:
-            if not self._plan.key:
+            if plan.load_mode != "copy" or not load.merges_duplicates(plan):
                 raise
             logger.warning(
                 "COPY met a duplicate, the chunk is merged instead",
                 extra=self._keys(chunk=lease.chunk_id, duplicate=error.message),
             )
-        return self._loaded_by(load.merging_duplicates(self._plan), lease)
+        return self._loaded_by(load.merging_duplicates(plan), lease)
 
     def _loaded_by(self, plan: TablePlan, lease: Lease) -> Loaded:
         try:
             return load.load_chunk(self._session, lease, plan, self._batches(lease), check=self._stop_in_time)
-        except RejectedRowsError as error:
-            if plan.refers_to_itself:  # slice by slice a child would be refused that comes before its parent
+        except (RejectedRowsError, DuplicateKeyError) as error:
+            if isinstance(error, DuplicateKeyError) and not quarantine.isolates_duplicates(plan):
+                raise
+            if plan.refers_to_itself:  # slice by slice a child would be rejected that comes before its parent
                 raise
             logger.warning(
-                "rows are refused, the chunk is loaded without them",
+                "rows are rejected, the chunk is loaded without them",
                 extra=self._keys(chunk=lease.chunk_id, reason=error.message),
             )
         return quarantine.load_without_rejected(

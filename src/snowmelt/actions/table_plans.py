@@ -325,6 +325,8 @@ class _Planner:
             is_frozen=cutting.is_frozen,
             load_mode=loading.load_mode,
             key=loading.key,
+            on_duplicate_keys=duplicates.wanted(table) if loading.key else None,
+            repeat_number=_repeat_number(table, columns, loading, watermark, cutting),
             watermark=watermark,
             disable_index=table.disable_index,
             truncate_onstart=table.truncate_onstart,
@@ -451,7 +453,7 @@ class _Planner:
         A frozen result holds them for ever, so nothing that is done later in the run could help.
         """
         kept = seen.target.unique_keys if seen.target else ()
-        keys = duplicates.unique_keys(seen.columns, loading.key, kept)
+        keys = duplicates.unique_keys(seen.columns, _key_to_compare(seen, loading), kept)
         if not self._looks_for_duplicates or not keys:
             return ()
         source, conditions = f"{self._source_table(seen.config)} {at}".rstrip(), _conditions(seen.config, watermark)
@@ -466,7 +468,6 @@ class _Planner:
             duplicates.finding(
                 seen.place,
                 seen.config,
-                loading,
                 key,
                 found,
                 self._snowflake.aggregate(duplicates.examples(key, source=source, conditions=conditions))
@@ -534,6 +535,28 @@ def _meant(seen: Surveyed) -> Loading:
     table = seen.config
     is_merged = seen.filled and bool(table.uniqueness_columns) and not (table.truncate_onstart or table.append)
     return Loading(("insert_only" if table.insert_only_mode else "upsert") if is_merged else "copy")
+
+
+def _key_to_compare(seen: Surveyed, loading: Loading) -> tuple[str, ...]:
+    """The key by which rows are compared: the target keeps it unique, or the config asks for it in so many words."""
+    if loading.key or seen.config.on_duplicate_keys is None:
+        return loading.key
+    key, unknown = load_mode.target_key(seen.config, seen.columns)
+    return () if unknown else key
+
+
+def _repeat_number(
+    table: TableConfig,
+    columns: Sequence[ColumnPlan],
+    loading: Loading,
+    watermark: WatermarkPlan | None,
+    cutting: _Cutting,
+) -> str:
+    if not loading.key or duplicates.wanted(table) != "reject":
+        return ""
+    (key, *_) = duplicates.unique_keys(columns, loading.key, ())
+    cut_by = [column.name for column in cutting.columns]
+    return duplicates.repeat_number(key, watermark=watermark, cut_by=cut_by, columns=columns)
 
 
 def _column_named(name: str, columns: Sequence[SourceColumn]) -> SourceColumn | None:

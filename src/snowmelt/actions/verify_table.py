@@ -149,6 +149,7 @@ class _Check:
             run_id=self._load.run_id,
             mode=self._asked.mode,
             verdict="equal",
+            gave_way=self._load.deduplicated_rows,
             rejected=self._load.rejected_rows,
             omitted=self._plan.omitted,
             snapshot=snapshot,
@@ -221,7 +222,7 @@ class _Check:
         """Compare values: the source's rows are fetched, staged, and hashed by PostgreSQL."""
         fingerprints.pin_text_forms(self._session)
         target = replace(target, hashing=exact)
-        side = StagedSide(self._session, self._plan, exact, Opener(self._snowflake, source, self._load.query_id))
+        side = StagedSide(self._session, self._plan, exact, Opener(self._snowflake, source, self._result_id))
         there, here = side.total(), target.total()
         verdict = _with_rows(verdict, there, here, source.every)
         if there == here:
@@ -338,7 +339,7 @@ class _Check:
     def _kept(self, source: SourceRows, found_by: Hashing, keys: Collection[int]) -> dict[int, int]:
         can_fetch = bool(self._key) or not found_by.is_exact or _hashes_agree(self._compared)
         if not can_fetch or len(keys) > MOST_CONFIRMED:
-            opener = Opener(self._snowflake, source, self._load.query_id)
+            opener = Opener(self._snowflake, source, self._result_id)
             among_all = StagedSide(self._session, self._plan, found_by, opener).kept()
             if not can_fetch:
                 return among_all
@@ -428,7 +429,7 @@ class _Check:
         rows = max(target.count(), 1)
         exact = replace(self._by_sql(), is_exact=True)
         if self._asked.mode == "rows":
-            side = StagedSide(self._session, self._plan, exact, Opener(self._snowflake, source, self._load.query_id))
+            side = StagedSide(self._session, self._plan, exact, Opener(self._snowflake, source, self._result_id))
             found = comparing.locate(side, replace(target, hashing=exact), rows, one_of=self._one_of)
         else:
             found = comparing.locate(self._side(source), target, rows, one_of=self._one_of)
@@ -458,6 +459,11 @@ class _Check:
         if self._asked.sample is None or rows <= self._asked.sample:
             return 1
         return 1 << ((rows // max(1, self._asked.sample)).bit_length() - 1)
+
+    @property
+    def _result_id(self) -> str | None:
+        """The query whose result has just the columns that are compared; with row numbers it has one more."""
+        return None if self._plan.repeat_number else self._load.query_id
 
     def _bounds(self) -> WatermarkPlan | None:
         """The bounds of the target's rows that were moved; None where all of them count."""

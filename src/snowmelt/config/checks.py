@@ -88,6 +88,8 @@ def _within(table: Tree) -> Iterator[tuple[str, str]]:
         yield "source_watermark", "needs uniqueness_columns, or truncate_onstart; add one of them"
     yield from _without_watermark(table)
     yield from _mapped(table)
+    if table.get("on_duplicate_keys") and not _list(table, "uniqueness_columns"):
+        yield "on_duplicate_keys", "needs uniqueness_columns, by which rows have the same key; add them"
     for key in ("chunking_columns", "uniqueness_columns", "sort_columns"):
         names_given = [name for name in _list(table, key) if isinstance(name, str)]
         repeated = sorted({name for name in names_given if names_given.count(name) > 1})

@@ -21,7 +21,6 @@ from snowmelt.config.values import (
     Host,
     KeyType,
     NoneOrMore,
-    OnDuplicateKeys,
     Port,
     PostgresName,
     Seconds,
@@ -34,7 +33,7 @@ from snowmelt.config.values import (
     default_sslmode,
 )
 from snowmelt.errors import ConfigError
-from snowmelt.models import Compatibility, NarrowPolicy, OnExtraColumns, VerificationAtEnd
+from snowmelt.models import Compatibility, NarrowPolicy, OnDuplicateKeys, OnExtraColumns, VerificationAtEnd
 
 SignIn = Literal["private_key", "rsa_key", "private_key_path", "token", "password"]
 
@@ -173,7 +172,7 @@ class TableConfig(_Part):
     uniqueness_columns: tuple[Text, ...] = ()
     """Columns that identify a row."""
     on_duplicate_keys: OnDuplicateKeys | None = None
-    """What becomes of rows with the same key: fail, newest, or reject; newest by default where there is a watermark."""
+    """What becomes of rows with the same key: fail, newest, or reject; the global setting by default."""
     allow_moving_source: Flag = False
     """true cuts by key ranges even where the table cannot be frozen at a moment; only safe if nothing writes to it."""
     sort_columns: tuple[Text, ...] = ()
@@ -316,6 +315,8 @@ class Config(_Part):
     """Rows per chunk."""
     max_rejected_rows: NoneOrMore = 0
     """Rows of a table that may be refused, and kept aside, before the table counts as failed."""
+    on_duplicate_keys: OnDuplicateKeys | None = None
+    """What becomes of rows with the same key: fail, newest, or reject; newest by default where there is a watermark."""
     max_retry_attempts: Count = 3
     """How often a chunk is tried before its table counts as failed."""
     verification: VerificationAtEnd = "checksums"
@@ -380,7 +381,11 @@ class Config(_Part):
             "max_rejected_rows",
             "on_extra_columns",
         )
-        absent = {key: getattr(self, key) for key in inherited if getattr(table, key) is None}
+        absent: dict[str, object] = {key: getattr(self, key) for key in inherited if getattr(table, key) is None}
+        if table.on_duplicate_keys is None:
+            # Without a watermark no row is the newest.
+            applies = table.source_watermark is not None or self.on_duplicate_keys != "newest"
+            absent["on_duplicate_keys"] = self.on_duplicate_keys if applies else None
         return table.model_copy(update={**absent, "value_policies": table.value_policies.over(self.value_policies)})
 
 

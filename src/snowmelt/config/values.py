@@ -114,7 +114,6 @@ PostgresName = Annotated[Text, _checked_by(names.in_postgres)]
 Condition = Annotated[Text, _checked_by(conditions.require_closed)]
 
 Chunking = Literal["auto", "one_scan", "key_range"]
-OnDuplicateKeys = Literal["fail", "newest", "reject"]
 KeyType = Literal["int", "bigint", "uuid", "varchar", "date", "timestamp"]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 

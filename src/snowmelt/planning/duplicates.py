@@ -5,16 +5,13 @@ One aggregated query counts them for every set of columns that the target keeps 
 
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
-from typing import Literal
 
 from snowmelt import disclosure, wording
 from snowmelt.config import TableConfig
-from snowmelt.config.values import OnDuplicateKeys
 from snowmelt.findings import Finding, Place
-from snowmelt.models import ColumnPlan
+from snowmelt.models import ColumnPlan, OnDuplicateKeys, WatermarkPlan
 from snowmelt.planning import statement
 from snowmelt.planning.key_images import key_image, only_postgres_compares
-from snowmelt.planning.load_mode import Loading
 from snowmelt.types import postgres_type, quoted
 
 _SHOWN = 3
@@ -99,19 +96,29 @@ def _spellings(column: ColumnPlan) -> tuple[str, str]:
 # --- what it means ----------------------------------------------------------------------------------------------------
 
 
-def wanted(table: TableConfig, loading: Loading | None) -> OnDuplicateKeys | Literal["first"]:
-    """What the config wants to become of rows with one key; ``first`` where rows that are there are left alone."""
-    if table.on_duplicate_keys is not None:
-        return table.on_duplicate_keys
-    if table.source_watermark is not None:
-        return "newest"
-    return "first" if loading and loading.load_mode == "insert_only" else "fail"
+def wanted(table: TableConfig) -> OnDuplicateKeys:
+    """What becomes of rows with one key: what the config says, else the newest counts where there is a watermark."""
+    return table.on_duplicate_keys or ("fail" if table.source_watermark is None else "newest")
+
+
+def repeat_number(
+    key: UniqueKey, *, watermark: WatermarkPlan | None, cut_by: Sequence[str], columns: Sequence[ColumnPlan]
+) -> str:
+    """SQL that numbers the rows of each key: 1 for the one to load, the newest one where there is a watermark.
+
+    ``cut_by`` are source columns by which the table is cut into ranges: each is a statement of its own, and all of them
+    must number alike. A row whose key is not whole, or not to be stored, repeats none.
+    """
+    images = [key_image(column) for column in key.columns]
+    newest = [f"{quoted(watermark.source)} DESC NULLS LAST"] if watermark else []
+    order = [*newest, *map(quoted, cut_by)] or [quoted(columns[0].source.name)]
+    numbered = f"ROW_NUMBER() OVER (PARTITION BY {', '.join(images)} ORDER BY {', '.join(order)})"
+    return f"IFF({' AND '.join(f'{image} IS NOT NULL' for image in images)}, {numbered}, 1)"
 
 
 def finding(
     place: Place,
     table: TableConfig,
-    loading: Loading | None,
     key: UniqueKey,
     found: int,
     shown: Sequence[Sequence[object]],
@@ -130,14 +137,10 @@ def finding(
             column=key.names[0] if len(key.names) == 1 else None,
         )
     setting = place.key("uniqueness_columns")
-    match wanted(table, loading):
+    match wanted(table):
         case "newest":
             text = f"{rows} key ({names}) as a newer one, and give way to it{again}"
             return place.warning("key_duplicates", text, "nothing to do if that is meant", setting=setting)
-        case "first":
-            text = f"{rows} key ({names}) as another, of which one goes in{again}"
-            advice = "correct uniqueness_columns or the source"
-            return place.warning("key_duplicates", text, advice, setting=setting)
         case "reject":
             judge = place.warning if found <= allowed else place.error
             text = f"{rows} key ({names}) as another, and are rejected, where max_rejected_rows is {allowed}{again}"
@@ -146,7 +149,7 @@ def finding(
             text = (
                 f"the source holds the key ({names}) more than once ({wording.counted(found, 'row')} too many){again}"
             )
-            why = "" if table.on_duplicate_keys else ", and no watermark says which is newer"
+            why = ", and no watermark says which is newer" if table.source_watermark is None else ""
             return place.error(
                 "key_duplicates",
                 text + why,

@@ -46,6 +46,8 @@ def choose(
     declared = bool(key) and set(key) in unique_keys
     if table.append:
         return Loading("copy")
+    if key and not declared and table.on_duplicate_keys in ("newest", "reject"):
+        return NoLoading((_undeclared_for_choice(place, table.on_duplicate_keys, key, unique_keys),))
     if table.truncate_onstart or not filled:
         return Loading("copy", key) if declared or not key else Loading("copy", (), (_undeclared(place, key),))
     if not key:
@@ -93,9 +95,19 @@ def _undeclared_for_merge(place: Place, key: Sequence[str], unique_keys: Sequenc
     )
 
 
+def _undeclared_for_choice(place: Place, chosen: str, key: Sequence[str], unique_keys: Sequence[Set[str]]) -> Finding:
+    return place.error(
+        "key_undeclared",
+        f"the target {place.target} has no unique index on {', '.join(key)}, without which on_duplicate_keys {chosen} "
+        "cannot be kept",
+        _named_instead(unique_keys),
+        mend=(unique_index(place, key),),
+    )
+
+
 def _named_instead(unique_keys: Sequence[Set[str]]) -> str:
     if not unique_keys:
-        return "create one, or mend uniqueness_columns"
+        return "create one, or correct uniqueness_columns"
     there = " or ".join(f"[{', '.join(sorted(key))}]" for key in unique_keys)
     return f"it keeps {there} unique: name that in uniqueness_columns, or create an index on what they name"
 

@@ -21,19 +21,28 @@ def describe(database: str, schema: str, table: str) -> str:
 
 def of_chunk(plan: TablePlan, key_range: KeyRange | None = None) -> str:
     """Read the plan's columns in their order, converted for the wire, of all its rows or of one range of them; then the
-    masks that tell which values lose digits.
+    masks that tell which values lose digits, then the number of the row among those of its key, where that decides.
 
     A condition may be the user's own SQL: each stands in brackets on lines of its own, so that neither an OR nor a
     comment in it reaches beyond them, and Snowflake refuses a second statement in one request.
     """
     selected = [f"{c.select} AS {quoted(c.target.name)}" for c in plan.columns] + list(cut_masks(plan.columns))
+    reads_from, conditions = plan.reads_from, list(plan.conditions)
+    if plan.repeat_number:  # among all rows that the run reads, and not only those of the range
+        where = f"\nWHERE {all_of(conditions)}" if conditions else ""
+        numbered = f"SELECT *, {plan.repeat_number} AS {_NUMBER} FROM {reads_from}{where}"  # noqa: S608 - quoted names
+        reads_from, conditions = f"(\n{numbered}\n) AS numbered_rows", []
+        selected.append(_NUMBER)
     wanted = ",\n       ".join(selected)
-    conditions = list(plan.conditions)
     if key_range is not None and plan.keys is not None:
         conditions.append(key_sql.where(plan.keys.columns, key_range))
     where = f"\nWHERE {all_of(conditions)}" if conditions else ""
     order = f"\nORDER BY {', '.join(map(quoted, plan.order_by))}" if plan.order_by else ""
-    return f"SELECT {wanted}\nFROM {plan.reads_from}{where}{order}"
+    return f"SELECT {wanted}\nFROM {reads_from}{where}{order}"
+
+
+_NUMBER = '"snowmelt number"'
+"""Column of a row's place among those that have its key."""
 
 
 def count(plan: TablePlan) -> str:

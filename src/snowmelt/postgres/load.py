@@ -8,7 +8,7 @@ import pyarrow as pa
 from snowmelt import sql
 from snowmelt.errors import AmbiguousKeyError, RowCountError, TargetChangedError
 from snowmelt.models import TablePlan, TargetColumn
-from snowmelt.postgres import leases, merge, staging, tables
+from snowmelt.postgres import leases, merge, repeats, staging, tables
 from snowmelt.postgres.copy import copy_batches
 from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.session import Cursor, Session, code_of_targets
@@ -24,30 +24,35 @@ def load_chunk(
     """Bring the rows in as the plan says and mark the chunk completed; either both are committed or neither is.
 
     ``check`` is called on the way and may raise to end the attempt. FencedError when the lease is no longer valid;
-    DuplicateKeyError when COPY meets a key that is there already.
+    DuplicateKeyError when COPY meets a key that is there already; RejectedRowsError when rows are to be rejected.
     """
+    batches = repeats.without_numbers(plan, batches)
     if plan.load_mode == "copy":
         return _copy(session, lease, plan, batches, check)
     return _merge(session, lease, plan, batches, check)
 
 
+def merges_duplicates(plan: TablePlan) -> bool:
+    """Whether a chunk that COPY refuses for a duplicate is to be merged; else its rows are loaded one by one."""
+    return bool(plan.key) and plan.on_duplicate_keys != "reject"
+
+
 def merging_duplicates(plan: TablePlan) -> TablePlan:
-    """The plan that brings in a chunk which COPY refused for a duplicate: of rows with the same key the newest counts.
+    """The plan that loads a chunk which COPY refused for a duplicate: of rows with the same key the newest counts.
 
     What COPY loads into was empty when the run began, so every key that is met again is twice in the source; that is
-    an error where no watermark says which of the rows is newer.
+    an error where the newest is not to be taken.
     """
     return plan.model_copy(update={"load_mode": "upsert", "one_row_per_key": True})
 
 
 def refuse_met_again(lease: Lease, plan: TablePlan, loaded: Loaded) -> None:
-    """DataError when a key that the source should hold once was met again, and no watermark says which row is newer."""
-    again = loaded.updated + loaded.unchanged
-    if again and plan.one_row_per_key and plan.target_watermark is None:
+    """DataError when a key that the source should hold once was met again, and the newest row is not to be taken."""
+    again = loaded.updated + loaded.unchanged + loaded.kept_newer
+    if again and plan.one_row_per_key and not plan.takes_newest:
         raise AmbiguousKeyError(
             f"table {plan.source}, {lease}: {again} rows have a key ({', '.join(plan.key)}) that the source holds "
-            "more than once, and no watermark says which is newer; fix the source and start again: a new run begins; "
-            f"or fix uniqueness_columns, or name source_watermark and target_watermark, and start {WITH_NO_RESUME}"
+            f"more than once{merge.why_not_newest(plan)}"
         )
 
 

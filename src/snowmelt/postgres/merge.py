@@ -50,7 +50,7 @@ def merge(cursor: Cursor, plan: TablePlan, *, rows: int) -> Merged:
     """Bring the staged rows into the target, by the plan's key; what became of them.
 
     Of rows with the same key the one with the newest watermark counts. RejectedRowsError when a key holds NULL,
-    DataError when there is no watermark to choose by.
+    DataError when the newest is not to be taken.
     """
     _refuse_null_keys(cursor, plan)
     fetch(cursor, _SORT_IN_MEMORY)
@@ -61,7 +61,7 @@ def merge(cursor: Cursor, plan: TablePlan, *, rows: int) -> Merged:
         if met["new"] + met["changed"] == met["inserted"] + met["updated"]:
             break
     distinct = met["distinct_rows"]
-    if distinct != rows and plan.target_watermark is None:
+    if distinct != rows and not plan.takes_newest:
         raise _no_newest(plan, rows - distinct, _duplicates(cursor, plan, staging.rows(plan)))
     if met["new"] > met["inserted"]:
         raise RowsDroppedError(
@@ -111,9 +111,19 @@ def _keys(plan: TablePlan) -> TableName:
 
 def _no_newest(plan: TablePlan, again: int, examples: str) -> AmbiguousKeyError:
     return AmbiguousKeyError(
-        f"table {plan.source}: {again} rows of the chunk have a key that another row has too, and no watermark says "
-        f"which is newer: {examples}; fix the source and start again: a new run begins; or fix uniqueness_columns, or "
-        f"name source_watermark and target_watermark, and start {WITH_NO_RESUME}"
+        f"table {plan.source}: {again} rows of the chunk have a key ({', '.join(plan.key)}) that another row has too: "
+        f"{examples}{why_not_newest(plan)}"
+    )
+
+
+def why_not_newest(plan: TablePlan) -> str:
+    """Say why no row gives way to another with its key, and what to do."""
+    unwanted = f", and on_duplicate_keys is {plan.on_duplicate_keys}" if plan.watermark else ""
+    why = unwanted or ", and no watermark says which is newer"
+    change = "set on_duplicate_keys to newest" if plan.watermark else "name source_watermark and target_watermark"
+    return (
+        f"{why}; fix the source and start again: a new run begins; or fix uniqueness_columns, or {change}, and start "
+        f"{WITH_NO_RESUME}"
     )
 
 

@@ -6,7 +6,7 @@ single rows. What is refused alone goes to ``migration_status.rejected_rows``, i
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ import pyarrow as pa
 from snowmelt import sql
 from snowmelt.errors import RejectedRowsError, TooManyRejectedError
 from snowmelt.models import TablePlan
-from snowmelt.postgres import leases, load, merge, staging
+from snowmelt.postgres import leases, load, merge, repeats, staging
 from snowmelt.postgres.copy import copy_prepared
 from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.merge import Merged
@@ -46,13 +46,21 @@ def load_without_rejected(
         for batch in batches:
             for start in range(0, batch.num_rows, SLICE_ROWS):
                 check()
-                sieve.take(batch.slice(start, SLICE_ROWS))
+                sieve.take(*repeats.numbered(plan, batch.slice(start, SLICE_ROWS)))
         loaded = sieve.loaded()
         load.refuse_met_again(lease, plan, loaded)
         load.refuse_other_count(lease, plan, loaded.rows)
         _keep(cursor, lease, sieve.rejected, sieve.contents)
         leases.complete(cursor, lease, load.counting_given_way(plan, loaded))
     return loaded
+
+
+def isolates_duplicates(plan: TablePlan) -> bool:
+    """Whether a row that a unique index of the target refuses is rejected alone, within ``max_rejected_rows``.
+
+    A duplicate of the key by which a copied table can be merged is none of these: of such rows the newest is loaded.
+    """
+    return plan.max_rejected_rows > 0 and (plan.load_mode != "copy" or not load.merges_duplicates(plan))
 
 
 @contextmanager
@@ -93,14 +101,14 @@ class Sieve:
         self._rows = 0
         self._size_bytes = 0
         # Slice by slice a merge would take the later of two rows with one key for the newer.
-        self._remembers_keys = plan.load_mode != "copy" and plan.target_watermark is None
+        self._remembers_keys = plan.load_mode != "copy" and not plan.takes_newest
         if self._remembers_keys:
             merge.make_keys(cursor, plan)
 
-    def take(self, batch: pa.RecordBatch) -> None:
-        """Bring in what goes in of the next rows."""
-        sifted = self._preparation.sift(batch, first_row=self._rows + 1)
+    def take(self, batch: pa.RecordBatch, repeated: Collection[int] = ()) -> None:
+        """Load what can be loaded of the next rows; those at the places ``repeated`` have the key of another row."""
         first_row, self._rows = self._rows + 1, self._rows + batch.num_rows
+        sifted = self._preparation.sift(batch, first_row=first_row, repeated=repeats.reasons(self._plan, repeated))
 
         def reject(rejected: Rejected) -> None:
             self._reject(rejected, row_text(batch, rejected.row - first_row, self._plan.columns))
@@ -144,7 +152,8 @@ class Sieve:
             with code_of_targets(self._cursor, self._plan.code_path):
                 self._bring_in(rows)
         except psycopg2.Error as error:
-            if not refuses_a_row(error):
+            is_duplicate = error.pgcode == repeats.UNIQUE_VIOLATION and isolates_duplicates(self._plan)
+            if not (is_duplicate or refuses_a_row(error)):
                 raise
             refusal = _explained(error)
         except RejectedRowsError as error:

@@ -7,10 +7,12 @@ from snowmelt import sql
 from snowmelt.errors import HeldError, TargetChangedError
 from snowmelt.models import ColumnPlan, TablePlan
 from snowmelt.postgres import tables
-from snowmelt.postgres.quarantine import sieving
+from snowmelt.postgres.quarantine import Sieve, sieving
+from snowmelt.postgres.repeats import UNIQUE_VIOLATION
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
 from snowmelt.row_text import RowText, batch_of, parsed
 from snowmelt.types import Refusal, match
+from snowmelt.values import Rejected
 
 
 @dataclass(frozen=True)
@@ -110,27 +112,37 @@ def replay(session: Session, run_id: str, plan: TablePlan, chunk_id: int, rows: 
         numbers = [row["row_number"] for row in locked]
         if not numbers:
             return Replayed()
-        sieve.take(batch_of({number: rows[number] for number in numbers}, plan.columns, where=where))
-        loaded = sieve.loaded()
-        refused = {numbers[each.row - 1]: each for each in sieve.rejected}
+        repeated = {row["row_number"] for row in locked if _repeats_a_key(plan, row)}
+        inserted = Sieve(cursor, _only_inserting(plan), where)
+        refused: dict[int, Rejected] = {}
+        for chosen, some in (
+            (inserted, [n for n in numbers if n in repeated]),
+            (sieve, [n for n in numbers if n not in repeated]),
+        ):
+            if some:
+                chosen.take(batch_of({number: rows[number] for number in some}, plan.columns, where=where))
+            refused |= {some[each.row - 1]: each for each in chosen.rejected}
+        loaded, more = sieve.loaded(), inserted.loaded()
         brought_in = [number for number in numbers if number not in refused]
         fetch(cursor, sql.query("forget_rejected_rows"), **keys, row_numbers=brought_in)
+        # A row whose key is still taken has a reason already, which says more than PostgreSQL does.
+        explained = {number: each for number, each in refused.items() if number not in repeated}
         fetch(
             cursor,
             sql.query("explain_rejected_rows"),
             **keys,
-            row_numbers=list(refused),
-            columns=[each.column for each in refused.values()],
-            sqlstates=[each.sqlstate for each in refused.values()],
-            reasons=[each.reason for each in refused.values()],
-            reasons_in_full=[each.reason_in_full for each in refused.values()],
+            row_numbers=list(explained),
+            columns=[each.column for each in explained.values()],
+            sqlstates=[each.sqlstate for each in explained.values()],
+            reasons=[each.reason for each in explained.values()],
+            reasons_in_full=[each.reason_in_full for each in explained.values()],
         )
         fetch(
             cursor,
             sql.query("count_replayed"),
             **keys,
             rows=len(brought_in),
-            inserted=loaded.inserted,
+            inserted=loaded.inserted + more.inserted,
             updated=loaded.updated,
             unchanged=loaded.unchanged,
             deduplicated=loaded.deduplicated,
@@ -138,6 +150,21 @@ def replay(session: Session, run_id: str, plan: TablePlan, chunk_id: int, rows: 
         )
         fetch(cursor, sql.query("complete_without_rejects"), run_id=run_id)
     return Replayed(brought_in=len(brought_in), refused=len(refused))
+
+
+def _repeats_a_key(plan: TablePlan, row: Row) -> bool:
+    return (
+        plan.on_duplicate_keys == "reject"
+        and row["sqlstate"] == UNIQUE_VIOLATION
+        and row["column_name"] == ", ".join(plan.key)
+    )
+
+
+def _only_inserting(plan: TablePlan) -> TablePlan:
+    """Return the plan for rows that were rejected for their key: they replace no row that has it."""
+    return plan.model_copy(
+        update={"load_mode": "copy", "on_duplicate_keys": "reject", "max_rejected_rows": max(1, plan.max_rejected_rows)}
+    )
 
 
 def _refuse_loaded_since(cursor: Cursor, run_id: str, plan: TablePlan) -> None:

@@ -93,8 +93,6 @@ class ChunkTally:
     failed: int = 0
     rows_read: int = 0
     rejected: int = 0
-    given_way: int = 0
-    """Rows that gave way to a newer one of the same key."""
     moved: int = 0
 
 

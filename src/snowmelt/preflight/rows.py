@@ -140,7 +140,7 @@ def findings(
     for key, found in counted.repeated:
         if found:
             shown = examples_of.get(key.names, ())
-            yield duplicates.finding(looked.place, looked.config, looked.loading, key, found, shown)
+            yield duplicates.finding(looked.place, looked.config, key, found, shown)
 
 
 def _is_narrower(looked: Looked, column: ColumnPlan, doubt: Doubt) -> bool:

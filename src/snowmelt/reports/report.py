@@ -9,7 +9,7 @@ from snowmelt.reports.cost import Cost
 from snowmelt.reports.facts import Facts
 from snowmelt.reports.words import duration, joined, number, rate
 from snowmelt.speeds import loading_seconds, rows_per_second
-from snowmelt.wording import counted, omissions
+from snowmelt.wording import counted, gave_way, omissions
 
 REPORT_FORMAT = 2
 """Version of the shape of ``report.json``: grows when a field goes or changes its meaning, not when one comes."""
@@ -137,6 +137,8 @@ def _but_for(facts: Facts) -> str:
     """Say what the headline must not pass over: tables that could not be compared, what is not loaded."""
     unknown = sum(each.verdict == "not comparable" for each in facts.verification)
     said = omissions((table.table, table.omitted) for table in facts.tables)
+    if given := sum(table.deduplicated for table in facts.tables):
+        said = f"; {gave_way(given)}{said}"
     return f"{said}; {counted(unknown, 'table')} not comparable" if unknown else said
 
 

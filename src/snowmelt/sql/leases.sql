@@ -184,7 +184,6 @@ SELECT t.table_id,
        count(c.chunk_id) FILTER (WHERE c.status = 'failed')    AS failed,
        coalesce(sum(c.actual_rows) FILTER (WHERE c.status = 'completed'), 0)::bigint AS rows_read,
        coalesce(sum(c.rejected_rows) FILTER (WHERE c.status = 'completed'), 0)::bigint AS rejected,
-       coalesce(sum(c.deduplicated_rows) FILTER (WHERE c.status = 'completed'), 0)::bigint AS given_way,
        coalesce(sum(c.attempts), 0)::bigint + count(c.chunk_id)
          + count(c.chunk_id) FILTER (WHERE c.status IN ('completed', 'failed')) AS moved
 FROM migration_status.migration_table_status t

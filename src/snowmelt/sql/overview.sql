@@ -105,7 +105,7 @@ LIMIT %(limit)s
 -- name: overview_chunks
 -- Some chunks of a table, from a position in their order on.
 SELECT k.chunk_id, k.status, k.attempts, k.estimated_rows, k.actual_rows, k.rejected_rows, k.size_bytes, k.load_mode,
-       k.inserted_rows, k.updated_rows, k.unchanged_rows, k.kept_newer_rows, k.backend_pid, k.started_at, k.completed_at,
+       k.inserted_rows, k.updated_rows, k.unchanged_rows, k.kept_newer_rows, k.deduplicated_rows, k.backend_pid, k.started_at, k.completed_at,
        extract(epoch FROM CASE WHEN k.status = 'running' THEN clock_timestamp() ELSE k.completed_at END
                - k.started_at)::float8 AS seconds,
        k.error_code, k.error_text

@@ -42,7 +42,7 @@ ORDER BY chunk_id
 
 -- name: lock_rejected_rows
 -- These rows of a chunk, if they are still out; whoever else replays them waits.
-SELECT row_number FROM migration_status.rejected_rows
+SELECT row_number, column_name, sqlstate FROM migration_status.rejected_rows
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
   AND row_number = ANY (%(row_numbers)s::bigint[])
 ORDER BY row_number FOR UPDATE

@@ -387,7 +387,8 @@ WHERE run_id = %(run_id)s AND status = 'running'
 -- Rows and chunks of every table of a run.
 SELECT table_id, source_table, target_schema, target_table, status, source_rows, rows_loaded, size_bytes, chunks,
        chunks_completed, chunks_running, chunks_failed, seconds, started_at, error_code, error_text, changed_values,
-       rejected_rows, kept_newer_rows, first_claimed_at, last_loaded_at, v.verdict, v.reason AS verdict_reason, s.omitted
+       rejected_rows, kept_newer_rows, deduplicated_rows, first_claimed_at, last_loaded_at, v.verdict, v.reason AS verdict_reason,
+       s.omitted
 FROM migration_status.v_table_progress p
 LEFT JOIN (SELECT run_id, table_id, verdict, reason FROM migration_status.verification_results) v USING (run_id, table_id)
 LEFT JOIN (SELECT run_id, table_id, omitted FROM migration_status.migration_table_status) s USING (run_id, table_id)

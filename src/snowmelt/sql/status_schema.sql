@@ -577,7 +577,8 @@ SELECT t.run_id,
        v.changed_values,
        coalesce(c.kept_newer_rows, 0)                                         AS kept_newer_rows,
        c.first_claimed_at,
-       c.last_completed_at                                                    AS last_loaded_at
+       c.last_completed_at                                                    AS last_loaded_at,
+       coalesce(c.deduplicated_rows, 0)                                       AS deduplicated_rows
 FROM migration_status.migration_table_status t
 JOIN migration_status.migration_runs r ON r.run_id = t.run_id AND migration_status.may_see(r.loaded_by)
 LEFT JOIN LATERAL (
@@ -589,6 +590,7 @@ LEFT JOIN LATERAL (
            sum(size_bytes)::bigint                      AS size_bytes,
            sum(rejected_rows)::bigint                   AS rejected_rows,
            sum(kept_newer_rows)::bigint                 AS kept_newer_rows,
+           sum(deduplicated_rows)::bigint               AS deduplicated_rows,
            max(completed_at)                            AS last_completed_at,
            min(started_at)                              AS first_claimed_at
     FROM migration_status.migration_chunk_status

@@ -63,6 +63,8 @@ class TableVerdict(Value):
     """Rows that only the target has, where a merge or an append leaves such rows."""
     kept_newer: int = 0
     """Rows of the source that a merge does not load, as the target's rows have newer watermarks: they are equal."""
+    gave_way: int = 0
+    """Rows of the source that are not in the target because a newer one has the same key: it is equal without them."""
     rejected: int = 0
     """Rows that were refused, and kept with the reason: the target is equal without them."""
     by_column: dict[str, int] = Field(default_factory=dict)
