@@ -53,6 +53,7 @@ CHECKS: Mapping[str, str] = {
     "key_unknown": "`uniqueness_columns` are columns of both sides",
     "key_undeclared": "the target keeps the key unique",
     "key_duplicates": "no two rows of the source have the same key",
+    "key_shared": "tables that are merged into one target have no key in common, or the newest row counts",
     "key_nulls": "no key of the source holds NULL",
     "unique_duplicates": "no two rows of the source have what a unique index of the target keeps apart",
     "setting_unknown": "`chunking_columns`, `sort_columns` and `column_policies` name columns that are there",

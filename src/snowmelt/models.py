@@ -236,6 +236,8 @@ class TablePlan(Value):
     allow_shrink_to: float = 0.5
     """The part of the target's rows that the source must have for the target to be truncated."""
     append: bool
+    shares_target: bool = False
+    """Whether other tables are merged into the same target."""
     code_path: tuple[str, ...] = ()
     """Schemas in which the target's own code, such as its triggers, finds names without a schema."""
     batch_size: int
@@ -280,6 +282,11 @@ class TablePlan(Value):
     def target_watermark(self) -> str | None:
         """The target column that tells the newer of two rows."""
         return self.watermark.target if self.watermark else None
+
+    @property
+    def watermark_of(self) -> str:
+        """Which source table a stored watermark of the target is of; nothing where the target has only one."""
+        return self.source if self.shares_target else ""
 
     @property
     def takes_newest(self) -> bool:

@@ -169,7 +169,7 @@ def test_two_rows_of_one_key_without_a_watermark_are_refused_and_named(orders: D
     fill(orders, "the orders", [])
     with (
         session_of(orders) as session,
-        pytest.raises(DataError, match=r"id=\[value \w+\], part of=\[value \w+\]; fix the source"),
+        pytest.raises(DataError, match=r"id=\[value \w+\], part of=\[value \w+\], and no watermark says"),
     ):
         merged(session, plan("upsert", watermark=False), [(3, "b", 1, None), (3, "b", 2, None), (1, "a", 1, None)])
     assert contents(orders) == {}

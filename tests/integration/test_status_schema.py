@@ -102,6 +102,8 @@ def test_a_schema_of_an_earlier_version_is_upgraded_in_place_and_not_read_before
         "ALTER TABLE migration_status.migration_chunk_status DROP COLUMN kept_newer_rows;"
         "ALTER TABLE migration_status.verification_results DROP COLUMN kept_newer;"
         "ALTER TABLE migration_status.migration_table_status DROP COLUMN omitted;"
+        "ALTER TABLE migration_status.watermarks DROP CONSTRAINT watermarks_pkey, DROP COLUMN source_table,"
+        " ADD PRIMARY KEY (source_name, target_schema, target_table);"
         "DELETE FROM migration_status.schema_version WHERE version > 5"
     )
     with pytest.raises(ConfigError, match=r"has version 5, .* run `snowmelt status install`"):

@@ -348,7 +348,8 @@ def test_ten_mistakes_are_reported_at_once_each_with_its_path() -> None:
         "sources[0].tables[1].batch_size: must be at least 1, not 0",
         (
             "sources[0].tables[2].target: airlines is that of sources[0].tables[1] too; "
-            "give each table its own, or set append for both"
+            "give each table its own; or set append for both; or merge both: name uniqueness_columns for both, with "
+            "neither truncate_onstart nor watermark_from_target"
         ),
         "sources[0].tables[3].chunking_columns: have no effect with chunking one_scan; remove them, or take auto",
     )
@@ -515,6 +516,20 @@ def test_what_becomes_of_duplicates_is_said_for_all_tables_or_one(
     (table,) = config.source().select()
 
     assert config.with_defaults(table).on_duplicate_keys == expected
+
+
+MERGED = {"uniqueness_columns": ["id"], "target": "both"}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{}, {"truncate_onstart": True}, {"watermark_from_target": True, "source_watermark": "s"}, {"append": True}],
+)
+def test_tables_share_a_target_only_where_neither_deletes_or_doubles_what_the_other_loads(other: Tree) -> None:
+    given = {**MERGED, **other} if "append" not in other else {"append": True, "target": "both"}
+    found = list(contradictions(tree({"source": "A", **MERGED}, {"source": "B", **given})))
+
+    assert [problem.path[-1] for problem in found] == ["target"] * bool(other)
 
 
 # --- secrets --------------------------------------------------------------------------------------------------------

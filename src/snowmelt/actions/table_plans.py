@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import combinations
 
 from snowmelt import schema_compare
 from snowmelt.actions import target_checks
@@ -172,6 +173,9 @@ class _Planner:
             self._survey(table_id, table, place, targets)
             for table_id, (table, place) in enumerate(zip(self._selected, self._places, strict=True))
         )
+        shared = self._keys_of_both(surveyed)
+        self._findings += shared
+        surveyed = tuple(_with_warnings(table, shared) for table in surveyed)
         return Survey(surveyed, targets.foreign_keys, tuple(self._findings))
 
     def _targets(self) -> _Targets:
@@ -209,7 +213,13 @@ class _Planner:
         compared = schema_compare.compare(place, described, target.columns, schema_compare.Choices.of(table))
         columns = self._with_policies(place, table, compared)
         chosen = load_mode.choose(
-            place, table, columns, filled=seen.filled, unique_keys=target.unique_keys, refused=compared.refused
+            place,
+            table,
+            columns,
+            filled=seen.filled,
+            unique_keys=target.unique_keys,
+                refused=compared.refused,
+            shares_target=bool(self._source.sharing_target(table)),
         )
         self._findings += compared.findings
         if isinstance(chosen, NoLoading):
@@ -238,7 +248,8 @@ class _Planner:
             return self._put_together(
                 table_id, table, place.target, columns, loading, tied, None, _Cutting(), tuple(map(str, own))
             )
-        stored = status_store.watermark_of(targets.watermarks, place.target)
+        of_table = table.source if self._source.sharing_target(table) else ""
+        stored = status_store.watermark_of(targets.watermarks, place.target, of_table)
         cutting = self._cutting(place, table, described, tied)
         watermark, said = self._watermark(
             place, table, described, columns, at=cutting.at, stored=stored, filled=seen.filled
@@ -336,6 +347,7 @@ class _Planner:
             refers_to_itself=tied.refers_to_itself,
             allow_shrink_to=table.allow_shrink_to,
             append=table.append,
+            shares_target=bool(self._source.sharing_target(table)) and not table.append,
             code_path=self._source.code_path,
             batch_size=batch_size,
             parallel_threads=table.parallel_threads or self._config.parallel_threads,
@@ -477,6 +489,23 @@ class _Planner:
             for place, (key, found) in enumerate(repeated)
         )
 
+    def _keys_of_both(self, surveyed: Sequence[Surveyed]) -> tuple[Finding, ...]:
+        """What is found of tables that are merged into one target: keys that more than one of them has."""
+        found = []
+        planned = [table for table in surveyed if table.plan and table.plan.shares_target]
+        for one, other in combinations(planned, 2):
+            if one.plan is None or other.plan is None or one.plan.target != other.plan.target:
+                continue
+            query = duplicates.keys_of_both(one.plan, other.plan)
+            try:
+                ((rows,),) = self._snowflake.aggregate(query) if query else ((0,),)
+            except (AccessError, DataError) as error:
+                text = f"its keys cannot be compared with those of {other.place.table}: {error.message}"
+                found.append(other.place.error("key_shared", text, setting=other.place.key("uniqueness_columns")))
+                continue
+            found += duplicates.shared(other.place, one.plan, other.plan, int(rows), has_same_key=query is not None)
+        return tuple(found)
+
     # --- watermarks -------------------------------------------------------------------------------------------------
 
     def _watermark(
@@ -535,6 +564,14 @@ def _meant(seen: Surveyed) -> Loading:
     table = seen.config
     is_merged = seen.filled and bool(table.uniqueness_columns) and not (table.truncate_onstart or table.append)
     return Loading(("insert_only" if table.insert_only_mode else "upsert") if is_merged else "copy")
+
+
+def _with_warnings(seen: Surveyed, found: Sequence[Finding]) -> Surveyed:
+    """The table with warnings that were found after it was planned."""
+    own = [f for f in of_severity(found, "warning") if f.table == seen.place.table]
+    if not own or seen.plan is None:
+        return seen
+    return replace(seen, plan=seen.plan.model_copy(update={"warnings": (*seen.plan.warnings, *map(str, own))}))
 
 
 def _key_to_compare(seen: Surveyed, loading: Loading) -> tuple[str, ...]:

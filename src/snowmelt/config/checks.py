@@ -18,7 +18,10 @@ Tree = Mapping[str, Any]
 _ADVICE = {
     "source_name": "give each source its own",
     "source": "list each table once",
-    "target": "give each table its own, or set append for both",
+    "target": (
+        "give each table its own; or set append for both; or merge both: name uniqueness_columns for both, with "
+        "neither truncate_onstart nor watermark_from_target"
+    ),
 }
 
 
@@ -31,7 +34,7 @@ def contradictions(tree: Tree) -> Iterator[Problem]:
         tables = list(_tables(*source))
         enabled = [table for table in tables if _is_enabled(table)]
         yield from _shared(enabled, "source", _snowflake_name)
-        yield from _shared(enabled, "target", _postgres_name, _only_adds)
+        yield from _shared(enabled, "target", _postgres_name, _may_share)
         for path, table in tables:
             yield from (Problem((*path, key), text) for key, text in _within(table))
 
@@ -53,21 +56,28 @@ def _shared(
     places: list[tuple[Path, Tree]],
     key: str,
     identity: Callable[[Tree], str | None],
-    may_share: Callable[[Tree], bool] = lambda _: False,
+    may_share: Callable[[Tree, Tree], bool] = lambda *_: False,
 ) -> Iterator[Problem]:
     first: dict[str, tuple[Path, Tree]] = {}
     for path, given in places:
         name = identity(given)
         if name is None:
             continue
-        if name in first and not (may_share(given) and may_share(first[name][1])):
+        if name in first and not may_share(given, first[name][1]):
             yield Problem((*path, key), f"{name} is that of {written(first[name][0])} too; {_ADVICE[key]}")
         first.setdefault(name, (path, given))
 
 
-def _only_adds(table: Tree) -> bool:
-    """Whether the table may share its target: anything else would undo or double what the other one loads."""
-    return _is_set(table.get("append"))
+def _may_share(one: Tree, other: Tree) -> bool:
+    """Whether two tables may share a target: anything else would undo or double what the other one loads."""
+    both = (one, other)
+    return all(_is_set(table.get("append")) for table in both) or all(map(_only_merges, both))
+
+
+def _only_merges(table: Tree) -> bool:
+    """Whether the table's rows are found by a key; the target's watermark would be that of both tables."""
+    alone = ("append", "truncate_onstart", "watermark_from_target")
+    return bool(_list(table, "uniqueness_columns")) and not any(_is_set(table.get(key)) for key in alone)
 
 
 def _within(table: Tree) -> Iterator[tuple[str, str]]:

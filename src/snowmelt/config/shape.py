@@ -287,6 +287,17 @@ class SourceConfig(_Part):
             raise ConfigError(f"source {self.source_name} has no table to move; enable or name at least one")
         return enabled
 
+    def sharing_target(self, table: TableConfig) -> tuple[TableConfig, ...]:
+        """The other enabled tables that are merged into the table's target."""
+        return tuple(
+            other
+            for other in self.tables
+            if other.enabled
+            and not other.append
+            and other.source != table.source
+            and other.postgres_name == table.postgres_name
+        )
+
     def _table(self, name: str) -> TableConfig:
         candidates = [table for table in self.tables if table.source == name] or [
             table for table in self.tables if table.snowflake_name == _folded(name)

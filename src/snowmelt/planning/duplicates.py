@@ -3,13 +3,13 @@
 One aggregated query counts them for every set of columns that the target keeps unique; a second one names a few.
 """
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from snowmelt import disclosure, wording
 from snowmelt.config import TableConfig
 from snowmelt.findings import Finding, Place
-from snowmelt.models import ColumnPlan, OnDuplicateKeys, WatermarkPlan
+from snowmelt.models import ColumnPlan, OnDuplicateKeys, TablePlan, WatermarkPlan
 from snowmelt.planning import statement
 from snowmelt.planning.key_images import key_image, only_postgres_compares
 from snowmelt.types import postgres_type, quoted
@@ -93,6 +93,20 @@ def _spellings(column: ColumnPlan) -> tuple[str, str]:
     return lowest, highest
 
 
+def keys_of_both(one: TablePlan, other: TablePlan) -> str | None:
+    """The query for how many keys both tables have, as they are read; None where they are merged by different keys."""
+    if set(one.key) != set(other.key):
+        return None
+
+    def keys(plan: TablePlan) -> str:
+        by_name = {column.target.name: column for column in plan.columns}
+        images = [key_image(by_name[name]) for name in sorted(plan.key)]
+        where = statement.all_of((*plan.conditions, *(f"{image} IS NOT NULL" for image in images)))
+        return f"SELECT {', '.join(images)} FROM {plan.reads_from}\nWHERE {where}"  # noqa: S608 - quoted names
+
+    return f"SELECT COUNT(*) FROM (\n{keys(one)}\nINTERSECT\n{keys(other)}\n) AS keys_of_both"  # noqa: S608
+
+
 # --- what it means ----------------------------------------------------------------------------------------------------
 
 
@@ -156,6 +170,35 @@ def finding(
                 "correct uniqueness_columns or the source, name source_watermark, or set on_duplicate_keys",
                 setting=setting,
             )
+
+
+def shared(place: Place, one: TablePlan, other: TablePlan, found: int, *, has_same_key: bool) -> Iterator[Finding]:
+    """What there is to say of two tables that are merged into one target and have keys in common."""
+    setting = place.key("uniqueness_columns")
+    if not has_same_key:
+        yield place.error(
+            "key_shared",
+            f"{one.source} and {other.source} are merged into {other.target} by different keys "
+            f"({', '.join(one.key)}; {', '.join(other.key)})",
+            "name the same target columns in uniqueness_columns of both, or give each table its own target",
+            setting=setting,
+        )
+        return
+    if not found:
+        return
+    keys = f"{wording.counted(found, 'key')} ({', '.join(other.key)}) of {other.source} {'is' if found == 1 else 'are'}"
+    text = f"{keys} in {one.source} too, which is merged into the same target {other.target}"
+    if one.takes_newest and other.takes_newest and one.target_watermark == other.target_watermark:
+        said = f"{text}; the row with the newest {other.target_watermark} counts"
+        yield place.warning("key_shared", said, "nothing to do if that is meant", setting=setting)
+        return
+    yield place.error(
+        "key_shared",
+        f"{text}, and it would depend on chance which row stays",
+        "exclude such rows by source_filter, or have the newest of both loaded: name source_watermark and "
+        "target_watermark for both, with on_duplicate_keys newest",
+        setting=setting,
+    )
 
 
 def _as_in(key: UniqueKey, rows: Sequence[Sequence[object]]) -> str:

@@ -33,9 +33,11 @@ def choose(
     filled: bool,
     unique_keys: Sequence[Set[str]],
     refused: Set[str] = frozenset(),
+    shares_target: bool = False,
 ) -> Loading | NoLoading:
     """COPY into a table that is empty or will be; else a merge by the table's key; else nothing.
 
+    ``shares_target``: another table is merged into the same target, which may fill it at any time.
     ``unique_keys`` are the column sets that the target itself keeps unique: without one, two workers could each insert
     the same new row. With COPY a key that the target does not keep unique is only a warning. What is wrong with the
     columns that are ``refused``, by their names without case, is said already.
@@ -48,7 +50,7 @@ def choose(
         return Loading("copy")
     if key and not declared and table.on_duplicate_keys in ("newest", "reject"):
         return NoLoading((_undeclared_for_choice(place, table.on_duplicate_keys, key, unique_keys),))
-    if table.truncate_onstart or not filled:
+    if table.truncate_onstart or not (filled or shares_target):
         return Loading("copy", key) if declared or not key else Loading("copy", (), (_undeclared(place, key),))
     if not key:
         return NoLoading((_filled(place),))

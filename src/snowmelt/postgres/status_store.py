@@ -276,7 +276,7 @@ def open_run(
                 "schemas": [t.schema_name for t in targets],
                 "tables": [t.name for t in targets],
                 "strategies": [t.strategy for t in table_plans],
-                "adds_only": [t.append for t in table_plans],
+                "adds_only": [t.append or t.shares_target for t in table_plans],
                 "omitted": [t.omitted for t in table_plans],
                 # An array of arrays must be even, so each travels as text.
                 "loads_after": ["{" + ",".join(map(str, t.loads_after)) + "}" for t in table_plans],
@@ -646,7 +646,8 @@ def complete_table(session: Session, run_id: str, source_name: str, plan: TableP
     with session.transaction() as cursor:
         if fetch_one(cursor, sql.query("complete_table"), run_id=run_id, table_id=plan.table_id) is None:
             return
-        stored = watermark_of(fetch(cursor, sql.query("read_watermarks"), source_name=source_name), plan.target)
+        rows = fetch(cursor, sql.query("read_watermarks"), source_name=source_name)
+        stored = watermark_of(rows, plan.target, plan.watermark_of)
         bounds = plan.watermark
         if bounds is None or bounds.high is None:
             return
@@ -656,6 +657,7 @@ def complete_table(session: Session, run_id: str, source_name: str, plan: TableP
                 "source_name": source_name,
                 "target_schema": plan.target.schema_name,
                 "target_table": plan.target.name,
+                "source_table": plan.watermark_of,
                 "watermark": watermarks.later(bounds.kind, stored, bounds.high),
                 "watermark_type": bounds.kind,
                 "run_id": run_id,
@@ -670,10 +672,12 @@ def read_watermarks(session: Session, source_name: str) -> list[Row]:
     return session.rows(sql.query("read_watermarks"), source_name=source_name)
 
 
-def watermark_of(rows: Sequence[Row], target: TableName) -> str | None:
-    """The stored watermark of a target, or None."""
-    names = (target.schema_name, target.name)
-    return next((r["watermark"] for r in rows if (r["target_schema"], r["target_table"]) == names), None)
+def watermark_of(rows: Sequence[Row], target: TableName, source_table: str = "") -> str | None:
+    """The stored watermark of a target, or None; of one of its source tables where several are merged into it."""
+    names = (target.schema_name, target.name, source_table)
+    return next(
+        (r["watermark"] for r in rows if (r["target_schema"], r["target_table"], r["source_table"]) == names), None
+    )
 
 
 # --- what is left to do ---------------------------------------------------------------------------------------------

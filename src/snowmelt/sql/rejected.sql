@@ -56,6 +56,7 @@ JOIN migration_status.migration_table_status later
   ON (later.target_schema, later.target_table) = (t.target_schema, t.target_table) AND later.run_id <> t.run_id
 JOIN migration_status.migration_runs after ON after.run_id = later.run_id AND after.started_at > r.started_at
 WHERE t.run_id = %(run_id)s AND t.table_id = %(table_id)s
+  AND (later.source_table = t.source_table OR NOT later.adds_only)
   AND later.status IN ('loading', 'finalizing', 'completed', 'failed')
 ORDER BY after.started_at DESC LIMIT 1
 

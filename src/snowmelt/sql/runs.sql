@@ -128,7 +128,7 @@ SELECT r.run_id, r.status, r.config_hash, r.started_at, r.completed_at, r.plan_f
              WHERE t.run_id = r.run_id AND r.status IN ('running', 'failed') AND t.adds_only
                AND EXISTS (SELECT FROM migration_status.migration_chunk_status c
                            WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'completed'
-                             AND c.actual_rows > c.rejected_rows)
+                             AND c.load_mode = 'copy' AND c.actual_rows > c.rejected_rows)
                AND NOT EXISTS (SELECT FROM migration_status.watermarks w
                                WHERE w.run_id = t.run_id AND t.status = 'completed'
                                  AND (w.target_schema, w.target_table) = (t.target_schema, t.target_table))
@@ -356,15 +356,15 @@ WHERE run_id = %(run_id)s
 
 -- name: read_watermarks
 -- How far the targets of a source have been loaded.
-SELECT target_schema, target_table, watermark, watermark_type
+SELECT target_schema, target_table, source_table, watermark, watermark_type
 FROM migration_status.watermarks WHERE source_name = %(source_name)s
 
 -- name: write_watermark
 -- How far the table has been loaded, now that all of it is in.
 INSERT INTO migration_status.watermarks
-    (source_name, target_schema, target_table, watermark, watermark_type, run_id)
-VALUES (%(source_name)s, %(target_schema)s, %(target_table)s, %(watermark)s, %(watermark_type)s, %(run_id)s)
-ON CONFLICT (source_name, target_schema, target_table) DO UPDATE
+    (source_name, target_schema, target_table, source_table, watermark, watermark_type, run_id)
+VALUES (%(source_name)s, %(target_schema)s, %(target_table)s, %(source_table)s, %(watermark)s, %(watermark_type)s, %(run_id)s)
+ON CONFLICT (source_name, target_schema, target_table, source_table) DO UPDATE
 SET watermark = excluded.watermark, watermark_type = excluded.watermark_type, run_id = excluded.run_id,
     written_at = clock_timestamp()
 

@@ -103,7 +103,7 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_table_status (
                   CHECK (status IN ('pending', 'scanning', 'loading', 'finalizing', 'completed', 'failed', 'abandoned')),
     load_epoch    integer     NOT NULL DEFAULT 1,       -- a load that began under an earlier epoch cannot commit
     strategy      text        NOT NULL,
-    adds_only     boolean     NOT NULL DEFAULT false,   -- may share its target with others of the same run
+    adds_only     boolean     NOT NULL DEFAULT false,   -- may share its target: it appends, or merges as the others do
     loads_after   integer[]   NOT NULL DEFAULT '{}',    -- tables of the run that this one refers to
     query_id      text,                                 -- the scan in Snowflake, or the histogram of the key
     second_query_id text,                               -- what looks into the crowded parts of the histogram
@@ -438,12 +438,23 @@ CREATE TABLE IF NOT EXISTS migration_status.watermarks (
     source_name     text        NOT NULL,
     target_schema   text        NOT NULL,
     target_table    text        NOT NULL,
+    source_table    text        NOT NULL DEFAULT '',    -- where several are merged into the target, else empty
     watermark       text        NOT NULL,               -- with nine digits of a second
     watermark_type  text        NOT NULL,
     run_id          text        NOT NULL,
     written_at      timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (source_name, target_schema, target_table)
+    PRIMARY KEY (source_name, target_schema, target_table, source_table)
 );
+DO $upgrade$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'migration_status.watermarks'::regclass
+                   AND attname = 'source_table' AND NOT attisdropped) THEN
+        ALTER TABLE migration_status.watermarks ADD COLUMN source_table text NOT NULL DEFAULT '';
+        ALTER TABLE migration_status.watermarks DROP CONSTRAINT watermarks_pkey;
+        ALTER TABLE migration_status.watermarks ADD PRIMARY KEY (source_name, target_schema, target_table, source_table);
+    END IF;
+END
+$upgrade$;
 
 -- Rows PostgreSQL refused, kept with the reason: the one place for their values, not for whoever only watches. bytea holds what neither json nor text can.
 CREATE TABLE IF NOT EXISTS migration_status.rejected_rows (

@@ -23,6 +23,7 @@ SELECT t.run_id, t.table_id, t.source_table, t.target_schema, t.target_table, t.
         JOIN migration_status.migration_runs n USING (run_id)
         WHERE l.target_schema = t.target_schema AND l.target_table = t.target_table AND n.started_at > r.started_at
           AND l.run_id <> t.run_id
+          AND (l.source_table = t.source_table OR NOT l.adds_only)  -- what others add or merge is no row of this table
           AND (l.truncated_at IS NOT NULL OR l.status IN ('loading', 'finalizing', 'completed')
                OR EXISTS (SELECT FROM migration_status.migration_chunk_status c
                           WHERE c.run_id = l.run_id AND c.table_id = l.table_id AND c.status IN ('running', 'completed')))
