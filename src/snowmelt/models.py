@@ -57,6 +57,8 @@ class TargetColumn(Value):
     identity: Literal["", "always", "by default"] = ""
     folds: bool = False
     """Whether texts that differ may be equal here: a collation of the column, or of a unique index, says so."""
+    folds_by: str = ""
+    """That collation, as SQL."""
 
 
 Compatibility = Literal["predecessor"]

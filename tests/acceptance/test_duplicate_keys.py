@@ -92,3 +92,23 @@ def test_a_rejected_row_is_loaded_later_only_where_its_key_is_free(world: World)
 
     assert [row["seq"] for row in rejected(world)] == ["4"], again.out + again.err
     assert world.target.rows("SELECT trim(k), seq FROM t ORDER BY 1") == [("a", 1), ("b", 3), ("c", 4)]
+
+
+def test_an_incremental_run_looks_at_the_rows_that_it_reads_and_says_so(world: World) -> None:
+    incremental = {"source_watermark": "SEQ", "watermark_overlap": 0, "on_duplicate_keys": "fail"}
+    with_table(world, filled=False, **incremental)
+    table = f'"{world.source_database}"."PUBLIC"."T"'
+    world.snowflake.execute(f"DELETE FROM {table} WHERE V IN ('z', 'w')")
+    world.configure()
+    assert world.cli("migrate").exit_code == 0
+    world.snowflake.execute(f"INSERT INTO {table} VALUES ('b ', 10, 'changed')")
+
+    again = world.cli("migrate")
+
+    assert again.exit_code == 0, again.out + again.err
+    assert world.target.rows("SELECT seq, v FROM t WHERE k = 'b'") == [(10, "changed")]
+    world.snowflake.execute(f"INSERT INTO {table} VALUES ('d', 11, 'one'), ('d ', 12, 'other')")
+    refused = world.cli("migrate")
+    assert refused.exit_code == 2
+    assert "1 row too many" in refused.err
+    assert "among the rows that are read since the stored watermark" in refused.err

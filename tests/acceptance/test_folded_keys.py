@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+import psycopg2
 import pytest
 from psycopg2 import sql
 
@@ -114,3 +115,72 @@ def test_rows_that_give_way_to_a_newer_one_of_their_key_are_counted_and_said(wor
     report = json.loads(world.cli("report", "--json").out)
     assert "1 row gave way to a newer one of the same key" in report["verdict"]["headline"]
     assert world.target.rows("SELECT trim(k), seq FROM t WHERE k <> 'z' ORDER BY k") == [("a", 2), ("b", 3)]
+
+
+ONLY_POSTGRES: dict[str, tuple[str, str, str]] = {
+    "SEVEN": ("VARCHAR", "citext", "SELECT 'É' UNION ALL SELECT 'é'"),
+    "CASES": ("VARCHAR", "text COLLATE no_case", "SELECT 'Straße' UNION ALL SELECT 'STRASSE'"),
+    "FIXED_CASES": ("VARCHAR", "char(5) COLLATE no_case", "SELECT 'a' UNION ALL SELECT 'A '"),
+    "SIX": ("VARCHAR", "inet", "SELECT '::1' UNION ALL SELECT '0:0:0:0:0:0:0:1'"),
+    "NETWORK": ("VARCHAR", "cidr", "SELECT '10/8' UNION ALL SELECT '10.0.0.0/8'"),
+    "DOCUMENTS": ("VARCHAR", "jsonb", 'SELECT \'{"a":1,"b":2}\' UNION ALL SELECT \'{"b":2, "a":1.0}\''),
+    "LISTS": ("ARRAY", "int4[]", "SELECT [1, 2] UNION ALL SELECT [1, 3]"),
+    "WRITTEN_LISTS": ("VARCHAR", "int4[]", "SELECT '{1,2}' UNION ALL SELECT '{1, 2}'"),
+    "SPANS": ("VARCHAR", "int4range", "SELECT '[1,3]' UNION ALL SELECT '[1,4)'"),
+    "WAITS": ("VARCHAR", "interval", "SELECT '30 days' UNION ALL SELECT '1 mon'"),
+    "MOMENTS_OF_DAY": ("VARCHAR", "timetz", "SELECT '10:00+00' UNION ALL SELECT '10:00:00+00'"),
+    "BYTES": ("BINARY", "bytea", "SELECT TO_BINARY('00', 'HEX') UNION ALL SELECT TO_BINARY('0000', 'HEX')"),
+    "SCALES": ("NUMBER(12,2)", "numeric(12,4)", "SELECT 1.5 UNION ALL SELECT 1.50"),
+    "OTHER_SCALES": ("NUMBER(12,2)", "numeric", "SELECT 1.5 UNION ALL SELECT 1.51"),
+}
+"""With keys that are one to PostgreSQL, but for those of APART_THERE."""
+APART_THERE = {"LISTS", "BYTES", "OTHER_SCALES"}
+
+
+def plant_what_only_postgres_compares(world: World) -> set[str]:
+    """Plant all that this server can have: neither extensions nor ICU belong to every build."""
+    planted = dict(ONLY_POSTGRES)
+    if world.target.rows("SELECT 1 FROM pg_available_extensions WHERE name = 'citext'"):
+        world.target.execute("CREATE EXTENSION citext")
+    else:
+        del planted["SEVEN"]
+    try:
+        world.target.execute(
+            "CREATE COLLATION no_case (provider = icu, locale = 'und-u-ks-level1', deterministic = false)"
+        )
+    except psycopg2.errors.FeatureNotSupported:
+        del planted["CASES"], planted["FIXED_CASES"]
+    for name, (source, target, rows) in planted.items():
+        plant(world, name, source, target, rows)
+    return set(planted)
+
+
+def test_what_only_postgres_can_compare_is_compared_by_it_before_anything_moves(world: World) -> None:
+    planted = plant_what_only_postgres_compares(world)
+    world.configure()
+
+    found = [f for f in looked_at(world).findings if f.check in ("unique_duplicates", "key_uncompared")]
+
+    assert {f.table: f.check for f in found} == dict.fromkeys(planted - APART_THERE, "unique_duplicates")
+    done = world.cli("migrate", "--show-values")
+    assert done.exit_code == 2
+    assert "1 row has the same (k) as another" in done.err
+    assert "K='0:0:0:0:0:0:0:1' and '::1'" in done.err
+
+
+@pytest.mark.parametrize("size", [1, 10])
+def test_a_row_that_gives_way_where_only_postgres_knows_is_equal(world: World, size: int) -> None:
+    table = f'"{world.source_database}"."PUBLIC"."T"'
+    world.snowflake.execute(f"CREATE TABLE {table} (K VARCHAR, SEQ NUMBER(9,0))")
+    world.snowflake.execute(f"INSERT INTO {table} VALUES ('::1', 1), ('0:0:0:0:0:0:0:1', 2), ('::2', 3)")
+    world.target.execute("CREATE TABLE t (k inet PRIMARY KEY, seq integer)")
+    world.tables.append({"source": "T", "uniqueness_columns": ["K"], "source_watermark": "SEQ"})
+    world.configure(verification="checksums", batch_size=size)
+
+    done = world.cli("migrate")
+
+    assert done.exit_code == 0, done.out + done.err
+    assert "1 row gave way to a newer one of the same key (T)" in done.out + done.err
+    assert world.target.rows("SELECT host(k), seq FROM t ORDER BY seq") == [("::1", 2), ("::2", 3)]
+    (verdict,) = json.loads(world.cli("verify", "--json").out)["tables"]
+    assert (verdict["verdict"], verdict["gave_way"], verdict["kept_newer"]) == ("equal", 1, 0)

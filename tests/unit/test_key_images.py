@@ -3,6 +3,7 @@
 import pytest
 
 from snowmelt.models import Policies, SourceColumn, TargetColumn
+from snowmelt.planning.duplicates import counts, unique_keys
 from snowmelt.planning.key_images import key_image, only_postgres_compares
 from snowmelt.types import Match, match
 
@@ -45,3 +46,18 @@ def test_what_only_postgres_can_compare_is_known(kind: str, folds: bool) -> None
 
     assert isinstance(way, Match)
     assert only_postgres_compares(way.plan)
+
+
+def test_two_nulls_are_one_key_where_the_target_says_so() -> None:
+    number = SourceColumn(name="K", type="FIXED", precision=9, scale=0)
+    way = match(number, TargetColumn(name="k", type="int4"))
+    assert isinstance(way, Match)
+
+    (apart,) = unique_keys([way.plan], (), [{"k"}])
+    (equal,) = unique_keys([way.plan], (), [{"k"}], [{"k"}])
+
+    assert counts(apart) == ('COUNT_IF("K" IS NOT NULL)', 'COUNT(DISTINCT "K")')
+    assert counts(equal) == (
+        "COUNT_IF(TRUE)",
+        'COUNT(DISTINCT IFF(TRUE, IFF("K" IS NULL, 1, 0), NULL), COALESCE("K", 0))',
+    )

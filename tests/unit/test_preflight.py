@@ -235,7 +235,10 @@ def test_what_is_expected_grows_with_rows_and_with_what_snowflake_stores() -> No
 
 def found_in(table: Looked, *numbers: int, **more: Any) -> list[Finding]:
     """What an answer with these numbers comes to."""
-    return list(rows.findings(table, rows.answer(table, numbers), more.get("examples", {})))
+    counted = rows.answer(table, numbers)
+    shown = more.get("examples", {})
+    repeated = tuple(replace(each, shown=shown.get(each.key.names, ())) for each in counted.repeated)
+    return list(rows.findings(table, replace(counted, repeated=repeated)))
 
 
 def test_only_what_the_types_do_not_rule_out_is_asked() -> None:

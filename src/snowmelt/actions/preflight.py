@@ -2,8 +2,10 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from snowmelt.actions.key_comparison import KeyComparison
 from snowmelt.actions.table_plans import Survey, Surveyed, survey
 from snowmelt.config import Config, SourceConfig
 from snowmelt.errors import AccessError, DataError
@@ -136,6 +138,7 @@ class _Look:
         self._surveyed = surveyed
         self._facts = facts
         self._snowflake = snowflake
+        self._session = session
         usable = [t.target.name for t in surveyed.tables if t.target and t.target.is_table]
         self._details = server_facts.target_details(session, usable)
         self._looked = {t.place.table: self._as_looked(t, self._details) for t in surveyed.tables if t.columns}
@@ -190,7 +193,7 @@ class _Look:
 
     def _as_looked(self, table: Surveyed, details: TargetDetails) -> Looked:
         own = (table.config.source_filter,) if table.config.source_filter else ()
-        keys = table.target.unique_keys if table.target else ()
+        keys = table.target.kept_apart if table.target else ()
         return Looked(
             place=table.place,
             config=table.config,
@@ -198,9 +201,11 @@ class _Look:
             conditions=table.plan.conditions if table.plan else own,
             columns=table.columns,
             loading=table.loading,
+            is_incremental=bool(table.plan and table.plan.watermark and table.plan.watermark.low is not None),
             unique_keys=tuple(tuple(c.name for c in table.target.columns if c.name in k) for k in keys)
             if table.target
             else (),
+            equal_nulls=table.target.equal_nulls if table.target else frozenset(),
             labels=details.labels,
         )
 
@@ -222,12 +227,14 @@ class _Look:
             yield table.place.error("values", f"its rows cannot be read: {error.message}", setting=setting)
             return
         counted = rows.answer(looked, row)
-        examples = {
-            key.names: self._snowflake.aggregate(rows.examples(looked, key)) for key, found in counted.repeated if found
-        }
+        comparison = KeyComparison(
+            self._snowflake, self._session, looked.place, source=looked.source, conditions=looked.conditions
+        )
+        repeated, unknown = comparison.compare(looked.kept_apart, rows.counts_of_keys(looked, row))
         known = self._known.get(table.config.snowflake_name)
         self._expected[table.place.table] = room.expected(counted.rows, looked.columns, known)
-        yield from rows.findings(looked, counted, examples)
+        yield from rows.findings(looked, replace(counted, repeated=repeated))
+        yield from unknown
 
     def _is_superseded(self, finding: Finding) -> bool:
         looked = self._looked.get(finding.table or "")

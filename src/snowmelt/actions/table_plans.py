@@ -8,6 +8,7 @@ from itertools import combinations
 
 from snowmelt import schema_compare
 from snowmelt.actions import target_checks
+from snowmelt.actions.key_comparison import KeyComparison
 from snowmelt.config import Config, SourceConfig, TableConfig, ValuePolicies
 from snowmelt.errors import AccessError, ConfigError, DataError
 from snowmelt.findings import Finding, Place, of_severity, place_of
@@ -218,7 +219,7 @@ class _Planner:
             columns,
             filled=seen.filled,
             unique_keys=target.unique_keys,
-                refused=compared.refused,
+            refused=compared.refused,
             shares_target=bool(self._source.sharing_target(table)),
         )
         self._findings += compared.findings
@@ -464,8 +465,9 @@ class _Planner:
 
         A frozen result holds them for ever, so nothing that is done later in the run could help.
         """
-        kept = seen.target.unique_keys if seen.target else ()
-        keys = duplicates.unique_keys(seen.columns, _key_to_compare(seen, loading), kept)
+        kept = seen.target.kept_apart if seen.target else ()
+        equal_nulls = seen.target.equal_nulls if seen.target else ()
+        keys = duplicates.unique_keys(seen.columns, _key_to_compare(seen, loading), kept, equal_nulls)
         if not self._looks_for_duplicates or not keys:
             return ()
         source, conditions = f"{self._source_table(seen.config)} {at}".rstrip(), _conditions(seen.config, watermark)
@@ -475,19 +477,11 @@ class _Planner:
             setting = seen.place.key("source_filter") if seen.config.source_filter else None
             text = f"its rows cannot be read: {error.message}"
             return (seen.place.error("values", text, setting=setting),)
-        repeated = [(key, found) for key, found in duplicates.answer(keys, row) if found]
-        return tuple(
-            duplicates.finding(
-                seen.place,
-                seen.config,
-                key,
-                found,
-                self._snowflake.aggregate(duplicates.examples(key, source=source, conditions=conditions))
-                if place == 0
-                else (),
-            )
-            for place, (key, found) in enumerate(repeated)
-        )
+        compared = KeyComparison(self._snowflake, self._session, seen.place, source=source, conditions=conditions)
+        repeated, unknown = compared.compare(keys, row)
+        is_incremental = watermark is not None and watermark.low is not None
+        found = (duplicates.finding(seen.place, seen.config, each, is_incremental=is_incremental) for each in repeated)
+        return (*found, *unknown)
 
     def _keys_of_both(self, surveyed: Sequence[Surveyed]) -> tuple[Finding, ...]:
         """What is found of tables that are merged into one target: keys that more than one of them has."""

@@ -82,6 +82,7 @@ def consequences(
             "create its partitions, or one for all rows",
             mend=(f"CREATE TABLE {_beside(target.name, '_default')} PARTITION OF {sql_name(target.name)} DEFAULT;",),
         )
+    yield from _unique(place, table, target)
     if is_staged and facts.rules:
         yield place.error(
             "rules",
@@ -92,6 +93,31 @@ def consequences(
     if table.disable_index:
         yield from _indexes(place, facts, role)
     yield from _set_off(place, table, loading, facts)
+
+
+def _unique(place: Place, table: TableConfig, target: TargetTable) -> Iterator[Finding]:
+    """Unique indexes of which only PostgreSQL can say which rows they refuse."""
+    most = table.max_rejected_rows or 0
+    for index in target.unique_indexes:
+        if index.is_of_columns:
+            continue
+        kinds = {
+            "is partial": index.is_partial,
+            "is on an expression": index.is_on_expression,
+            "is of a partition alone": index.is_of_partition,
+        }
+        what = " and ".join(kind for kind, applies in kinds.items() if applies)
+        becomes = (
+            "it is dropped for the load, and cannot be built again where two rows of it are alike"
+            if table.disable_index
+            else f"rows that it refuses are rejected, where max_rejected_rows is {most}"
+        )
+        yield place.warning(
+            "unique_unknown",
+            f"the unique index {index.name} of the target {place.target} {what}, so only PostgreSQL can say which rows "
+            f"it refuses: {becomes} ({index.definition})",
+            "make sure that no two rows of the source are alike to it, or set max_rejected_rows",
+        )
 
 
 def _indexes(place: Place, facts: TableFacts, role: str) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 One aggregated query counts them for every set of columns that the target keeps unique; a second one names a few.
 """
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from snowmelt import disclosure, wording
@@ -11,7 +11,13 @@ from snowmelt.config import TableConfig
 from snowmelt.findings import Finding, Place
 from snowmelt.models import ColumnPlan, OnDuplicateKeys, TablePlan, WatermarkPlan
 from snowmelt.planning import statement
-from snowmelt.planning.key_images import key_image, only_postgres_compares
+from snowmelt.planning.key_images import (
+    is_rejected,
+    key_image,
+    null_and_value,
+    only_postgres_compares,
+    stored_text,
+)
 from snowmelt.types import postgres_type, quoted
 
 _SHOWN = 3
@@ -25,6 +31,8 @@ class UniqueKey:
 
     columns: tuple[ColumnPlan, ...]
     is_configured: bool = False
+    nulls_are_equal: bool = False
+    """Whether a NULL is a value like any other (NULLS NOT DISTINCT)."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -37,12 +45,40 @@ class UniqueKey:
         return tuple(column for column in self.columns if only_postgres_compares(column))
 
 
-def unique_keys(columns: Sequence[ColumnPlan], key: Sequence[str], kept: Iterable[Set[str]]) -> tuple[UniqueKey, ...]:
-    """The configured key, if there is one, then every other set that the target keeps unique and that is loaded."""
+@dataclass(frozen=True)
+class RepeatedKey:
+    """A key, how many rows have one that another row has, and a few of these."""
+
+    key: UniqueKey
+    rows: int
+    by_postgres: int = 0
+    """Those of them that only PostgreSQL takes for the same."""
+    shown: Sequence[Sequence[object]] = ()
+
+
+def unique_keys(
+    columns: Sequence[ColumnPlan],
+    key: Sequence[str],
+    kept: Iterable[Set[str]],
+    equal_nulls: Collection[Set[str]] = (),
+) -> tuple[UniqueKey, ...]:
+    """The configured key, if there is one, then every other set that the target keeps unique and that is loaded.
+
+    ``equal_nulls`` are those sets in which a NULL is a value like any other.
+    """
     by_name = {column.target.name: column for column in columns}
     others = dict.fromkeys(frozenset(names) for names in kept if set(names) != set(key) and set(names) <= set(by_name))
     configured = (UniqueKey(tuple(by_name[name] for name in key), is_configured=True),) if key else ()
-    return (*configured, *(UniqueKey(tuple(c for c in columns if c.target.name in names)) for names in others))
+    return (
+        *configured,
+        *(
+            UniqueKey(
+                tuple(c for c in columns if c.target.name in names),
+                nulls_are_equal=any(names == e for e in equal_nulls),
+            )
+            for names in others
+        ),
+    )
 
 
 # --- the questions ----------------------------------------------------------------------------------------------------
@@ -50,11 +86,22 @@ def unique_keys(columns: Sequence[ColumnPlan], key: Sequence[str], kept: Iterabl
 
 def counts(key: UniqueKey) -> tuple[str, str]:
     """Two aggregates: rows that have the whole key, and how many keys these are."""
+    if key.nulls_are_equal:
+        stored = _is_stored(key)
+        parts = [part for column in key.columns for part in null_and_value(column)]
+        counted = ", ".join([f"IFF({stored}, {parts[0]}, NULL)", *parts[1:]])
+        return f"COUNT_IF({stored})", f"COUNT(DISTINCT {counted})"
     images = [key_image(column) for column in key.columns]
     return (
         f"COUNT_IF({' AND '.join(f'{image} IS NOT NULL' for image in images)})",
         f"COUNT(DISTINCT {', '.join(images)})",
     )
+
+
+def _is_stored(key: UniqueKey) -> str:
+    """The condition of rows whose key is not rejected."""
+    rejected = [condition for column in key.columns if (condition := is_rejected(column))]
+    return f"NOT COALESCE({' OR '.join(f'({each})' for each in rejected)}, FALSE)" if rejected else "TRUE"
 
 
 def question(keys: Sequence[UniqueKey], *, source: str, conditions: Sequence[str]) -> str:
@@ -65,17 +112,34 @@ def question(keys: Sequence[UniqueKey], *, source: str, conditions: Sequence[str
     return f"SELECT {named}\nFROM {source}{where}"
 
 
-def answer(keys: Sequence[UniqueKey], row: Sequence[object]) -> tuple[tuple[UniqueKey, int], ...]:
-    """Each key with the number of rows that have the key of another row."""
-    numbers = [int(str(value or 0)) for value in row]
-    return tuple((key, numbers[2 * i] - numbers[2 * i + 1]) for i, key in enumerate(keys))
+def numbers(keys: Sequence[UniqueKey], row: Sequence[object]) -> tuple[tuple[int, int], ...]:
+    """How many rows have each key whole, and how many keys these are, as far as Snowflake can tell them apart."""
+    counted = [int(str(value or 0)) for value in row]
+    return tuple((counted[2 * i], counted[2 * i + 1]) for i in range(len(keys)))
+
+
+def answer(keys: Sequence[UniqueKey], row: Sequence[object]) -> tuple[RepeatedKey, ...]:
+    """Return the keys that more than one row has, as far as Snowflake can tell."""
+    counted = zip(keys, numbers(keys, row), strict=True)
+    return tuple(RepeatedKey(key, rows - images) for key, (rows, images) in counted if rows > images)
+
+
+def spellings(key: UniqueKey, *, source: str, conditions: Sequence[str]) -> str:
+    """The query for every key once, for PostgreSQL to compare: of what only it can compare the text that is sent."""
+    images = [key_image(column) for column in key.columns]
+    shown = ", ".join(
+        f"MIN({stored_text(column)})" if only_postgres_compares(column) else image
+        for column, image in zip(key.columns, images, strict=True)
+    )
+    where = statement.all_of((*conditions, *(f"{image} IS NOT NULL" for image in images)))
+    return f"SELECT {shown}\nFROM {source}\nWHERE {where}\nGROUP BY {', '.join(images)}"
 
 
 def examples(key: UniqueKey, *, source: str, conditions: Sequence[str]) -> str:
     """The query for a few keys that more than one row has: of each column two spellings, which may be the same."""
     images = [key_image(column) for column in key.columns]
     shown = ", ".join(text for column in key.columns for text in _spellings(column))
-    present = [f"{image} IS NOT NULL" for image in images]
+    present = [_is_stored(key)] if key.nulls_are_equal else [f"{image} IS NOT NULL" for image in images]
     where = statement.all_of((*conditions, *present))
     groups = ", ".join(images)
     return f"SELECT {shown}\nFROM {source}\nWHERE {where}\nGROUP BY {groups}\nHAVING COUNT(*) > 1\nLIMIT {_SHOWN}"
@@ -130,17 +194,15 @@ def repeat_number(
     return f"IFF({' AND '.join(f'{image} IS NOT NULL' for image in images)}, {numbered}, 1)"
 
 
-def finding(
-    place: Place,
-    table: TableConfig,
-    key: UniqueKey,
-    found: int,
-    shown: Sequence[Sequence[object]],
-) -> Finding:
-    """What there is to say of rows that have one key, a few of which are shown."""
+def finding(place: Place, table: TableConfig, repeated: RepeatedKey, *, is_incremental: bool) -> Finding:
+    """What there is to say of rows that have one key, among all rows or only those that an incremental run reads."""
+    key, found = repeated.key, repeated.rows
     names = ", ".join(column.source.name for column in key.columns)
     rows = f"{wording.counted(found, 'row has', 'rows have')} the same"
-    again, allowed = f"{_as_in(key, shown)}{_folding(key)}", table.max_rejected_rows or 0
+    again, allowed = (
+        f"{_as_in(key, repeated.shown)}{_folding(key)}{_AMONG if is_incremental else ''}",
+        table.max_rejected_rows or 0,
+    )
     if not key.is_configured:
         judge = place.warning if found <= allowed else place.error
         return judge(
@@ -151,7 +213,15 @@ def finding(
             column=key.names[0] if len(key.names) == 1 else None,
         )
     setting = place.key("uniqueness_columns")
-    match wanted(table):
+    choice = wanted(table)
+    if choice == "reject" and repeated.by_postgres:
+        return place.error(
+            "key_duplicates",
+            f"{rows} key ({names}) as another, which only PostgreSQL can tell, so they cannot be rejected{again}",
+            "correct the source, or set on_duplicate_keys to newest, with source_watermark",
+            setting=place.key("on_duplicate_keys"),
+        )
+    match choice:
         case "newest":
             text = f"{rows} key ({names}) as a newer one, and give way to it{again}"
             return place.warning("key_duplicates", text, "nothing to do if that is meant", setting=setting)
@@ -201,6 +271,9 @@ def shared(place: Place, one: TablePlan, other: TablePlan, found: int, *, has_sa
     )
 
 
+_AMONG = ", among the rows that are read since the stored watermark"
+
+
 def _as_in(key: UniqueKey, rows: Sequence[Sequence[object]]) -> str:
     shown = "; ".join(
         ", ".join(f"{column.source.name}={_two(*row[2 * i : 2 * i + 2])}" for i, column in enumerate(key.columns))
@@ -219,7 +292,11 @@ def _two(first: object, second: object = None) -> str:
 
 def _folding(key: UniqueKey) -> str:
     """Say which types compare otherwise than Snowflake does."""
-    folding = [c for c in key.columns if key_image(c) != quoted(c.source.name) and c.target.type in _FOLDING]
+    folding = [
+        c
+        for c in key.columns
+        if only_postgres_compares(c) or (key_image(c) != quoted(c.source.name) and c.target.type in _FOLDING)
+    ]
     named = ", ".join(f"{c.target.name} {postgres_type(c.target)}" for c in folding)
     return f", compared as the target compares them ({named})" if named else ""
 

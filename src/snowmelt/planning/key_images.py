@@ -36,6 +36,35 @@ def key_image(column: ColumnPlan) -> str:
     return f"IFF({' OR '.join(f'({where})' for where in absent)}, NULL, {image})" if absent else image
 
 
+def is_rejected(column: ColumnPlan) -> str:
+    """The condition of values whose row is rejected, as far as Snowflake can tell; nothing where none is."""
+    return " OR ".join(f"({doubt.where})" for doubt in doubts(column) if doubt.is_refused)
+
+
+def null_and_value(column: ColumnPlan) -> tuple[str, str]:
+    """Two expressions, neither ever NULL, which are alike where two values are, and where both are NULL."""
+    image = key_image(column)
+    return f"IFF({image} IS NULL, 1, 0)", f"COALESCE({image}, {_any_value(column)})"
+
+
+def _any_value(column: ColumnPlan) -> str:
+    match column.wire:
+        case "string":
+            return "''"
+        case "binary":
+            return "TO_BINARY('00', 'HEX')"
+        case "bool":
+            return "FALSE"
+        case "date32[day]":
+            return "'1970-01-01'::DATE"
+        case wire if wire.startswith("time64"):
+            return "'00:00:00'::TIME(6)"
+        case wire if wire.startswith("timestamp"):
+            return "'1970-01-01'::TIMESTAMP_NTZ(6)"
+        case _:
+            return "0"
+
+
 def _stored(column: ColumnPlan) -> str:
     source, target_of, target = column.source.type, column.target, column.target.type
     if target == "float4":
@@ -53,14 +82,20 @@ def _stored(column: ColumnPlan) -> str:
     return _text(column)
 
 
-def _text(column: ColumnPlan) -> str:
-    text, target = column.select, column.target.type
+def stored_text(column: ColumnPlan) -> str:
+    """The text that is sent for a value: with what the column's policies change."""
+    text = column.select
     if column.source.type == "TEXT" and (policy := column.policies.nul_characters) != "reject":
         substitute = "''" if policy == "strip" else "CHR(65533)"
         text = f"REPLACE({text}, CHR(0), {substitute})"
     if (limit := longest_text(column)) is not None and column.policies.too_long == "truncate":
         text = f"LEFT({text}, {limit})"
-    match target:
+    return text
+
+
+def _text(column: ColumnPlan) -> str:
+    text = stored_text(column)
+    match column.target.type:
         case "bpchar":
             return f"RTRIM({text}, ' ')"
         case "uuid":

@@ -210,12 +210,13 @@ def signed(keys: Collection[int]) -> list[int]:
 def kept_query(plan: TablePlan, hashing: Hashing) -> Statement:
     """Hashes of the staged keys whose rows a merge does not load, as the target's row stays: it is newer.
 
-    Insert-only keeps whatever row is there.
+    Insert-only keeps whatever row is there. A row whose key is the same only to PostgreSQL has also given way to one
+    of the source that is as new.
     """
-    stays = compose.SQL("true" if plan.load_mode == "insert_only" else "NOT {}").format(
-        marks.may_replace(plan, "s", "t")
+    targets = {column.target.name: column.target for column in plan.columns}
+    stays = compose.SQL("true" if plan.load_mode == "insert_only" else "NOT {} OR ({} AND {})").format(
+        marks.may_replace(plan, "s", "t"), marks.may_replace(plan, "t", "s"), _is_spelt_otherwise(plan)
     )
-    by_name = {column.target.name: column.target for column in plan.columns}
     return compose.SQL(
         "SELECT key_hash, count(*) AS rows FROM"
         " (SELECT {key_hash} AS key_hash, EXISTS (SELECT FROM {target} AS t WHERE {same} AND {stays}) AS stays"
@@ -223,9 +224,16 @@ def kept_query(plan: TablePlan, hashing: Hashing) -> Statement:
     ).format(
         key_hash=hashing.key_hash,
         target=identifier(plan.target),
-        same=same_key([by_name[name] for name in plan.key], "t", "s"),
+        same=same_key([targets[name] for name in plan.key], "t", "s"),
         stays=stays,
         staged=_staged(plan),
+    )
+
+
+def _is_spelt_otherwise(plan: TablePlan) -> compose.Composable:
+    return compose.SQL(" OR ").join(
+        compose.SQL('t.{0}::text COLLATE "C" <> s.{0}::text COLLATE "C"').format(compose.Identifier(name))
+        for name in plan.key
     )
 
 

@@ -286,7 +286,7 @@ _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
         (
             "the source holds the key twice, or the target held it before: delete one of the rows and start again: a "
             "new run begins, as what was read does not change; or name uniqueness_columns, by which rows are merged, "
-            f"and start {WITH_NO_RESUME}"
+            f"or set max_rejected_rows, within which such rows are rejected, and start {WITH_NO_RESUME}"
         ),
     ),
     "23502": (RejectedRowsError, "the source has NULL where the target forbids it"),

@@ -12,6 +12,27 @@ from snowmelt.postgres.session import Cursor, Session, code_of_targets, fetch_on
 
 
 @dataclass(frozen=True)
+class UniqueIndex:
+    """A unique index of a target, which refuses rows."""
+
+    name: str
+    definition: str
+    columns: frozenset[str]
+    nulls_are_equal: bool
+    """NULLS NOT DISTINCT."""
+    is_immediate: bool
+    """False where it is compared when the transaction ends."""
+    is_partial: bool
+    is_on_expression: bool
+    is_of_partition: bool
+
+    @property
+    def is_of_columns(self) -> bool:
+        """Whether it compares all rows by their columns, as Snowflake can be asked to."""
+        return not (self.is_partial or self.is_on_expression or self.is_of_partition)
+
+
+@dataclass(frozen=True)
 class TargetTable:
     """A table of the target database, and what the user of this session may do to it."""
 
@@ -25,8 +46,22 @@ class TargetTable:
     columns: tuple[TargetColumn, ...]
     role: str = ""
     """The user, who may do all this."""
-    unique_keys: tuple[frozenset[str], ...] = ()
-    """Column sets of which no two rows may have the same values."""
+    unique_indexes: tuple[UniqueIndex, ...] = ()
+
+    @property
+    def unique_keys(self) -> tuple[frozenset[str], ...]:
+        """Column sets of which no two rows may ever have the same values: what a merge can find its rows by."""
+        return tuple(index.columns for index in self.unique_indexes if index.is_of_columns and index.is_immediate)
+
+    @property
+    def kept_apart(self) -> tuple[frozenset[str], ...]:
+        """The same, with what is only compared when a transaction ends."""
+        return tuple(index.columns for index in self.unique_indexes if index.is_of_columns)
+
+    @property
+    def equal_nulls(self) -> frozenset[frozenset[str]]:
+        """Those of them in which a NULL is like any other value."""
+        return frozenset(index.columns for index in self.unique_indexes if index.nulls_are_equal)
 
 
 def read(session: Session, names: Sequence[TableName]) -> dict[TableName, TargetTable]:
@@ -36,10 +71,10 @@ def read(session: Session, names: Sequence[TableName]) -> dict[TableName, Target
     for row in session.rows(sql.query("target_columns"), **wanted):
         name = TableName(schema_name=row.pop("schema_name"), name=row.pop("table_name"))
         columns.setdefault(name, []).append(TargetColumn.model_validate(row))
-    keys: dict[TableName, list[frozenset[str]]] = {}
-    for row in session.rows(sql.query("unique_keys"), **wanted):
-        name = TableName(schema_name=row["schema_name"], name=row["table_name"])
-        keys.setdefault(name, []).append(frozenset(row["columns"]))
+    indexes: dict[TableName, list[UniqueIndex]] = {}
+    for row in session.rows(sql.query("unique_indexes"), **wanted):
+        name = TableName(schema_name=row.pop("schema_name"), name=row.pop("table_name"))
+        indexes.setdefault(name, []).append(UniqueIndex(**{**row, "columns": frozenset(row["columns"])}))
     found = {}
     for row in session.rows(sql.query("target_tables"), **wanted):
         name = TableName(schema_name=row["schema_name"], name=row["name"])
@@ -53,7 +88,7 @@ def read(session: Session, names: Sequence[TableName]) -> dict[TableName, Target
             may_truncate=row["may_truncate"],
             columns=tuple(columns.get(name, ())),
             role=row["role"],
-            unique_keys=tuple(keys.get(name, ())),
+            unique_indexes=tuple(indexes.get(name, ())),
         )
     return found
 

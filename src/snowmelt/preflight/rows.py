@@ -13,7 +13,7 @@ from snowmelt.config import TableConfig
 from snowmelt.findings import Finding, Place
 from snowmelt.models import ColumnPlan
 from snowmelt.planning import duplicates, load_mode, statement
-from snowmelt.planning.duplicates import UniqueKey
+from snowmelt.planning.duplicates import RepeatedKey, UniqueKey
 from snowmelt.planning.load_mode import Loading
 from snowmelt.types import NO_NANOSECONDS, best_type, cure, postgres_type, quoted, snowflake_type
 from snowmelt.values import Doubt, doubts
@@ -39,8 +39,12 @@ class Looked:
     loading: Loading | None
     unique_keys: tuple[tuple[str, ...], ...] = ()
     """Target columns that the target keeps unique together."""
+    equal_nulls: frozenset[frozenset[str]] = frozenset()
+    """Those of them in which a NULL is a value like any other."""
     labels: Mapping[str, Sequence[str]] | None = None
     """The labels of each enum, by the type's name."""
+    is_incremental: bool = False
+    """Whether only rows since a stored watermark are read."""
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -51,7 +55,8 @@ class Looked:
     @property
     def kept_apart(self) -> tuple[UniqueKey, ...]:
         """Sets of loaded columns by which no two rows may be equal: the configured key, then unique indexes."""
-        return duplicates.unique_keys(self.columns, self.key, [frozenset(key) for key in self.unique_keys])
+        kept = [frozenset(key) for key in self.unique_keys]
+        return duplicates.unique_keys(self.columns, self.key, kept, self.equal_nulls)
 
     def source_columns(self, key: Sequence[str]) -> tuple[str, ...]:
         """The source's names of target columns."""
@@ -65,8 +70,7 @@ class Counted:
     rows: int
     doubtful: tuple[tuple[ColumnPlan, Doubt, int], ...]
     null_keys: int
-    repeated: tuple[tuple[UniqueKey, int], ...]
-    """Keys, and how many rows have one that an earlier row has."""
+    repeated: tuple[RepeatedKey, ...]
 
 
 # --- the question -----------------------------------------------------------------------------------------------------
@@ -92,9 +96,9 @@ def answer(looked: Looked, row: Sequence[object]) -> Counted:
     return Counted(rows, doubtful, null_keys, duplicates.answer(looked.kept_apart, numbers[next(place) :]))
 
 
-def examples(looked: Looked, key: UniqueKey) -> str:
-    """The query for a few keys that more than one row has."""
-    return duplicates.examples(key, source=looked.source, conditions=looked.conditions)
+def counts_of_keys(looked: Looked, row: Sequence[object]) -> Sequence[object]:
+    """The part of the row of ``question`` that counts keys."""
+    return row[2 + sum(1 for _ in _doubts(looked)) :]
 
 
 def _doubts(looked: Looked) -> Iterator[tuple[ColumnPlan, Doubt]]:
@@ -113,10 +117,8 @@ def _is_null(looked: Looked) -> str:
 # --- what it means ----------------------------------------------------------------------------------------------------
 
 
-def findings(
-    looked: Looked, counted: Counted, examples_of: Mapping[tuple[str, ...], Sequence[Sequence[object]]]
-) -> Iterator[Finding]:
-    """What the counts come to; ``examples_of`` has a few of the repeated keys."""
+def findings(looked: Looked, counted: Counted) -> Iterator[Finding]:
+    """What the counts come to."""
     refused = sum(found for _, doubt, found in counted.doubtful if doubt.is_refused)
     for column, doubt, found in counted.doubtful:
         if found:
@@ -137,10 +139,8 @@ def findings(
             setting=looked.place.key("uniqueness_columns"),
             mend=(_filter(looked, f"NOT ({_is_null(looked)})"),),
         )
-    for key, found in counted.repeated:
-        if found:
-            shown = examples_of.get(key.names, ())
-            yield duplicates.finding(looked.place, looked.config, key, found, shown)
+    for repeated in counted.repeated:
+        yield duplicates.finding(looked.place, looked.config, repeated, is_incremental=looked.is_incremental)
 
 
 def _is_narrower(looked: Looked, column: ColumnPlan, doubt: Doubt) -> bool:

@@ -72,16 +72,23 @@ FROM unnest(%(schemas)s::text[], %(tables)s::text[]) AS wanted (schema_name, nam
 JOIN pg_namespace n ON n.nspname = wanted.schema_name
 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 
--- name: unique_keys
--- The column sets that the named tables keep unique at once and for all rows.
-SELECT n.nspname AS schema_name, c.relname AS table_name,
+-- name: unique_indexes
+-- What the named tables keep unique, and how: NULLs that are equal, only at the end of a transaction, only some rows, by
+-- expressions, or only within a partition.
+SELECT n.nspname AS schema_name, c.relname AS table_name, x.relname AS name, pg_get_indexdef(i.indexrelid) AS definition,
        ARRAY(SELECT a.attname::text FROM unnest(i.indkey[0:i.indnkeyatts - 1]) AS k (attnum)
-             JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum) AS columns
+             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum) AS columns,
+       coalesce((to_jsonb(i)->>'indnullsnotdistinct')::boolean, false) AS nulls_are_equal,  -- from version 15 on
+       i.indimmediate AS is_immediate, i.indpred IS NOT NULL AS is_partial, i.indexprs IS NOT NULL AS is_on_expression,
+       i.indrelid <> c.oid AS is_of_partition
 FROM unnest(%(schemas)s::text[], %(tables)s::text[]) AS wanted (schema_name, name)
 JOIN pg_namespace n ON n.nspname = wanted.schema_name
 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
 JOIN pg_index i ON i.indrelid = c.oid
-WHERE i.indisunique AND i.indisvalid AND i.indisready AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+                OR i.indrelid IN (SELECT p.relid FROM pg_partition_tree(c.oid) AS p WHERE c.relkind = 'p')
+JOIN pg_class x ON x.oid = i.indexrelid
+WHERE i.indisunique AND i.indisvalid AND i.indisready
+  AND (i.indrelid = c.oid OR NOT x.relispartition)  -- an index of the partitioned table says more than its parts
 ORDER BY n.nspname, c.relname, i.indexrelid
 
 -- name: foreign_keys
@@ -136,15 +143,21 @@ SELECT a.nspname AS schema_name, a.relname AS table_name, a.attname AS name, b.t
                  WHERE o.opcdefault AND o.opcintype = t.oid LIMIT 1), 'pg_catalog') AS operators,
        NOT b.is_not_null AS nullable, b.has_default, a.attgenerated <> '' AS generated,
        CASE a.attidentity WHEN 'a' THEN 'always' WHEN 'd' THEN 'by default' ELSE '' END AS identity,
-       EXISTS (SELECT FROM pg_collation o WHERE NOT o.collisdeterministic
-               AND (o.oid = a.attcollation
-                    OR EXISTS (SELECT FROM pg_index i
-                               CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indcollation::oid[]) AS c (attnum, sorted_by)
-                               WHERE i.indrelid = a.attrelid AND i.indisunique
-                                 AND c.attnum = a.attnum AND c.sorted_by = o.oid))) AS folds
+       f.collation IS NOT NULL AS folds, coalesce(f.collation, '') AS folds_by
 FROM wanted a
 JOIN typed b ON b.attrelid = a.attrelid AND b.attnum = a.attnum
 JOIN pg_type t ON t.oid = b.oid AND t.typtype <> 'd'
+LEFT JOIN LATERAL (
+    -- Texts that differ may be equal: by the collation of a unique index, which need not be that of the column.
+    SELECT format('%%I.%%I', n.nspname, o.collname) AS collation
+    FROM pg_collation o JOIN pg_namespace n ON n.oid = o.collnamespace
+    CROSS JOIN LATERAL (
+        SELECT EXISTS (SELECT FROM pg_index i
+                       CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indcollation::oid[]) AS c (attnum, sorted_by)
+                       WHERE i.indrelid = a.attrelid AND i.indisunique
+                         AND c.attnum = a.attnum AND c.sorted_by = o.oid)) AS x (is_of_index)
+    WHERE NOT o.collisdeterministic AND (x.is_of_index OR o.oid = a.attcollation)
+    ORDER BY x.is_of_index DESC, o.oid LIMIT 1) f ON true
 CROSS JOIN LATERAL (SELECT t.typelem <> 0 AND t.typlen = -1 AND t.typcategory = 'A' AS is_array) AS k
 JOIN pg_type e ON e.oid = CASE WHEN k.is_array THEN t.typelem ELSE t.oid END
 LEFT JOIN pg_depend d ON d.classid = 'pg_type'::regclass AND d.objid = e.oid AND d.deptype = 'e'
