@@ -83,6 +83,7 @@ CHECKS: Mapping[str, str] = {
     "status_privileges": "the role may use the status schema",
     "temporary": "the role may make temporary tables, where rows are staged",
     "encoding": "the target database keeps its texts in UTF-8",
+    "pooler": "no pooler stands before the server of the targets",
     "connections": "there are connections enough for the run",
     "timeouts": "no limit of the role or the database ends a load in its middle",
     "slots": "no replication slot without a reader keeps the log for ever",

@@ -108,6 +108,8 @@ def preflight(wiring: Wiring, config: Config, source: SourceConfig, names: Seque
 
 
 def _server(session: Session) -> Iterator[Finding]:
+    if session.pooled:
+        yield servers.pooled()
     try:
         status_store.check_access(session)
     except AccessError as error:

@@ -30,6 +30,7 @@ from snowmelt.errors import (
     TransientError,
     UnreachableError,
 )
+from snowmelt.postgres import poolers
 from snowmelt.wording import WITH_NO_RESUME
 
 Row = dict[str, Any]
@@ -39,6 +40,9 @@ CONNECT_TIMEOUT_SECONDS = 15
 SEARCH_PATH = "pg_catalog,pg_temp"
 """Where names without a schema are looked up: nowhere that anyone else may create anything."""
 LOCK_TIMEOUT_SECONDS = 60
+_TIMEOUTS = ("statement_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout", "transaction_timeout")
+_KEEPS_SESSIONS: set[tuple[PostgresConfig, str]] = set()
+"""Poolers that this process has seen to keep a session of the server for each of its own."""
 _LINK_OPTIONS: dict[str, Any] = {
     # NAT and Lambda networking drop silent flows after some 350 s, and a vanished client would hold its
     # locks for hours: probe early, give up within a minute and a half, on both ways.
@@ -59,6 +63,8 @@ class Session:
     def __init__(self, connection: psycopg2.extensions.connection, *, where: str) -> None:
         self._connection = connection
         self.where = where
+        self.pooled = False
+        """Whether a pooler stands between; one that keeps a session of the server for this one."""
         self._guard: Callable[[Cursor], None] | None = None
 
     @classmethod
@@ -67,14 +73,17 @@ class Session:
 
         AccessError says what to change when there is none to be had.
         """
+        session = cls._open(config, database=database, application_name=application_name)
+        try:
+            session._settle(config, database)
+        except SnowmeltError:
+            session.close()
+            raise
+        return session
+
+    @classmethod
+    def _open(cls, config: PostgresConfig, *, database: str, application_name: str) -> Self:
         where = f"PostgreSQL {config.host}:{config.port}, database {database}"
-        server_options = (
-            # Not left to the role, the database or the server: whoever may create in a schema of the path could put a
-            # function there that fits better than PostgreSQL's own, and have it run with the rights of this session.
-            f"-c search_path={SEARCH_PATH} -c timezone=UTC -c datestyle=ISO -c client_encoding=UTF8 "
-            f"{_trusted_owner(config)}-c lock_timeout={LOCK_TIMEOUT_SECONDS * 1000} "
-            f"-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
-        )
         try:
             connection = psycopg2.connect(
                 host=config.host,
@@ -86,15 +95,35 @@ class Session:
                 sslrootcert=config.sslrootcert,
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
                 application_name=application_name[:63],
-                options=server_options,
+                options=" ".join(f"-c {name}={_escaped(value)}" for name, value in _settings(config).items()),
                 **_LINK_OPTIONS,
             )
         except psycopg2.Error as error:
             raise _connect_error(error, where=where, user=config.user) from error
         connection.autocommit = True
-        session = cls(connection, where=where)
-        session.rows(sql.query("lift_timeouts"))
-        return session
+        return cls(connection, where=where)
+
+    def _settle(self, config: PostgresConfig, database: str) -> None:
+        """Put the session's settings in place; AccessError where a pooler would give it to others meanwhile."""
+        let_in = self._connection.info.backend_pid
+        with poolers.answering(self._connection, where=self.where):
+            row = self.row(sql.query("settle"), backend_pid=let_in)
+        if row is None or row["backend_pid"] == let_in:
+            return
+        self.pooled = True
+        key = (config, database)
+        if key not in _KEEPS_SESSIONS:
+            with self._open(config, database=database, application_name="snowmelt looks for a pooler") as other:
+                with poolers.answering(other._connection, where=self.where):
+                    other._process()
+                poolers.refuse_shared(self._process, other._process, where=self.where)
+            _KEEPS_SESSIONS.add(key)
+        settings = {**_settings(config), **dict.fromkeys(_TIMEOUTS, "0")}
+        self.rows(sql.query("put_in_place"), names=list(settings), values=list(settings.values()))
+
+    def _process(self) -> int:
+        row = self.row(sql.query("this_process"))
+        return int(row["backend_pid"]) if row else 0
 
     def __enter__(self) -> Self:
         return self
@@ -193,11 +222,27 @@ class Session:
             raise translate(cause, where=self.where) from error
 
 
-def _trusted_owner(config: PostgresConfig) -> str:
-    if config.status_schema_owner is None:
-        return ""
-    escaped = re.sub(r"([\\\s])", r"\\\1", config.status_schema_owner)
-    return f"-c snowmelt.status_schema_owner={escaped} "
+def _settings(config: PostgresConfig) -> Mapping[str, str]:
+    """Return what each session has from its first moment on."""
+    owner = config.status_schema_owner
+    return {
+        # Not left to the role, the database or the server: whoever may create in a schema of the path could put a
+        # function there that fits better than PostgreSQL's own, and have it run with the rights of this session.
+        "search_path": SEARCH_PATH,
+        "timezone": "UTC",
+        "datestyle": "ISO",
+        "client_encoding": "UTF8",
+        **({"snowmelt.status_schema_owner": owner} if owner is not None else {}),
+        "lock_timeout": str(LOCK_TIMEOUT_SECONDS * 1000),
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+    }
+
+
+def _escaped(value: str) -> str:
+    """Return a value as the options of a connection take it."""
+    return re.sub(r"([\\\s])", r"\\\1", value)
 
 
 def fetch(cursor: Cursor, statement: sql.Query | Composable, **values: object) -> list[Row]:
@@ -310,6 +355,8 @@ _CONNECT_CAUSES: tuple[tuple[str, type[SnowmeltError], str], ...] = (
         AccessError,
         "check POSTGRES_USER and POSTGRES_PASSWORD or the config's postgres section",
     ),
+    ("nsupported startup parameter", AccessError, f"that is a pooler's answer; {poolers.PAST_THE_POOLER}"),
+    ("no more connections allowed", TransientError, f"the pooler has no place left; {poolers.PAST_THE_POOLER}"),
     ("no password supplied", AccessError, "set postgres.password or POSTGRES_PASSWORD"),
     (
         "no pg_hba.conf entry",

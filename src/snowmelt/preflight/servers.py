@@ -118,6 +118,12 @@ def refused(message: str) -> Finding:
     return _found("error", "server", message)
 
 
+def pooled() -> Finding:
+    """Return that a pooler stands between, which keeps a session of the server for each of ours."""
+    text = "a pooler stands before the server; it keeps a session for each client, as long as its pool has one to give"
+    return _found("warning", "pooler", text, "connect past the pooler: name the server itself in postgres.host")
+
+
 def _connections(facts: ServerFacts, needed: int) -> Iterator[Finding]:
     most = facts.max_connections - facts.reserved_connections
     limits = [

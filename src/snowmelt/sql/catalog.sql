@@ -4,12 +4,26 @@
 -- Every transaction of this session from now on can only read.
 SELECT set_config('default_transaction_read_only', 'on', false)
 
--- name: lift_timeouts
--- No limit that the role or the database brings ends what this session does: a chunk waits for rows, a build takes hours.
--- Not every version has each of them.
-SELECT set_config(name, '0', false) FROM pg_settings
-WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')
-  AND setting <> '0'
+-- name: settle
+-- Which process of the server answers. Where that is the one that let this client in, no limit that the role or the
+-- database brings ends what this session does: a chunk waits for rows, a build takes hours. Not every version has each of
+-- them. Where it is another one, a pooler stands between, and the session may be others' too.
+SELECT pg_backend_pid() AS backend_pid,
+       (SELECT count(set_config(name, '0', false)) FROM pg_settings
+        WHERE name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'idle_session_timeout',
+                       'transaction_timeout')
+          AND setting <> '0' AND pg_backend_pid() = %(backend_pid)s) AS lifted
+
+-- name: this_process
+-- Which process of the server answers.
+SELECT pg_backend_pid() AS backend_pid
+
+-- name: put_in_place
+-- Settings of this session that a pooler has not passed on; ones that this version of the server does not know are left
+-- out.
+SELECT count(set_config(wanted.name, wanted.value, false)) AS settings
+FROM unnest(%(names)s::text[], %(values)s::text[]) AS wanted (name, value)
+WHERE wanted.name LIKE 'snowmelt.%%' OR EXISTS (SELECT FROM pg_settings s WHERE lower(s.name) = wanted.name)
 
 -- name: server
 -- Who is asking, and where.
