@@ -7,88 +7,28 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from psycopg2 import sql as compose
 
+from opened_run import PLAN, RUN, TABLE_ID, connect, open_run, take_over
 from snowmelt import sql
 from snowmelt.actions.verify_table import not_comparable
-from snowmelt.config import PostgresConfig
 from snowmelt.errors import HeldError, RunFailedError, TransientError
 from snowmelt.local.postgres import Database
-from snowmelt.models import ColumnPlan, Consents, RunPlan, SourceColumn, TableName, TablePlan, TargetColumn
+from snowmelt.models import Consents
 from snowmelt.planning import one_scan
 from snowmelt.postgres import sequences, status_store, targets, verification_store
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import Driver
 
-RUN, TABLE_ID = "run-1", 0
-PLAN = TablePlan(
-    table_id=TABLE_ID,
-    source="T",
-    target=TableName(schema_name="public", name="target"),
-    columns=(
-        ColumnPlan(
-            source=SourceColumn(name="ID", type="FIXED", precision=18, scale=0),
-            target=TargetColumn(name="id", type="int8"),
-            select='"ID"',
-            wire="int64",
-        ),
-    ),
-    reads_from="T",
-    truncate_onstart=True,
-    append=False,
-    batch_size=10,
-    max_retry_attempts=3,
-)
-RUN_PLAN = RunPlan(
-    snowmelt_version="1",
-    run_id=RUN,
-    source_name="source",
-    config_hash="hash",
-    config={},
-    target_database="d",
-    snowflake_database="D",
-    snowflake_schema="S",
-    snowflake_user="U",
-    snowflake_role="R",
-    parallel_threads=2,
-    lambda_timeout_buffer_seconds=1,
-    tables=("T",),
-)
-
-
-def connect(database: Database, name: str = "test", user: str | None = None) -> Session:
-    server = database.server
-    config = PostgresConfig(host=server.host, port=server.port, user=user or server.user)
-    return Session.connect(config, database=database.name, application_name=name)
-
 
 @pytest.fixture
 def opened(database: Database) -> Database:
     """A run with one table, opened by "the first" and driven by no session yet."""
-    database.execute("CREATE TABLE target (id bigserial)")
-    with connect(database) as session:
-        status_store.install(session)
-        status_store.open_run(
-            session,
-            RUN_PLAN,
-            [PLAN],
-            driver=Driver("the first", 600),
-            snapshot_at=datetime.now(UTC),
-            store="store",
-            consents=Consents(),
-            closes=(),
-            execution_state=lambda _: "ended",
-        )
+    open_run(database)
     return database
-
-
-def take_over(session: Session, execution_id: str = "the second") -> None:
-    (known,) = status_store.known_runs(session, "source", None, lambda _: "ended")
-    status_store.resume_run(session, known, Driver(execution_id, 600), lambda _: "ended", consents=Consents())
 
 
 def start_loading(session: Session) -> None:

@@ -30,6 +30,7 @@ from snowmelt.postgres import (
     sequences,
     status_store,
     tables,
+    target_identity,
     verification_store,
 )
 from snowmelt.postgres.session import Session
@@ -211,6 +212,11 @@ def _complete(run: RunResources, session: Session, table: TableRow, deadline: De
 
     OutOfTimeError when another invocation must go on with that.
     """
+    with session.transaction() as cursor:
+        replaced = target_identity.problem(cursor, run.run_id, table.table_id)
+    if replaced is not None:
+        status_store.fail_table(session, run.run_id, table.table_id, replaced)
+        return
     tables.analyze(session, table.target, run.plan.code_path)
     for moved in sequences.advance(session, table.target):
         logger.info(

@@ -121,6 +121,12 @@ def complete(cursor: Cursor, lease: Lease, loaded: Loaded) -> None:
         raise FencedError(
             f"run {lease.run_id}, {lease}: its table has moved on; the rows of this attempt are rolled back"
         )
+    if not held["is_same"]:
+        raise TargetChangedError(
+            f"run {lease.run_id}, {lease}: since its load began the target was dropped and made again, or lost a "
+            f"column and got it again; the rows of this attempt are rolled back; start {WITH_NO_RESUME}: a new run "
+            "loads all of it"
+        )
     if not held["is_unaltered"]:
         raise TargetChangedError(
             f"run {lease.run_id}, {lease}: columns of the target were altered while it was loaded; the rows of this "

@@ -20,7 +20,7 @@ from snowmelt.errors import (
 from snowmelt.models import ChunkRead, Consents, RunPlan, TableName, TablePlan, chunk_read
 from snowmelt.planning import watermarks
 from snowmelt.planning.resume import KnownRun
-from snowmelt.postgres import leases
+from snowmelt.postgres import leases, target_identity
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
 from snowmelt.wording import WITH_NO_RESUME
 
@@ -393,6 +393,7 @@ def resume_run(
         if row["status"] not in ("running", "failed"):
             raise HeldError(f"run {run.run_id} was just ended: it is {row['status']}")
         _refuse_lost_targets(cursor, run.run_id)
+        target_identity.refuse_replaced(cursor, run.run_id)
         ended = _end_driver(cursor, run.run_id, driver)
         leases.terminate_workers(cursor, run.run_id)
         cursor.execute(sql.query("fence_run"), {"run_id": run.run_id})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from snowmelt import sql
 from snowmelt.errors import TargetNotEmptyError, TruncationRefusedError
 from snowmelt.models import ChunkRead, TablePlan
-from snowmelt.postgres import indexes, status_store, tables
+from snowmelt.postgres import indexes, status_store, tables, target_identity
 from snowmelt.postgres.session import Cursor, Row, Session, code_of_targets, fetch, fetch_one
 from snowmelt.wording import WITH_ALLOW_SHRINK, WITH_NO_RESUME
 
@@ -43,6 +43,7 @@ def start_loading(session: Session, run_id: str, ready: Sequence[Ready], *, allo
             status_store.insert_chunks(cursor, run_id, table.plan, table.chunks)
             key = {"run_id": run_id, "table_id": table.plan.table_id}
             fetch(cursor, sql.query("start_loading"), **key, source_rows=table.source_rows)
+            target_identity.remember(cursor, run_id, table.plan)
     return True
 
 

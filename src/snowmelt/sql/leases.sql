@@ -21,13 +21,20 @@ RETURNING c.lease_token::text AS lease_token, t.load_epoch, c.reads, c.attempts
 
 -- name: hold_table
 -- The table is still being loaded in the epoch the lease was given in, and stays so until this transaction ends; and
--- whether its target, which the rows that are in keep from being altered, has the columns that the worker began with.
+-- whether its target, which the rows that are in keep from being altered, has the columns that the worker began with, and is
+-- still the table, with the columns, that the load began with.
 SELECT table_id,
        coalesce(%(target_columns)s::jsonb <@ (SELECT jsonb_object_agg(a.attname, format('%%s %%s', a.atttypid, a.atttypmod))
                                    FROM pg_attribute a
                                    WHERE a.attrelid = to_regclass(format('%%I.%%I', target_schema, target_table))
                                      AND a.attnum > 0 AND NOT a.attisdropped),
-                %(target_columns)s::jsonb IS NULL) AS is_unaltered
+                %(target_columns)s::jsonb IS NULL) AS is_unaltered,
+       coalesce(target_identity->>'oid' = to_regclass(format('%%I.%%I', target_schema, target_table))::oid::text
+                AND target_identity->'columns' <@ (SELECT jsonb_object_agg(a.attname, a.attnum)
+                                                   FROM pg_attribute a
+                                                   WHERE a.attrelid = to_regclass(format('%%I.%%I', target_schema, target_table))
+                                                     AND a.attnum > 0 AND NOT a.attisdropped),
+                target_identity IS NULL) AS is_same
 FROM migration_status.migration_table_status
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND load_epoch = %(load_epoch)s AND status = 'loading'
 FOR SHARE

@@ -309,6 +309,52 @@ UPDATE migration_status.migration_table_status SET status = 'loading', source_ro
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'scanning'
 RETURNING table_id
 
+-- name: remember_target
+-- By what a target is known again: the table itself, the numbers of the columns that are loaded, and its files, which a
+-- truncation replaces.
+UPDATE migration_status.migration_table_status
+SET target_identity = (
+    SELECT jsonb_build_object(
+        'oid', r.oid::bigint,
+        'columns', (SELECT jsonb_object_agg(a.attname, a.attnum) FROM pg_attribute a
+                    WHERE a.attrelid = r.oid AND a.attname = ANY (%(columns)s::text[]) AND a.attnum > 0
+                      AND NOT a.attisdropped),
+        'files', (SELECT jsonb_agg(pg_relation_filenode(f.oid)::bigint ORDER BY f.oid)
+                  FROM (SELECT r.oid UNION SELECT p.relid FROM pg_partition_tree(r.oid) p) AS f (oid)))
+    FROM (SELECT to_regclass(format('%%I.%%I', %(schema_name)s::text, %(table_name)s::text))::oid) AS r (oid)
+    WHERE r.oid IS NOT NULL)
+WHERE run_id = %(run_id)s AND table_id = %(table_id)s
+
+-- name: targets_as_they_are
+-- Unfinished tables whose load has begun: what has become of their targets since, and how many rows of the run must be
+-- there at least; chunks of a merge may have the same keys.
+SELECT t.table_id, t.source_table, t.target_schema, t.target_table,
+       ARRAY(SELECT jsonb_object_keys(t.target_identity->'columns')) AS columns,
+       r.oid IS NULL AS is_gone,
+       r.oid::bigint IS DISTINCT FROM (t.target_identity->>'oid')::bigint AS is_another,
+       coalesce(has_table_privilege(r.oid, 'SELECT'), false) AS may_read,
+       ARRAY(SELECT c.name FROM jsonb_each_text(t.target_identity->'columns') AS c (name, number)
+             WHERE NOT EXISTS (SELECT FROM pg_attribute a
+                               WHERE a.attrelid = r.oid AND a.attname = c.name AND a.attnum = c.number::integer
+                                 AND NOT a.attisdropped)
+             ORDER BY c.number::integer) AS lost_columns,
+       t.target_identity->'files' IS DISTINCT FROM (
+           SELECT jsonb_agg(pg_relation_filenode(f.oid)::bigint ORDER BY f.oid)
+           FROM (SELECT r.oid UNION SELECT p.relid FROM pg_partition_tree(r.oid) p) AS f (oid)) AS is_rewritten,
+       c.chunks, c.completed, c.least_rows
+FROM migration_status.migration_table_status t
+CROSS JOIN LATERAL (SELECT to_regclass(format('%%I.%%I', t.target_schema, t.target_table))::oid) AS r (oid)
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE k.status <> 'superseded') AS chunks,
+           count(*) FILTER (WHERE k.status = 'completed') AS completed,
+           greatest(coalesce(sum(k.inserted_rows) FILTER (WHERE k.status = 'completed'), 0),
+                    coalesce(max(coalesce(k.inserted_rows, 0) + coalesce(k.updated_rows, 0) + coalesce(k.unchanged_rows, 0)
+                                 + coalesce(k.kept_newer_rows, 0)) FILTER (WHERE k.status = 'completed'), 0))::bigint
+               AS least_rows
+    FROM migration_status.migration_chunk_status k WHERE k.run_id = t.run_id AND k.table_id = t.table_id) AS c
+WHERE t.run_id = %(run_id)s AND t.status IN ('loading', 'finalizing', 'failed') AND t.target_identity IS NOT NULL
+ORDER BY t.table_id
+
 -- name: fail_table
 -- The table cannot be loaded; nothing more is claimed of it.
 UPDATE migration_status.migration_table_status

@@ -110,6 +110,7 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_table_status (
     source_rows   bigint,                               -- rows of that scan
     omitted       text        NOT NULL DEFAULT '',      -- source columns that are not loaded, and what types lose
     truncated_at  timestamptz,                          -- set in the transaction that truncated the target
+    target_identity jsonb,                              -- the target as its load began: oid, numbers of columns, files
     started_at    timestamptz,
     completed_at  timestamptz,
     error_code    text,
@@ -186,6 +187,7 @@ ALTER TABLE migration_status.migration_chunk_status ADD COLUMN IF NOT EXISTS cha
 ALTER TABLE migration_status.migration_chunk_status ADD COLUMN IF NOT EXISTS kept_newer_rows bigint;
 ALTER TABLE migration_status.verification_results ADD COLUMN IF NOT EXISTS kept_newer bigint NOT NULL DEFAULT 0;
 ALTER TABLE migration_status.migration_table_status ADD COLUMN IF NOT EXISTS omitted text NOT NULL DEFAULT '';
+ALTER TABLE migration_status.migration_table_status ADD COLUMN IF NOT EXISTS target_identity jsonb;
 DO $upgrade$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'migration_status.migration_runs'::regclass
