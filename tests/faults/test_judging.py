@@ -1,5 +1,6 @@
 """What counts as a failure although nothing was wrong."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from snowmelt.local.faults.judging import HELD, false_failure, not_refused
 from snowmelt.local.faults.kinds import Case, Excuse, Kind, Strike
 from snowmelt.local.faults.modes import MODES
-from snowmelt.local.faults.starts import Ended
+from snowmelt.local.faults.starts import Ended, Patience
 from snowmelt.local.faults.traps import Moment
 
 COMPLETED, FAILED, HUNG, DIED = (
@@ -67,6 +68,9 @@ def test_who_meets_the_driver_at_work_again_may_be_kept_out_by_it() -> None:
     assert false_failure(within, COMPLETED, run_failed=False, met=[HELD_OFF]) == ""
     assert "took over" in false_failure(within, FAILED, run_failed=False, met=[HELD_OFF])
     assert "took over" in false_failure(within, COMPLETED, run_failed=False, met=[FAILED])
+    late = Ended("failed", "ConfigError", "the target public.copied holds rows already")
+    assert false_failure(within, COMPLETED, run_failed=False, met=[late]) == ""
+    assert "took over" in false_failure(replace(within, mode=MODES[1]), COMPLETED, run_failed=False, met=[late])
 
 
 def test_a_start_that_must_be_refused_says_the_word() -> None:
@@ -75,3 +79,12 @@ def test_a_start_that_must_be_refused_says_the_word() -> None:
     assert "pooler" in not_refused(within, FAILED)
     assert "pooler" in not_refused(within, COMPLETED)
     assert not_refused(case(), FAILED) == ""
+
+
+def test_a_start_that_moves_is_given_more_time_than_one_that_stands_still() -> None:
+    assert 0 < Patience(10).left() <= 10
+    assert Patience(10, lambda: time.monotonic() - 8).left() > 9
+    moves = Patience(10, lambda: time.monotonic() + 5)
+    assert 10 < moves.left() <= 15
+    assert Patience(10, lambda: time.monotonic() + 1_000).left() <= 40
+    assert Patience(0).left() <= 0

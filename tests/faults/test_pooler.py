@@ -12,7 +12,7 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from snowmelt.local.faults.pooler import Pooler, Rules
-from snowmelt.local.postgres import Database
+from snowmelt.local.postgres import Database, LocalPostgres
 
 
 @contextmanager
@@ -129,3 +129,18 @@ def test_sessions_end_with_the_pooler(database: Database) -> None:
         "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     ):
         assert time.monotonic() < until
+
+
+def test_a_pooler_signs_in_by_the_password_that_it_knows() -> None:
+    with LocalPostgres(durable=False, password="pass,w=ord") as server:
+        own = Database(server, "postgres")
+        with (
+            Pooler(Rules("session", 1), server.host, server.port, password="pass,w=ord") as pooler,
+            closing(connect(own, pooler)) as one,
+        ):
+            assert ask(one, "SELECT session_user") == server.user
+        with (
+            Pooler(Rules("session", 1), server.host, server.port, password="another") as pooler,
+            pytest.raises(psycopg2.OperationalError),
+        ):
+            connect(own, pooler)

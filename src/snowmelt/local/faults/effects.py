@@ -12,7 +12,7 @@ import psycopg2
 
 from snowmelt.local.aws import LocalAws
 from snowmelt.local.faults.machine import Execution, at_work, invoke_again
-from snowmelt.local.faults.starts import Ended, Start
+from snowmelt.local.faults.starts import Ended, MovedAt, Start, never
 from snowmelt.local.faults.traps import Struck
 from snowmelt.local.postgres import Database
 from snowmelt.local.sandbox import Sandbox
@@ -38,6 +38,7 @@ class Effects:
         self.execution: Execution | None = None
         self.aws: LocalAws | None = None
         self.rival_starts: Callable[[], Start] | None = None
+        self.moved_at: MovedAt = never
         self.rivals: list[Start] = []
         self.rivals_ended: list[Ended] = []
         self.successors: list[Start] = []
@@ -65,7 +66,7 @@ class Effects:
         while self.rivals:
             self.rivals_ended.append(self.rivals.pop().wait(30))
         while self.successors:
-            self.met.append(self.successors.pop().wait(_SUCCESSOR_SECONDS))
+            self.met.append(self.successors.pop().wait(_SUCCESSOR_SECONDS, self.moved_at))
 
     # --- PostgreSQL ---
 
@@ -198,13 +199,16 @@ class Effects:
         if self.start is None or self.rival_starts is None:
             return
         self.start.signal(signal.SIGSTOP)
-        self._try(
+        expired = self._try(
             "UPDATE migration_status.run_executions SET expires_at = now() - interval '1 day' WHERE ended_at IS NULL"
         )
+        if expired is None:  # the driver has that row locked, and a day cannot be made to pass
+            self.start.signal(signal.SIGCONT)
+            return
         self.expire_lease()
         successor = self.rival_starts()
         if self._seconds > _GOES_ON_MEANWHILE_SECONDS:
-            self.taken_over.append(successor.wait(_SUCCESSOR_SECONDS))
+            self.taken_over.append(successor.wait(_SUCCESSOR_SECONDS, self.moved_at))
         else:
             time.sleep(self._seconds)
             self.successors.append(successor)

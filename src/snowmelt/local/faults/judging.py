@@ -34,7 +34,7 @@ def false_failure(
     if first.verdict == "hung":
         return f"the first start {_said(first)}"
     for each in (*taken_over, *met):
-        is_kept_out = each in met and each.code == HELD and first.verdict == "completed"
+        is_kept_out = each in met and first.verdict == "completed" and _may_be_kept_out(case, each)
         if each.verdict != "completed" and not is_kept_out:
             return f"the start that took over {_said(each)}"
     for number, each in enumerate(afterwards, start=1):
@@ -42,6 +42,11 @@ def false_failure(
         if each.verdict != "completed" and (is_last or each.code != HELD) and not (mended and not is_last):
             return f"start {number} after all was over {_said(each)}"
     return ""
+
+
+def _may_be_kept_out(case: Case, ended: Ended) -> bool:
+    """Whether the driver that went on kept it out: it was at work still, or had ended, and a new run began."""
+    return ended.code == HELD or (case.mode.adds_once and "holds rows already" in ended.message)
 
 
 def not_refused(case: Case, first: Ended) -> str:

@@ -186,7 +186,7 @@ class Lane:
             if condition.pooler is None:
                 yield
                 return
-            with Pooler(condition.pooler, postgres.host, postgres.port) as pooler:
+            with Pooler(condition.pooler, postgres.host, postgres.port, password=self._password) as pooler:
                 proxy.lead_to(postgres.host, pooler.port)
                 yield
         finally:

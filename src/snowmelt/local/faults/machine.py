@@ -12,7 +12,7 @@ from snowmelt import errors
 from snowmelt.errors import StalledError
 from snowmelt.local.aws import LocalAws
 from snowmelt.local.aws.lambda_service import WorkerProcess
-from snowmelt.local.faults.starts import Ended
+from snowmelt.local.faults.starts import Ended, MovedAt, Patience, never
 
 _POLL_SECONDS = 0.05
 _EXPLAINED = frozenset(
@@ -33,13 +33,18 @@ class Execution:
         """Abort it; functions that are at work go on to their end, as on AWS."""
         self._aws.step_functions.stop_execution(self._arn)
 
-    def wait(self, seconds: float) -> Ended:
-        """How it ended; one that takes longer than that is stopped."""
-        try:
-            ended = self._aws.step_functions.wait(self._arn, seconds, poll_seconds=_POLL_SECONDS)
-        except StalledError:
-            self.stop()
-            return Ended("hung")
+    def wait(self, seconds: float, moved_at: MovedAt = never) -> Ended:
+        """How it ended; one that stands still for that long is stopped."""
+        patience = Patience(seconds, moved_at)
+        while True:
+            try:
+                ended = self._aws.step_functions.wait(self._arn, patience.left(), poll_seconds=_POLL_SECONDS)
+                break
+            except StalledError:
+                if patience.left() > 0:
+                    continue
+                self.stop()
+                return Ended("hung")
         if ended.status == "SUCCEEDED":
             return Ended("completed")
         if ended.status == "ABORTED":

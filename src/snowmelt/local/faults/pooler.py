@@ -10,10 +10,13 @@ from types import TracebackType
 from typing import Literal, Self
 
 from snowmelt.local.faults.postgres_wire import error_response, framed, is_cancel, read_message, read_startup
+from snowmelt.local.faults.scram import sign_in
 
 Lends = Literal["session", "transaction"]
 _ENDS_ANSWER = ("Z", "G")
 """ReadyForQuery, and CopyInResponse: the client's turn."""
+_ASKS_FOR_PASSWORD = struct.pack("!i", 10)
+"""AuthenticationSASL."""
 _UNSUPPORTED = "08P01"
 _KEY = 0x7FFFFFFF
 """The backend's id that clients are told, which is nobody's."""
@@ -37,12 +40,14 @@ class Rules:
 class Pooler:
     """Listens on a port of its own. As PgBouncer does, it lets clients in at once and keeps their statements waiting.
 
-    ``options`` of a client never reach the server, and what one session sets in the mode ``transaction`` stays behind
-    in a connection that another client gets next.
+    Who may come in is the server's affair: the pooler signs in there with the one password that it knows, and asks its
+    clients for none. ``options`` of a client never reach the server, and what one session sets in the mode
+    ``transaction`` stays behind in a connection that another client gets next.
     """
 
-    def __init__(self, rules: Rules, host: str, port: int) -> None:
+    def __init__(self, rules: Rules, host: str, port: int, *, password: str | None = None) -> None:
         self._rules = rules
+        self._password = password
         self._server = (host, port)
         self._idle: list[socket.socket] = []
         self._free = threading.Semaphore(rules.connections)
@@ -132,6 +137,9 @@ class Pooler:
         said = bytearray()
         while True:
             kind, piece = read_message(server)
+            if kind == "R" and piece[5:9] == _ASKS_FOR_PASSWORD:
+                sign_in(server, self._password or "")
+                continue
             said += _greeted(kind, piece)
             if kind == "E":
                 raise RefusedError(bytes(said))

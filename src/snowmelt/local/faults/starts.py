@@ -4,8 +4,9 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -24,10 +25,36 @@ LOADED_BEFOREHAND = [
     "snowmelt.local.sandbox",
 ]
 INVOCATION_SECONDS = 60.0
+_MOST_TIMES = 4
 COMPLETED = ("completed", "completed_with_rejects")
 """Words for a run that is complete."""
 
 Verdict = Literal["completed", "failed", "died", "hung", "crashed"]
+
+
+MovedAt = Callable[[], float]
+
+
+def never() -> float:
+    """Nothing is known of when it moved."""
+    return 0.0
+
+
+class Patience:
+    """How much longer to wait for a start: some seconds from when it moved last, and a few times that in all.
+
+    On a machine that many share, a start that is only slow is not one that stands still.
+    """
+
+    def __init__(self, seconds: float, moved_at: MovedAt = never) -> None:
+        self._seconds = seconds
+        self._moved_at = moved_at
+        self._began = time.monotonic()
+
+    def left(self) -> float:
+        """Seconds; none or fewer when it is over."""
+        until = max(self._began, self._moved_at()) + self._seconds
+        return min(until, self._began + _MOST_TIMES * self._seconds) - time.monotonic()
 
 
 @dataclass(frozen=True)
@@ -69,9 +96,11 @@ class Start:
         """Whether it goes on."""
         return self._process.is_alive()
 
-    def wait(self, seconds: float) -> Ended:
-        """How it ended; a process that takes longer than that is killed, as one whose machine is switched off."""
-        self._process.join(seconds)
+    def wait(self, seconds: float, moved_at: MovedAt = never) -> Ended:
+        """How it ended; a process that stands still for that long is killed, as one whose machine is switched off."""
+        patience = Patience(seconds, moved_at)
+        while self._process.is_alive() and (left := patience.left()) > 0:
+            self._process.join(left)
         silent = Ended("died")
         if self._process.is_alive():
             silent = Ended("hung")

@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -92,6 +93,8 @@ class Traps:
 
     def __init__(self) -> None:
         self._set: tuple[Trap, ...] = ()
+        self.moved_at = time.monotonic()
+        """When a message was sent last."""
 
     def put(self, *traps: Trap) -> None:
         """Set these and no others."""
@@ -99,4 +102,5 @@ class Traps:
 
     def meets(self, side: Side, text: str) -> Blow | None:
         """The first blow that this message calls for."""
+        self.moved_at = time.monotonic()
         return next((blow for trap in self._set if (blow := trap.meets(side, text))), None)

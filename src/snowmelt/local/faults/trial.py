@@ -24,8 +24,8 @@ BUFFER_SECONDS = 1.0
 SHORT_SECONDS = BUFFER_SECONDS + 0.8
 FUNCTION_SECONDS = 15.0
 FIRST_SECONDS = 40.0
-"""How long the start that is struck may take; what hangs is killed then, as a user would."""
-TAKEN_OVER_SECONDS = 120.0
+"""How long the start that is struck may stand still; what hangs is killed then, as a user would."""
+TAKEN_OVER_SECONDS = 300.0
 """The same for one that is stopped until another has taken over and ended."""
 RESUME_SECONDS = 60.0
 HELD_SECONDS = 40.0
@@ -104,6 +104,7 @@ class Trial:
         self._database = database
         self._indexes = _indexes(database, case.mode.table)
         self._effects = Effects(grounds.sandbox, database, case.mode.table, seconds=case.strikes[0].seconds)
+        self._effects.moved_at = self._moved_at
         self._by_machine = case.driver == "state machine"
         self._earlier = self._runs()
         self._starts = 0
@@ -144,14 +145,19 @@ class Trial:
             self._grounds.traps.put(*traps)
             self._starts += 1
             effects.execution = Execution(effects.aws)
-            ended = effects.execution.wait(FIRST_SECONDS)
+            ended = effects.execution.wait(FIRST_SECONDS, self._moved_at)
         else:
             effects.rival_starts = self._grounds.command
             self._grounds.traps.put(*traps)
             self._starts += 1
             effects.start = self._grounds.command(SHORT_SECONDS if self._case.is_short else INVOCATION_SECONDS)
-            ended = effects.start.wait(TAKEN_OVER_SECONDS if self._case.is_taken_over else FIRST_SECONDS)
+            ended = effects.start.wait(
+                TAKEN_OVER_SECONDS if self._case.is_taken_over else FIRST_SECONDS, self._moved_at
+            )
         return self._noted(ended)
+
+    def _moved_at(self) -> float:
+        return self._grounds.traps.moved_at
 
     def _trap(self, strike: Strike) -> Trap:
         def effect(struck: Struck) -> None:
@@ -169,7 +175,7 @@ class Trial:
     def _start_again(self, **event: Any) -> Ended:
         self._starts += 1
         start = Execution(self._grounds.aws(), **event) if self._by_machine else self._grounds.command(**event)
-        self._afterwards.append(self._noted(start.wait(RESUME_SECONDS)))
+        self._afterwards.append(self._noted(start.wait(RESUME_SECONDS, self._moved_at)))
         self._note_failed_run(of_start=self._afterwards[-1])
         return self._afterwards[-1]
 
