@@ -20,6 +20,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from snowmelt.snowflake_lexer import without_literals
+
 KEY_BYTES = 32
 _DIGITS = 10
 _FINGERPRINT = re.compile(rf"\[value ([0-9a-f]{{{_DIGITS}}})\]")
@@ -293,10 +295,6 @@ _SNOWFLAKE_DATA_ERRORS = range(100_000, 101_000)
 _QUOTED = re.compile(r"'.*'|\".*\"", re.DOTALL)
 _AFTER_VALUE = re.compile(r"(?i)((?<!\[)\bvalue:? )(?!['\"]|is |in |of )([^\s,;]+)")
 _WORDS_ONLY = re.compile(r"[A-Za-z ,.:;()-]+")
-_TOKENS = re.compile(
-    r"""(?P<name>"(?:[^"]|"")*"|[A-Za-z_][\w$]*)|(?P<literal>'(?:[^'\\]|''|\\.)*'?|\$\$.*?(?:\$\$|$)|\d[\w.]*)""",
-    re.DOTALL,
-)
 
 
 def of_snowflake(number: int, text: str) -> str:
@@ -310,5 +308,4 @@ def of_snowflake(number: int, text: str) -> str:
 
 def statement_text(statement: str) -> str:
     """Return a statement without its literals: bounds of key ranges are values of rows."""
-    shown = _TOKENS.sub(lambda found: found["name"] or "?", statement)
-    return _one_line(shown)
+    return _one_line(without_literals(statement))

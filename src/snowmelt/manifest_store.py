@@ -3,16 +3,19 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import ValidationError
 
 from snowmelt import private_files
 from snowmelt.errors import AccessError, ConfigError, DataError, MissingError, TransientError
 from snowmelt.models import DryRunPlan, Location, RunPlan, TablePlan, WorkItem
 from snowmelt.wording import WITH_NO_RESUME
+
+_Plan = TypeVar("_Plan", RunPlan, TablePlan)
 
 
 class Store(Protocol):
@@ -49,7 +52,7 @@ class FolderStore:
 
     def put(self, key: str, content: bytes) -> Location:
         """Write the file whole: a reader sees the old content or the new, never a part."""
-        path = self._folder / key
+        path = self._path(key)
         try:
             private_files.make_folder(path.parent)
             partial = path.with_name(path.name + ".part")
@@ -63,14 +66,21 @@ class FolderStore:
 
     def get(self, key: str) -> bytes:
         """Read the file."""
+        path = self._path(key)
         try:
-            return (self._folder / key).read_bytes()
+            return path.read_bytes()
         except FileNotFoundError as error:
             raise MissingError(
-                f"{self._folder / key} is not there; check that SNOWMELT_STORE is the one the run began with"
+                f"{path} is not there; check that SNOWMELT_STORE is the one the run began with"
             ) from error
         except OSError as error:
-            raise AccessError(f"cannot read {self._folder / key}: {error.strerror}") from error
+            raise AccessError(f"cannot read {path}: {error.strerror}") from error
+
+    def _path(self, key: str) -> Path:
+        """Return the file of a key; ConfigError for a key that leads out of the store."""
+        if "\0" in key or not (self._folder / key).resolve().is_relative_to(self._folder):
+            raise ConfigError(f"{key!r} names nothing in the store {self._folder}; check the id of the run")
+        return self._folder / key
 
     def at(self, location: Location) -> bytes:
         """Read the file, whose key is that of this folder."""
@@ -164,12 +174,21 @@ def load_dry_run(store: Store, location: Location) -> DryRunPlan:
 
 def load_run(store: Store, run_id: str) -> RunPlan:
     """Return the frozen plan of a run; MissingError says how to go on without it."""
-    return RunPlan.model_validate_json(_get(store, run_id, f"runs/{run_id}/run.json"))
+    return _parsed(RunPlan, store, run_id, f"runs/{run_id}/run.json")
 
 
 def load_table(store: Store, run_id: str, table_id: int) -> TablePlan:
     """Return the frozen plan of one of its tables; MissingError says how to go on without it."""
-    return TablePlan.model_validate_json(_get(store, run_id, _table_key(run_id, table_id)))
+    return _parsed(TablePlan, store, run_id, _table_key(run_id, table_id))
+
+
+def _parsed(kind: type[_Plan], store: Store, run_id: str, key: str) -> _Plan:
+    """Return the plan under a key; DataError, which quotes nothing of it, for what is no plan."""
+    try:
+        return kind.model_validate_json(_get(store, run_id, key))
+    except ValidationError as error:
+        what = f"{error.error_count()} problems, the first at {error.errors(include_input=False)[0]['loc']}"
+    raise DataError(f"{key} in the store {store.uri} is no plan of this version ({what}); look who writes to the store")
 
 
 def save_row_counts(store: Store, run_id: str, query_id: str, row_counts: Sequence[int]) -> None:

@@ -3,9 +3,10 @@
 Everything here is frozen, and whatever crosses a process is JSON: an event, an object in S3, a status row.
 """
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
 
 PLAN_FORMAT = 1
 """Version of the frozen plans; a run is only resumed by code that reads its format."""
@@ -421,13 +422,26 @@ class Consents(Value):
     """Tables are complete however many of their rows are refused."""
 
 
+RUN_ID = r"^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*$"
+"""What every run's id is like: it names folders of the store, lock keys and sessions."""
+RunId = Annotated[str, StringConstraints(pattern=RUN_ID, max_length=128)]
+
+
+def is_run_id(text: str) -> bool:
+    """Return whether a run can have the id; the one check of what others send."""
+    return len(text) <= 128 and re.fullmatch(RUN_ID.strip("^$"), text) is not None
+
+
+ExecutionId = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", min_length=1, max_length=1024)]
+
+
 class ValidateConfigEvent(Value):
     """Check everything, then open a run or resume one."""
 
     action: Literal["validate_config"]
     source_name: str | None = None
     no_resume: bool = False
-    resume_run_id: str | None = None
+    resume_run_id: RunId | None = None
     tables: tuple[str, ...] | None = None
     dry_run: bool = False
     allow_shrink: bool = False
@@ -436,7 +450,7 @@ class ValidateConfigEvent(Value):
     """Replaces the config's for this start; a bare number counts hours."""
     compatibility: Compatibility | None = None
     """Whose files the config is read as, before what it says itself."""
-    execution_id: str = Field(min_length=1)
+    execution_id: ExecutionId
 
     @property
     def consents(self) -> Consents:
@@ -448,8 +462,8 @@ class PlanChunksEvent(Value):
     """Free what is dead, plan what is left."""
 
     action: Literal["plan_chunks"]
-    run_id: str = Field(min_length=1)
-    execution_id: str = Field(min_length=1)
+    run_id: RunId
+    execution_id: ExecutionId
     round: int = Field(ge=0)
 
 
@@ -457,7 +471,7 @@ class ProcessChunkEvent(Value):
     """Load the chunks of a work item."""
 
     action: Literal["process_chunk"]
-    run_id: str = Field(min_length=1)
+    run_id: RunId
     item: WorkItem
 
 
@@ -465,8 +479,8 @@ class FinalizeEvent(Value):
     """Give the verdict."""
 
     action: Literal["finalize"]
-    run_id: str = Field(min_length=1)
-    execution_id: str = Field(min_length=1)
+    run_id: RunId
+    execution_id: ExecutionId
 
 
 class TestConnectionsEvent(Value):
@@ -485,7 +499,7 @@ class MigrateEvent(Value):
     source_name: str | None = None
     """One source, or several with commas between; all enabled ones without it."""
     no_resume: bool = False
-    resume_run_id: str | None = None
+    resume_run_id: RunId | None = None
     tables: tuple[str, ...] | None = None
     dry_run: bool = False
     allow_shrink: bool = False

@@ -11,7 +11,7 @@ from snowmelt import disclosure, errors, overview, pulse
 from snowmelt.config import Config, SourceConfig
 from snowmelt.deadline import Deadline
 from snowmelt.errors import MissingError
-from snowmelt.models import Value
+from snowmelt.models import Value, is_run_id
 from snowmelt.overview import RunOverview, RunSummary
 from snowmelt.postgres import indexes, rejected, status_store
 from snowmelt.postgres import overview as overview_rows
@@ -138,6 +138,10 @@ class Monitor:
 
     def run(self, run_id: str) -> RunProgress:
         """One run; DataError when there is none of that name."""
+        if not is_run_id(run_id):
+            raise MissingError(
+                f"there is no run {run_id!r}, which is no id; `snowmelt status --all` lists the runs there are"
+            )
         rows = status_store.list_runs(self._session, run_id=run_id, limit=1)
         if not rows:
             raise MissingError(f"there is no run {run_id}; `snowmelt status --all` lists the runs there are")

@@ -118,10 +118,57 @@ def test_an_age_that_is_none_is_refused(written: object) -> None:
         ("127.0.0.9", "prefer"),
         ("::1", "prefer"),
         ("/var/run/postgresql", "prefer"),
+        ("/tmp,db.example.com", "verify-full"),
+        ("localhost,db.example.com", "verify-full"),
+        ("db.example.com,/tmp", "verify-full"),
+        ("127.0.0.1,::1,/tmp", "prefer"),
+        ("127.0.0.1,", "verify-full"),
     ],
 )
 def test_certificates_are_checked_unless_the_server_is_on_this_machine(host: str, sslmode: str) -> None:
     assert PostgresConfig(host=host, user="loader").sslmode == sslmode
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_http_is_for_this_machine(host: str) -> None:
+    given = tree(snowflake={"account": "a", "user": "u", "password": "p", "protocol": "http", "host": host})
+    assert load(given).snowflake.protocol == "http"
+
+
+@pytest.mark.parametrize("host", ["snowflake.example.com", "10.0.0.7", "localhost.a.b", "127.0.0.1,evil.com", None])
+def test_http_to_any_other_host_is_refused(host: str | None) -> None:
+    section = {"account": "org-acc", "user": "LOADER", "password": "pw", "protocol": "http"}
+    (found,) = problems(tree(snowflake=section | ({"host": host} if host else {})))
+    assert found.startswith("snowflake.protocol: http sends credentials and rows in the clear, so it is for a stand-in")
+    (found,) = problems(
+        tree(snowflake={"account": "org-acc", "user": "LOADER", "password": "pw", "host": host or "a.b"}),
+        SNOWFLAKE_PROTOCOL="http",
+    )
+    assert "in the clear" in found
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        *(("postgres", key) for key in ("sslmode", "port", "host", "user", "sslrootcert", "status_schema_owner")),
+        *(("snowflake", key) for key in ("protocol", "port", "statement_timeout_seconds", "private_key_path", "role")),
+    ],
+)
+def test_nothing_that_may_be_a_secret_is_quoted_back(section: str, key: str) -> None:
+    for secret in ("pl4nted-p4ss", 471147114711, ["pl4nted-p4ss"]):
+        given = tree()
+        given[section][key] = secret
+        said = _said_of(given)
+        assert "pl4nted" not in said
+        assert "471147114711" not in said or key in ("port", "statement_timeout_seconds")
+
+
+def _said_of(given: Tree) -> str:
+    try:
+        load(given)
+    except ConfigError as error:
+        return error.message
+    return ""
 
 
 def test_the_config_cannot_be_changed() -> None:
@@ -343,7 +390,7 @@ def test_ten_mistakes_are_reported_at_once_each_with_its_path() -> None:
         "postgres.user: POSTGRES_LOADER is not set in the environment; set it, or write ${NAME:-default}",
         "snowflake.acount: unknown key; did you mean account?",
         "snowflake.password: must be a string, not a number",
-        "snowflake.protocol: must be 'https' or 'http', not \"ftp\"",
+        "snowflake.protocol: must be 'https' or 'http', not a string",
         "sources[0].tables[0].append: contradicts truncate_onstart; keep one of them",
         "sources[0].tables[1].batch_size: must be at least 1, not 0",
         (

@@ -140,6 +140,22 @@ def test_every_field_that_is_wrong_is_named_at_once() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "run_id", ["../../etc/passwd", "a/b", "a\0b", "a b", "..", ".a", "a..b", "é", "a\n", "x" * 200, ""]
+)
+def test_an_id_that_could_lead_anywhere_is_refused(run_id: str) -> None:
+    wrong: tuple[tuple[str, Mapping[str, Any], str], ...] = (
+        ("plan_chunks", {"run_id": run_id}, "run_id"),
+        ("process_chunk", {"run_id": run_id}, "run_id"),
+        ("finalize", {"run_id": run_id}, "run_id"),
+        ("validate_config", {"resume_run_id": run_id}, "resume_run_id"),
+        ("finalize", {"execution_id": f"a\0{run_id}"}, "execution_id"),
+    )
+    for action, more, field in wrong:
+        with pytest.raises(ConfigError, match=f"event.{field}: "):
+            actions.parse({"action": action, **GOOD[action][0], **more})
+
+
 def test_an_unknown_action_is_answered_with_those_there_are_and_the_one_that_was_meant() -> None:
     assert refusal({"action": "plan_chunk", "run_id": "r"}) == (
         'event.action is "plan_chunk" (did you mean plan_chunks?); it must be one of '

@@ -203,6 +203,17 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert f"cannot read {path}: No such file or directory" in said
 
 
+@pytest.mark.parametrize("form", ["PKCS#8", "PKCS#1"])
+def test_a_key_that_was_pasted_where_its_path_belongs_is_not_shown(form: str) -> None:
+    pem = pem_of(*FORMATS[form])
+    body = "".join(line for line in pem.splitlines() if "-----" not in line)
+    collapsed = pem.replace("\n", "\\n"), pem.replace("\n", " ")
+    for pasted in (pem, *collapsed, body, body[:200], f"{body[:60]}\0", f"/{body[:90]}"):
+        said = explanation(private_key_path=pasted)
+        assert "snowflake.private_key_path: cannot read the file: " in said
+        assert body[5:20] not in said
+
+
 def test_a_folder_is_not_a_key_file(tmp_path: Path) -> None:
     assert "Is a directory" in explanation(private_key_path=str(tmp_path))
 

@@ -7,15 +7,16 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from snowmelt.cli import watch
-from snowmelt.dashboard import server
+from snowmelt.dashboard import impatience, server
 from snowmelt.errors import ConfigError
+from snowmelt.lookout import Lookout
 from watching import scenes
 from watching.scenes import Served, Stage, command, dashboard
 
@@ -208,6 +209,53 @@ def test_the_page_runs_only_its_own_script_by_a_nonce_of_its_own(served: Served)
         assert not re.search(r"<[^>]+ (?:style|on\w+)=", page.body.split("<body>")[1].split("<script")[0])
         nonces.add(nonce)
     assert len(nonces) == 2
+
+
+# --- attacks ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run", ["a%00b", "..%2F..%2Fetc", "%ff", "x" * 500, "a%0d%0aX-Evil:1", "%E2%80%AE"])
+def test_an_id_that_no_run_has_is_answered_in_order(served: Served, run: str) -> None:
+    for path in (f"overview.json?run={run}", f"chunks.json?run={run}&table=0&position=0&count=1"):
+        answer = ask(served, f"/{served.token}/{path}")
+        assert (answer.status, answer.json()["code"]) == (404, "MissingError")
+        assert answer.headers["x-frame-options"] == "DENY"
+
+
+def test_what_the_dashboard_did_not_foresee_has_the_security_headers_too(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("pl4nted")
+
+    monkeypatch.setattr(Lookout, "scene", fail)
+
+    answer = ask(served, f"/{served.token}/overview.json")
+
+    assert (answer.status, answer.body) == (500, "error\n")
+    assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+
+
+def test_clients_that_never_end_their_question_do_not_keep_others_out(
+    shared: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(impatience, "QUESTION_SECONDS", 0.5)
+    with dashboard(shared) as served, ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(70)]
+        for number, client in enumerate(slow):
+            client.settimeout(60)
+            if number % 2:
+                client.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ")
+
+        assert all(_is_given_up(client) for client in slow)
+        assert ask(served, f"/{served.token}/overview.json").status == 200
+
+
+def _is_given_up(client: socket.socket) -> bool:
+    try:
+        return client.recv(1000)[:12] in (b"", b"HTTP/1.1 503")
+    except ConnectionResetError:
+        return True
 
 
 # --- a server that goes away ------------------------------------------------------------------------------------------

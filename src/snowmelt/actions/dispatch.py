@@ -89,6 +89,8 @@ def _problem(action: str, details: Mapping[str, Any]) -> str:
         return f"event.{path}: there is no such field; remove it or mend its name"
     if details["type"] == "missing":
         return f"event.{path}: it is missing"
+    if details["type"] == "string_pattern_mismatch":
+        return f"event.{path}: it is no id; that of a run has letters, digits, - and _ alone"
     return f"event.{path}: {details['msg']}"
 
 

@@ -10,6 +10,7 @@ from snowmelt.planning.connection_budget import budget
 from snowmelt.postgres import connections, indexes
 from snowmelt.postgres.session import Session
 from snowmelt.preflight.servers import SESSIONS_BESIDE_WORKERS
+from snowmelt.snowflake_lexer import without_literals
 from snowmelt.snowflake_source import SnowflakeSource
 
 
@@ -63,14 +64,15 @@ def _forecast(plan: TablePlan, snowflake: SnowflakeSource) -> tuple[int, int, tu
     """Rows, chunks, and the statements that Snowflake would be asked, the first of each kind."""
     if plan.keys is None:
         ((rows,),) = snowflake.aggregate(statement.count(plan))
-        return int(rows), -(-int(rows) // plan.batch_size), (statement.of_chunk(plan),)
+        return int(rows), -(-int(rows) // plan.batch_size), (statement.shown_of_chunk(plan),)
     spec = plan.keys
     first = composite.first_query(spec)
     histogram = composite.read_histogram(spec, snowflake.aggregate(first))
     second = composite.second_query(spec, histogram)
     pieces = composite.read_pieces(spec, snowflake.aggregate(second)) if second else ()
     ranges = composite.plan(spec, histogram, pieces)
-    asked = [first, *([second] if second else []), *(statement.of_chunk(plan, r) for r in ranges[:1])]
+    looked = [without_literals(first) if plan.watermark else first, *([without_literals(second)] if second else [])]
+    asked = [*looked, *(statement.shown_of_chunk(plan, r) for r in ranges[:1])]
     return histogram.rows, len(ranges), tuple(asked)
 
 

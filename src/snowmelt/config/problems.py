@@ -12,7 +12,6 @@ from pydantic_core import ErrorDetails
 from snowmelt.config.fallbacks import variable
 from snowmelt.config.placeholders import FromEnvironment, Unfilled
 from snowmelt.config.shape import (
-    SECRET_KEYS,
     Config,
     PostgresConfig,
     SnowflakeConfig,
@@ -140,6 +139,9 @@ _SAID_ELSEWHERE = {"extra_forbidden", "default_factory_not_called"}
 
 _KINDS: Mapping[type, str] = {dict: "an object", list: "a list", str: "a string"}
 
+_OPEN_NUMBERS = frozenset({"port", "statement_timeout_seconds"})
+"""Keys of connections whose numbers are shown."""
+
 _SHOWN_WHOLE = {"literal_error", "time_delta_parsing"}
 """Those where a string is a word of ours that is misspelt, not a text of the user's."""
 
@@ -163,8 +165,10 @@ def _wording(error: ErrorDetails, value: Any) -> str:
 def _found(path: Path, value: Any, *, whole: bool) -> str:
     if isinstance(value, FromEnvironment):
         return ""
-    is_short = isinstance(value, str) and whole and len(value) <= 40
-    is_open = isinstance(value, int | float | None) and path[-1] not in SECRET_KEYS
+    # Whatever stands in a section of a connection may be a secret that got into the wrong place.
+    is_connection = path[0] in ("snowflake", "postgres")
+    is_short = isinstance(value, str) and whole and len(value) <= 40 and not is_connection
+    is_open = value is None or (isinstance(value, int | float) and (not is_connection or path[-1] in _OPEN_NUMBERS))
     kind = _KINDS.get(type(value), "a number")
     return f", not {json.dumps(value) if is_short or is_open else kind}"
 

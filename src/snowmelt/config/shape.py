@@ -8,7 +8,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from snowmelt.config import names
 from snowmelt.config.values import (
@@ -31,6 +31,7 @@ from snowmelt.config.values import (
     Text,
     Threads,
     default_sslmode,
+    protocol_for,
 )
 from snowmelt.errors import ConfigError
 from snowmelt.models import Compatibility, NarrowPolicy, OnDuplicateKeys, OnExtraColumns, VerificationAtEnd
@@ -81,9 +82,14 @@ class SnowflakeConfig(_Part):
     port: Port = 443
     """Port of the server."""
     protocol: Literal["https", "http"] = "https"
-    """http is for a stand-in on this machine."""
+    """http is for a stand-in on this machine, and refused for any other host."""
     statement_timeout_seconds: Annotated[Count, Field(le=604_800)] = 21_600
     """Snowflake ends a statement that runs longer."""
+
+    @field_validator("protocol")
+    @classmethod
+    def _only_this_machine_in_the_clear(cls, protocol: str, info: ValidationInfo) -> str:
+        return protocol if "host" not in info.data else protocol_for(protocol, info.data["host"])
 
     @property
     def sign_in(self) -> SignIn:

@@ -120,7 +120,12 @@ SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-
 
 def default_sslmode(host: str | None) -> SslMode:
     """Encrypt and check the certificate, unless the server is on this machine."""
-    return "prefer" if host is not None and _is_loopback(host) else "verify-full"
+    return "prefer" if host is not None and is_this_machine(host) else "verify-full"
+
+
+def is_this_machine(host: str) -> bool:
+    """Return whether a host, or each of a list of hosts as libpq takes it, can be nothing but this machine."""
+    return all(map(_is_loopback, host.split(",")))
 
 
 def _is_loopback(host: str) -> bool:
@@ -130,3 +135,13 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def protocol_for(protocol: str, host: str | None) -> str:
+    """Return the protocol; ValueError where it would send credentials and rows over a network in the clear."""
+    if protocol == "http" and not (host is not None and is_this_machine(host)):
+        raise ValueError(
+            "http sends credentials and rows in the clear, so it is for a stand-in on this machine alone: set host to "
+            "127.0.0.1 or localhost, or leave protocol out"
+        )
+    return protocol

@@ -15,11 +15,13 @@ from starlette.routing import Route
 from snowmelt.dashboard.guard import Guard
 from snowmelt.errors import MissingError, SnowmeltError
 from snowmelt.lookout import Lookout
+from snowmelt.models import is_run_id
 from snowmelt.monitor import ChunkProgress
 
 MOST_CHUNKS = 50
 _LARGEST_INTEGER = 2**31 - 1
 _NONCE = "{{nonce}}"
+_NO_RUN = '{"code": "MissingError", "message": "that is no id of a run"}'
 _CHUNKS = TypeAdapter(tuple[ChunkProgress, ...])
 
 _POLICY = (
@@ -34,6 +36,8 @@ def build(lookout: Lookout, *, token: str, port: int) -> Starlette:
     async def overview(request: Request) -> Response:
         """The latest runs, and the one of ``?run=`` or the latest of them with all there is to see."""
         run_id = request.query_params.get("run") or None
+        if run_id is not None and not is_run_id(run_id):
+            return _json(_NO_RUN, 404)
         scene = await run_in_threadpool(lookout.scene, run_id)
         return _json(scene.model_dump_json())
 
@@ -44,6 +48,8 @@ def build(lookout: Lookout, *, token: str, port: int) -> Starlette:
         run_id = asked.get("run")
         if not run_id or None in numbers:
             return _json('{"code": "ConfigError", "message": "run, table, position and count are needed"}', 400)
+        if not is_run_id(run_id):
+            return _json(_NO_RUN, 404)
         table_id, position, count = (number or 0 for number in numbers)
         found = await run_in_threadpool(
             lookout.chunks, run_id, table_id, position=position, limit=min(count, MOST_CHUNKS)

@@ -1,5 +1,6 @@
 """Who may ask: this machine, by its own name, with the token, and only to read."""
 
+import logging
 import secrets
 from collections.abc import Iterable
 
@@ -7,6 +8,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_logger = logging.getLogger(__name__)
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -36,7 +38,11 @@ class Guard:
         if scope["type"] != "http":
             return
 
+        is_begun = False
+
         async def send_guarded(message: Message) -> None:
+            nonlocal is_begun
+            is_begun = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
@@ -49,7 +55,14 @@ class Guard:
             return
         path = "/" + scope["path"].split("/", 2)[2]
         inner = {**scope, "path": path, "raw_path": path.encode()}
-        await self._app(inner, receive, send_guarded)
+        try:
+            await self._app(inner, receive, send_guarded)
+        except Exception:
+            if is_begun:
+                raise
+            # Beyond this there is nobody to put the headers on the answer.
+            _logger.exception("the dashboard could not answer")
+            await PlainTextResponse("error\n", 500)(inner, receive, send_guarded)
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         headers = Headers(scope=scope)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import uvicorn
 
 from snowmelt.dashboard import app
+from snowmelt.dashboard.impatience import ImpatientProtocol
 from snowmelt.errors import ConfigError
 from snowmelt.lookout import Lookout
 
@@ -38,7 +39,7 @@ def prepare(lookout: Lookout, listening: socket.socket) -> tuple[uvicorn.Server,
         access_log=False,  # the token is in every path
         log_level="error",
         lifespan="off",
-        http="h11",
+        http=ImpatientProtocol,
         ws="none",
         proxy_headers=False,
         server_header=False,

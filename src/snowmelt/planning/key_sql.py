@@ -20,6 +20,7 @@ from snowmelt import disclosure
 from snowmelt.errors import SourceValueError
 from snowmelt.planning import date_range, key_range, value_groups
 from snowmelt.planning.keys import Bucket, Histogram, Key, KeyColumn, KeyKind, KeyRange, KeySpec, Piece, full_rows
+from snowmelt.snowflake_lexer import bracketed
 from snowmelt.types import quoted
 from snowmelt.wording import WITH_NO_RESUME
 
@@ -236,7 +237,7 @@ def _keys(spec: KeySpec, count: int) -> str:
     """
     columns = ", ".join(f"{quoted(c.name)} AS k{i}" for i, c in enumerate(spec.columns[:count], 1))
     name = f"{spec.table} {spec.at}" if spec.at else spec.table
-    conditions = [f"(\n{spec.source_filter}\n)"] if spec.source_filter else []
+    conditions = [bracketed(spec.source_filter)] if spec.source_filter else []
     if spec.within is not None:
         conditions.append(f"({where(spec.columns, spec.within)})")
     filtered = f" WHERE {' AND '.join(conditions)}" if conditions else ""

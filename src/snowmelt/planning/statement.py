@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from snowmelt.errors import ConfigError
 from snowmelt.models import KeyRange, TablePlan
 from snowmelt.planning import key_sql
+from snowmelt.snowflake_lexer import bracketed, without_literals
 from snowmelt.types import quoted
 from snowmelt.values import cut_masks
 
@@ -43,6 +45,15 @@ def of_chunk(plan: TablePlan, key_range: KeyRange | None = None) -> str:
 
 _NUMBER = '"snowmelt number"'
 """Column of a row's place among those that have its key."""
+
+
+def shown_of_chunk(plan: TablePlan, key_range: KeyRange | None = None) -> str:
+    """Return what ``of_chunk`` builds as it may be told: ``?`` for bounds and watermarks, which are values of rows."""
+    own = plan.conditions[: len(plan.conditions) - (plan.watermark is not None)]
+    bounds = [without_literals(condition) for condition in plan.conditions[len(own) :]]
+    if key_range is not None and plan.keys is not None:
+        bounds.append(without_literals(key_sql.where(plan.keys.columns, key_range)))
+    return of_chunk(plan.model_copy(update={"conditions": (*own, *bounds)}))
 
 
 def count(plan: TablePlan) -> str:
@@ -91,5 +102,8 @@ def compiles(source: str, conditions: Sequence[str]) -> str:
 
 
 def all_of(conditions: Sequence[str]) -> str:
-    """The conditions together, each on lines of its own."""
-    return "\n  AND ".join(f"(\n{condition}\n)" for condition in conditions)
+    """Return the conditions together, each one operand on lines of its own; ConfigError for one that is more."""
+    try:
+        return "\n  AND ".join(map(bracketed, conditions))
+    except ValueError as error:
+        raise ConfigError(f"source_filter {error}") from None

@@ -13,6 +13,7 @@ from typing import Literal
 from snowmelt import disclosure
 from snowmelt.errors import ConfigError
 from snowmelt.models import ColumnPlan, SourceColumn, WatermarkPlan
+from snowmelt.snowflake_lexer import bracketed
 from snowmelt.types import quoted
 
 Kind = Literal["number", "date", "timestamp", "moment", "text"]
@@ -37,7 +38,7 @@ def kind_of(column: SourceColumn) -> Kind | None:
 def bounds_query(column: SourceColumn, *, source_table: str, source_filter: str | None) -> str:
     """The highest watermark as text, and how many rows have none; one row."""
     name = quoted(column.name)
-    where = f"\nWHERE (\n{source_filter}\n)" if source_filter else ""
+    where = f"\nWHERE {bracketed(source_filter)}" if source_filter else ""
     return (
         f"SELECT {_as_text(column, f'MAX({name})')} AS HIGH, COUNT_IF({name} IS NULL) AS NULL_ROWS\n"
         f"FROM {source_table}{where}"

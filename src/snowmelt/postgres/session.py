@@ -220,6 +220,12 @@ class Session:
             first = error.__context__
             cause = first if not error.pgcode and isinstance(first, psycopg2.Error) else error
             raise translate(cause, where=self.where) from error
+        except ValueError as error:
+            if "NUL" not in str(error):
+                raise
+            raise ConfigError(
+                f"{self.where}: a text of the call or the config holds a NUL character, which PostgreSQL has in no text"
+            ) from None
 
 
 def _settings(config: PostgresConfig) -> Mapping[str, str]:

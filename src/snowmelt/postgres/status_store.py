@@ -17,7 +17,7 @@ from snowmelt.errors import (
     SnowmeltError,
     TruncationRefusedError,
 )
-from snowmelt.models import ChunkRead, Consents, RunPlan, TableName, TablePlan, chunk_read
+from snowmelt.models import ChunkRead, Consents, RunPlan, TableName, TablePlan, chunk_read, is_run_id
 from snowmelt.planning import watermarks
 from snowmelt.planning.resume import KnownRun
 from snowmelt.postgres import leases, target_identity
@@ -474,7 +474,7 @@ def touch_driver(session: Session, run_id: str, seconds: float) -> None:
 
 def read_run(session: Session, run_id: str) -> RunRow:
     """A run; DataError when the status schema has none of that name."""
-    row = session.row(sql.query("read_run"), run_id=run_id)
+    row = session.row(sql.query("read_run"), run_id=run_id) if is_run_id(run_id) else None
     if row is None:
         raise MissingError(
             f"{session.where}: there is no run {run_id}; `snowmelt status --all` lists the runs there are"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from snowmelt import disclosure
 from snowmelt.findings import Finding, sql_name
 from snowmelt.models import TableName
 from snowmelt.planning import statement
@@ -100,7 +101,8 @@ def findings(asked: Sequence[Link], rows: Sequence[Sequence[object]]) -> Iterato
         key, place = link.key, link.child.place
         columns = ", ".join(key.child_columns)
         has = f"{found:,} rows refer" if found != 1 else "1 row refers"
-        what = f"{has} by {columns} to no row of {link.parent.place.table}, as {example} does; {key.name} forbids that"
+        such = disclosure.fingerprint(example)
+        what = f"{has} by {columns} to no row of {link.parent.place.table}, as {such} does; {key.name} forbids that"
         advice = "mend the rows, or exclude them by source_filter"
         drop = f"ALTER TABLE {sql_name(key.child)} DROP CONSTRAINT {quoted(key.name)};"
         column = key.child_columns[0] if len(key.child_columns) == 1 else None

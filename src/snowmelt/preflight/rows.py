@@ -15,6 +15,7 @@ from snowmelt.models import ColumnPlan
 from snowmelt.planning import duplicates, load_mode, statement
 from snowmelt.planning.duplicates import RepeatedKey, UniqueKey
 from snowmelt.planning.load_mode import Loading
+from snowmelt.snowflake_lexer import bracketed
 from snowmelt.types import NO_NANOSECONDS, best_type, cure, postgres_type, quoted, snowflake_type
 from snowmelt.values import Doubt, doubts
 
@@ -221,4 +222,8 @@ def _rows(found: int) -> str:
 
 def _filter(looked: Looked, condition: str) -> str:
     given = looked.config.source_filter
-    return looked.place.line("source_filter", f"({given}) AND {condition}" if given else condition)
+    if not given:
+        return looked.place.line("source_filter", condition)
+    # On lines of its own where it may end in a comment, which would swallow the bracket.
+    own = bracketed(given) if "--" in given or "//" in given else f"({given})"
+    return looked.place.line("source_filter", f"{own} AND {condition}")

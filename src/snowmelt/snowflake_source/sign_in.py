@@ -101,13 +101,20 @@ def _is_path(text: str) -> bool:
 def _file_bytes(path: str) -> bytes:
     try:
         return _read(path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
+        # A key that was pasted here is not shown: only what ends as names of such files do is taken for one.
+        named = f"{path}: " if len(path) <= _LONGEST_PATH and _NAMES_A_KEY_FILE.fullmatch(path) else "the file: "
         raise ConfigError(
-            f"snowflake.private_key_path: cannot read {path}: {_reason(error)}; give the path of the private key file"
-        ) from error
+            f"snowflake.private_key_path: cannot read {named}{_reason(error)}; give the path of the private key file"
+        ) from None
 
 
-def _reason(error: OSError | RuntimeError) -> str:
+_NAMES_A_KEY_FILE = re.compile(r"[\w./~ -]+\.(?:pem|p8|pk8|der|key)", re.IGNORECASE)
+
+
+def _reason(error: OSError | RuntimeError | ValueError) -> str:
+    if isinstance(error, ValueError):
+        return "that is no path"
     return getattr(error, "strerror", None) or "there is no home directory"
 
 
