@@ -26,7 +26,8 @@ _EXACT = (
 def only_postgres_compares(column: ColumnPlan) -> bool:
     """Whether two values may be one key in the target although their images differ."""
     target = column.target
-    return target.folds or not (target.kind == "enum" or target.type in _EXACT)
+    is_written_freely = target.type == "timetz" and column.source.type == "TEXT"
+    return target.folds or is_written_freely or not (target.kind == "enum" or target.type in _EXACT)
 
 
 def key_image(column: ColumnPlan) -> str:
