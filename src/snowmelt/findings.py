@@ -60,7 +60,7 @@ CHECKS: Mapping[str, str] = {
     "unique_duplicates": "no two rows of the source have what a unique index of the target keeps apart",
     "setting_unknown": "`chunking_columns`, `sort_columns` and `column_policies` name columns that are there",
     "chunking_type": "chunking columns have an order to cut by, and the type that the config declares",
-    "watermark": "watermark columns are there, have an order, and are not NULL",
+    "watermark": "watermark columns are there, have an order, are not NULL, and not beyond the clock",
     "column_excluded": "every name in `exclude_columns` is a column of the source",
     "column_mapped": "every pair in `column_map` is a column of the source and one of the target",
     # values

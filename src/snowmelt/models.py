@@ -187,12 +187,15 @@ class WatermarkPlan(Value):
     low: str | None
     high: str | None
     null_rows: int
+    limit: str | None = None
+    """A watermark beyond it counts as none: every run reads such rows, and ``high`` is taken from the others."""
 
 
 LoadMode = Literal["copy", "upsert", "insert_only"]
 OnExtraColumns = Literal["warn", "fail"]
 OnDuplicateKeys = Literal["fail", "newest", "reject"]
 VerificationAtEnd = Literal["off", "counts", "checksums"]
+WatermarkLimit = Literal["now", "none"]
 WhenResultIsGone = Literal["begins anew", "merges anew", "stops", "does not apply"]
 
 

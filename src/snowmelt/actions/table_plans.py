@@ -20,13 +20,14 @@ from snowmelt.models import (
     SourceColumn,
     TableName,
     TablePlan,
+    TargetColumn,
     WatermarkPlan,
 )
-from snowmelt.planning import duplicates, load_mode, statement, ties, watermarks
+from snowmelt.planning import duplicates, load_mode, statement, ties, watermark_findings, watermarks
 from snowmelt.planning.keys import KINDS, key_column
 from snowmelt.planning.load_mode import Loading, NoLoading
 from snowmelt.planning.ties import ForeignKey, Tied
-from snowmelt.postgres import facts, status_store, tables
+from snowmelt.postgres import facts, marks, status_store, tables
 from snowmelt.postgres.facts import TableFacts
 from snowmelt.postgres.session import Row, Session
 from snowmelt.postgres.tables import TargetTable
@@ -522,25 +523,45 @@ class _Planner:
         column = _column_named(table.source_watermark, described)
         source = table.source_watermark if column is None else column.name
         target = watermarks.target_column(columns, source, table.target_watermark)
-        if column is None or target is None or watermarks.kind_of(column) is None:
+        kind = None if column is None else watermarks.kind_of(column)
+        if column is None or target is None or kind is None:
             self._findings.append(_no_watermark(place, table, column))
             return None, ()
-        low, said = self._low(place, table, target, stored=stored, filled=filled)
+        clock = watermarks.clock_limit(kind, self._moment)
+        limit = clock if table.watermark_limit == "now" else None
+        if clock is None and table.watermark_limit == "now":
+            self._findings.append(watermark_findings.no_clock(place, table, kind))
+        carried = next(c.target for c in columns if c.target.name == target)
+        low, said = self._low(place, table, kind, carried, stored=stored, filled=filled, clock=clock)
         query = watermarks.bounds_query(
-            column, source_table=f"{self._source_table(table)} {at}".rstrip(), source_filter=table.source_filter
+            column,
+            limit=clock,
+            source_table=f"{self._source_table(table)} {at}".rstrip(),
+            source_filter=table.source_filter,
         )
-        ((high, null_rows),) = self._snowflake.aggregate(query)
+        (row,) = self._snowflake.aggregate(query)
+        found = watermarks.read_bounds(column, row)
         bounds = watermarks.plan(
-            column, target, stored=low, high=high, null_rows=null_rows, overlap=table.watermark_overlap
+            column,
+            target,
+            stored=low,
+            high=found.highest if limit is None else found.within,
+            null_rows=found.null_rows,
+            overlap=table.watermark_overlap,
+            limit=limit,
         )
-        if null_rows:
-            text = f"{null_rows} rows have no {column.name}"
-            advice = "they are read by every run, as nothing tells whether they changed"
-            said = (*said, place.warning("watermark", text, advice, setting=place.key("source_watermark")))
-        return bounds, said
+        return bounds, (*said, *watermark_findings.of_source(place, table, bounds, found))
 
     def _low(
-        self, place: Place, table: TableConfig, target: str, *, stored: str | None, filled: bool
+        self,
+        place: Place,
+        table: TableConfig,
+        kind: watermarks.Kind,
+        target: TargetColumn,
+        *,
+        stored: str | None,
+        filled: bool,
+        clock: str | None,
     ) -> tuple[str | None, tuple[Finding, ...]]:
         """The watermark to go on from, or None to read all rows."""
         if table.truncate_onstart:
@@ -548,8 +569,19 @@ class _Planner:
         if not filled:
             text = f"the target {place.target} is empty, so all rows are loaded, and not only newer ones"
             return None, (place.warning("watermark", text),) if stored else ()
+        is_limited, is_stored = table.watermark_limit == "now", stored is not None
         if stored is None and table.watermark_from_target:
-            return tables.highest(self._session, place.target, target), ()
+            stored = marks.highest(self._session, place.target, target, limit=clock if is_limited else None)
+        if stored is None:
+            return None, ()
+        if not watermarks.is_value(kind, stored):
+            self._findings.append(
+                watermark_findings.no_value(place, kind, stored, is_stored=is_stored, target=target.name)
+            )
+            return None, ()
+        if clock is not None and is_stored and watermarks.is_after(kind, stored, clock):
+            said = watermark_findings.stored_beyond_the_clock(place, stored, is_limited=is_limited)
+            return None if is_limited else stored, (said,)
         return stored, ()
 
 

@@ -477,7 +477,12 @@ class _Check:
 
     def _bounds(self) -> WatermarkPlan | None:
         """The bounds of the target's rows that were moved; None where all of them count."""
-        return None if self._asked.all_rows or self._plan.load_mode == "copy" else self._plan.watermark
+        bounds = self._plan.watermark
+        if bounds is None or self._asked.all_rows or self._plan.load_mode == "copy":
+            return None
+        # A target_watermark of another origin says nothing of what was read.
+        carried = {column.target.name: column.source.name for column in self._plan.columns}
+        return bounds if carried.get(bounds.target) == bounds.source else None
 
 
 def _with_rows(verdict: TableVerdict, there: Tally, here: Tally, every: int) -> TableVerdict:

@@ -126,8 +126,8 @@ def _without_watermark(table: Tree) -> Iterator[tuple[str, str]]:
         return
     if table.get("on_duplicate_keys") == "newest":
         yield "on_duplicate_keys", "newest needs source_watermark, which tells the newer of two rows; add it"
-    for key in ("target_watermark", "watermark_from_target"):
-        if _is_set(table.get(key)):
+    for key in ("target_watermark", "watermark_from_target", "watermark_limit"):
+        if _is_set(table.get(key)) and table.get(key) != "none":
             yield key, "needs source_watermark; add it"
 
 

@@ -34,7 +34,14 @@ from snowmelt.config.values import (
     protocol_for,
 )
 from snowmelt.errors import ConfigError
-from snowmelt.models import Compatibility, NarrowPolicy, OnDuplicateKeys, OnExtraColumns, VerificationAtEnd
+from snowmelt.models import (
+    Compatibility,
+    NarrowPolicy,
+    OnDuplicateKeys,
+    OnExtraColumns,
+    VerificationAtEnd,
+    WatermarkLimit,
+)
 
 SignIn = Literal["private_key", "rsa_key", "private_key_path", "token", "password"]
 
@@ -189,6 +196,8 @@ class TableConfig(_Part):
     """Column of the target that holds the source's watermark."""
     watermark_overlap: Duration = timedelta(hours=1)
     """How far before the stored watermark an incremental run reads again, for transactions that committed late."""
+    watermark_limit: WatermarkLimit = "none"
+    """now has watermarks beyond the clock, such as 9999-12-31, count as none: their rows are read by every run."""
     watermark_from_target: Flag = False
     """true takes the target's highest watermark where none is stored, for a target that another tool filled."""
     truncate_onstart: Flag = False

@@ -9,6 +9,7 @@ from psycopg2 import sql as compose
 from snowmelt import sql
 from snowmelt.errors import DataError
 from snowmelt.models import ColumnPlan, TableName, TablePlan, WatermarkPlan
+from snowmelt.planning import watermarks
 from snowmelt.postgres import marks, staging
 from snowmelt.postgres.session import Cursor, Row, Session, fetch
 from snowmelt.postgres.tables import identifier, same_key
@@ -67,7 +68,9 @@ def target_rows(plan: TablePlan, bounds: WatermarkPlan | None, *, and_newer: boo
     limits = [(">=", bounds.low), ("<=", None if and_newer else bounds.high)]
     if bounds.high is not None:
         within: list[compose.Composable] = [
-            compose.SQL("{} {} {}").format(mark, compose.SQL(sign), compose.Literal(_as_stored(bounds, value)))
+            compose.SQL("{} {} {}").format(
+                mark, compose.SQL(sign), compose.Literal(watermarks.in_postgres(bounds.kind, value))
+            )
             for sign, value in limits
             if value is not None
         ]
@@ -75,14 +78,6 @@ def target_rows(plan: TablePlan, bounds: WatermarkPlan | None, *, and_newer: boo
     return compose.SQL("(SELECT * FROM {} WHERE {}) AS within_bounds").format(
         target, compose.SQL(" OR ").join(conditions)
     )
-
-
-_MICROSECOND_LENGTH = len("2024-01-01 00:00:00.000000")
-
-
-def _as_stored(bounds: WatermarkPlan, value: str) -> str:
-    """A bound as the target has it: digits below the microsecond are cut off, where PostgreSQL would round."""
-    return value[:_MICROSECOND_LENGTH] if bounds.kind in ("timestamp", "moment") else value
 
 
 # --- sums -------------------------------------------------------------------------------------------------------------

@@ -650,7 +650,8 @@ def complete_table(session: Session, run_id: str, source_name: str, plan: TableP
         rows = fetch(cursor, sql.query("read_watermarks"), source_name=source_name)
         stored = watermark_of(rows, plan.target, plan.watermark_of)
         bounds = plan.watermark
-        if bounds is None or bounds.high is None:
+        reached = bounds and watermarks.to_store(bounds, stored)
+        if bounds is None or reached is None:
             return
         cursor.execute(
             sql.query("write_watermark"),
@@ -659,7 +660,7 @@ def complete_table(session: Session, run_id: str, source_name: str, plan: TableP
                 "target_schema": plan.target.schema_name,
                 "target_table": plan.target.name,
                 "source_table": plan.watermark_of,
-                "watermark": watermarks.later(bounds.kind, stored, bounds.high),
+                "watermark": reached,
                 "watermark_type": bounds.kind,
                 "run_id": run_id,
             },

@@ -25,6 +25,8 @@ class UniqueIndex:
     is_partial: bool
     is_on_expression: bool
     is_of_partition: bool
+    compares_otherwise: bool = False
+    """Of two texts that the columns call different it calls some equal, or the other way round."""
 
     @property
     def is_of_columns(self) -> bool:
@@ -51,7 +53,11 @@ class TargetTable:
     @property
     def unique_keys(self) -> tuple[frozenset[str], ...]:
         """Column sets of which no two rows may ever have the same values: what a merge can find its rows by."""
-        return tuple(index.columns for index in self.unique_indexes if index.is_of_columns and index.is_immediate)
+        return tuple(
+            index.columns
+            for index in self.unique_indexes
+            if index.is_of_columns and index.is_immediate and not index.compares_otherwise
+        )
 
     @property
     def kept_apart(self) -> tuple[frozenset[str], ...]:
@@ -132,13 +138,6 @@ def has_more_rows_than(cursor: Cursor, name: TableName, rows: int) -> bool:
     """Whether the table holds more than that many rows; reads no more of it than it takes to know."""
     probe = compose.SQL("SELECT 1 AS one FROM {} OFFSET {} LIMIT 1").format(identifier(name), compose.Literal(rows))
     return fetch_one(cursor, probe) is not None
-
-
-def highest(session: Session, name: TableName, column: str) -> str | None:
-    """The highest value of a column, as text; None when the table has none."""
-    query = compose.SQL("SELECT max({})::text AS high FROM {}").format(compose.Identifier(column), identifier(name))
-    row = session.row(query)
-    return None if row is None else row["high"]
 
 
 def foreign_keys(session: Session, names: Sequence[TableName]) -> tuple[ForeignKey, ...]:

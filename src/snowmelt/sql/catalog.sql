@@ -94,7 +94,12 @@ SELECT n.nspname AS schema_name, c.relname AS table_name, x.relname AS name, pg_
              JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum) AS columns,
        coalesce((to_jsonb(i)->>'indnullsnotdistinct')::boolean, false) AS nulls_are_equal,  -- from version 15 on
        i.indimmediate AS is_immediate, i.indpred IS NOT NULL AS is_partial, i.indexprs IS NOT NULL AS is_on_expression,
-       i.indrelid <> c.oid AS is_of_partition
+       i.indrelid <> c.oid AS is_of_partition,
+       -- Whether it calls other texts equal than a query that compares the columns.
+       EXISTS (SELECT FROM unnest(i.indkey[0:i.indnkeyatts - 1], i.indcollation::oid[]) AS k (attnum, sorted_by)
+               JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum AND a.attcollation <> k.sorted_by
+               JOIN pg_collation o ON o.oid IN (a.attcollation, k.sorted_by) AND NOT o.collisdeterministic)
+           AS compares_otherwise
 FROM unnest(%(schemas)s::text[], %(tables)s::text[]) AS wanted (schema_name, name)
 JOIN pg_namespace n ON n.nspname = wanted.schema_name
 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name
