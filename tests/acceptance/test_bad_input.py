@@ -500,7 +500,7 @@ def test_a_target_that_is_altered_after_it_was_planned_is_not_loaded(deployment:
     execution = machine.wait(arn, on_poll=alter)
 
     assert altered
-    assert (execution.status, execution.error) == ("FAILED", "StalledError")
+    assert (execution.status, execution.error) == ("FAILED", "MigrationFailed")
     assert_one_line(
         execution.cause or "",
         (

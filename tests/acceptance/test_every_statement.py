@@ -32,7 +32,7 @@ STARTS = ("first", "later", "resuming")
 FEW = (
     ("DROP INDEX", "after"),
     ("TRUNCATE", "after"),
-    ("COMMIT of start_loading", "after"),
+    ("COMMIT of remember_target", "after"),
     ("COMMIT of complete_chunk", "after"),
     ("restore_index", "before"),
     ("COMMIT of write_watermark", "after"),

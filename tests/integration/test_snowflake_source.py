@@ -213,7 +213,7 @@ def test_a_closed_port_fails_with_what_to_check_before_the_connector_is_asked(
 
 def test_a_host_without_an_address_is_named(account: LocalSnowflake) -> None:
     with pytest.raises(AccessError, match=r"cannot find Snowflake's host nowhere\.invalid"):
-        connect(config_of(account, host="nowhere.invalid"))
+        connect(config_of(account, host="nowhere.invalid", protocol="https"))
 
 
 def test_statements_carry_the_runs_tag(account: LocalSnowflake) -> None:

@@ -61,7 +61,9 @@ def main() -> None:
 
 
 def _general_first(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with --env-file, which may follow a command, before it."""
+    """Return the arguments with --env-file, which may follow a command, before it; of a sandbox it is the result."""
+    if "sandbox" in arguments[:1]:
+        return list(arguments)
     first: list[str] = []
     others: list[str] = []
     given = iter(arguments)

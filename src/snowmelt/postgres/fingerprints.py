@@ -209,7 +209,7 @@ def kept_query(plan: TablePlan, hashing: Hashing) -> Statement:
     of the source that is as new.
     """
     targets = {column.target.name: column.target for column in plan.columns}
-    stays = compose.SQL("true" if plan.load_mode == "insert_only" else "NOT {} OR ({} AND {})").format(
+    stays = compose.SQL("true" if plan.load_mode == "insert_only" else "(NOT {} OR ({} AND ({})))").format(
         marks.may_replace(plan, "s", "t"), marks.may_replace(plan, "t", "s"), _is_spelt_otherwise(plan)
     )
     return compose.SQL(
