@@ -145,8 +145,8 @@ _OWN_CLASS = "SM"
 """Class of the SQLSTATEs that the status schema's own code raises; its texts name roles and relations, and say all."""
 _OWN_CODE = re.compile(r"PL/pgSQL function (?:inline_code_block|migration_status\.\w+\([\w\s,.]*\)) line \d+ at RAISE$")
 
-_ROW_IN_DETAIL = ("23502", "23514", "44000")
-"""SQLSTATEs whose detail is nothing but the whole row: no fingerprint of it says anything."""
+ROW_IN_DETAIL = ("23502", "23514", "44000")
+"""SQLSTATEs whose detail is nothing but the whole row: no fingerprint of it says anything, and it is kept elsewhere."""
 
 _KEY = re.compile(
     r"(?s)Key (?P<names>\(.+?\))=\((?P<values>.*)\)(?P<rest> (?:already exists"
@@ -166,7 +166,7 @@ _PLAIN_DETAILS = re.compile(
 
 def _detail(error: ServerError) -> str:
     text = error.detail
-    if not text or error.sqlstate in _ROW_IN_DETAIL:
+    if not text or error.sqlstate in ROW_IN_DETAIL:
         return ""
     if error.sqlstate == "40P01":  # its second line and those after it quote statements
         text = text.splitlines()[0]

@@ -438,10 +438,9 @@ def is_run_id(text: str) -> bool:
 ExecutionId = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", min_length=1, max_length=1024)]
 
 
-class ValidateConfigEvent(Value):
-    """Check everything, then open a run or resume one."""
+class Asked(Value):
+    """What a start may say, whoever sends it."""
 
-    action: Literal["validate_config"]
     source_name: str | None = None
     no_resume: bool = False
     resume_run_id: RunId | None = None
@@ -453,6 +452,12 @@ class ValidateConfigEvent(Value):
     """Replaces the config's for this start; a bare number counts hours."""
     compatibility: Compatibility | None = None
     """Whose files the config is read as, before what it says itself."""
+
+
+class ValidateConfigEvent(Asked):
+    """Check everything, then open a run or resume one."""
+
+    action: Literal["validate_config"]
     execution_id: ExecutionId
 
     @property
@@ -495,22 +500,13 @@ class TestConnectionsEvent(Value):
     source_name: str | None = None
 
 
-class MigrateEvent(Value):
-    """Take whole runs as far as one invocation can; the same event again goes on."""
+class MigrateEvent(Asked):
+    """Take whole runs as far as one invocation can; the same event again goes on.
+
+    ``source_name`` may name several with commas between; without it all enabled ones are meant.
+    """
 
     action: Literal["migrate"] = "migrate"
-    source_name: str | None = None
-    """One source, or several with commas between; all enabled ones without it."""
-    no_resume: bool = False
-    resume_run_id: RunId | None = None
-    tables: tuple[str, ...] | None = None
-    dry_run: bool = False
-    allow_shrink: bool = False
-    accept_rejected: bool = False
-    resume_max_age: int | float | str | None = None
-    """Replaces the config's for this start; a bare number counts hours."""
-    compatibility: Compatibility | None = None
-    """Whose files the config is read as, before what it says itself."""
 
 
 Event = Annotated[

@@ -8,6 +8,8 @@ column there (the load, a search for duplicates of a key, a verification) sees t
 from dataclasses import dataclass
 from typing import Literal
 
+from snowmelt.wording import counted
+
 Narrow = Literal["round", "truncate"]
 
 
@@ -29,7 +31,7 @@ def number(name: str, *, scale: int, narrow: Narrow) -> Narrowed:
     function = "ROUND" if narrow == "round" else "TRUNC"
     fitted = f"{function}({name}, {scale})::NUMBER(38,{scale})"
     done = "rounded to" if narrow == "round" else "cut off after"
-    return Narrowed(f"a value is {done} {_digits(scale)} after the point", fitted, f"{name} <> {fitted}")
+    return Narrowed(f"a value is {done} {counted(scale, 'digit')} after the point", fitted, f"{name} <> {fitted}")
 
 
 def number_as_float(name: str, *, scale: int, kind: str, digits: int) -> Narrowed:
@@ -47,7 +49,7 @@ def float_as_decimal(name: str, staged: str, *, kind: str, scale: int, narrow: N
     """A FLOAT, by the shortest decimal that names it, with so many digits after the point; only PostgreSQL says it."""
     text, done = f"{staged}::text::numeric", "rounded to" if narrow == "round" else "cut off after"
     fitted = text if narrow == "round" else f"trunc({text}, {scale})"
-    lossy = f"the shortest decimal that names a value is {done} {_digits(scale)} after the point"
+    lossy = f"the shortest decimal that names a value is {done} {counted(scale, 'digit')} after the point"
     return Narrowed(lossy, name, cast=f"({fitted})::{kind}")
 
 
@@ -56,13 +58,9 @@ def moment(name: str, *, kind: str, digits: int, narrow: Narrow) -> Narrowed:
     half = f"DATEADD('nanosecond', {5 * 10 ** (8 - digits)}, {name})" if narrow == "round" else name
     done = "rounded to" if narrow == "round" else "cut off after"
     fitted = f"{half}::{kind}({digits})"
-    return Narrowed(f"a value is {done} {_digits(digits)} of a second", fitted, f"{name} <> {fitted}")
+    return Narrowed(f"a value is {done} {counted(digits, 'digit')} of a second", fitted, f"{name} <> {fitted}")
 
 
 def day(name: str, *, zone: str) -> Narrowed:
     """The date of a timestamp; ``name`` reads it without a zone."""
     return Narrowed(f"the time of day is cut off{zone}", f"{name}::DATE", f"{name} <> {name}::DATE::TIMESTAMP_NTZ")
-
-
-def _digits(count: int) -> str:
-    return f"{count} digit{'' if count == 1 else 's'}"

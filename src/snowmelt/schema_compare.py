@@ -135,7 +135,7 @@ def _excluded(
     """Return the columns that the names mean, and an error for each name that means none, or several."""
     excluded, findings = [], []
     for name in names:
-        alike = _alike(source, name)
+        alike = called(source, name)
         if len(alike) == 1:
             excluded += alike
             continue
@@ -149,7 +149,7 @@ def _excluded(
 
 def not_excluded(source: Sequence[SourceColumn], names: Sequence[str]) -> tuple[SourceColumn, ...]:
     """Return the columns that none of the names excludes."""
-    meant = [alike for name in names if len(alike := _alike(source, name)) == 1]
+    meant = [alike for name in names if len(alike := called(source, name)) == 1]
     return tuple(column for column in source if [column] not in meant)
 
 
@@ -194,7 +194,7 @@ class _Pairing:
     target_alone: tuple[TargetColumn, ...]
 
 
-def _alike(columns: Sequence[_Column], name: str) -> list[_Column]:
+def called(columns: Sequence[_Column], name: str) -> list[_Column]:
     """Return the column of that name, else those that differ from it in case only."""
     return [c for c in columns if c.name == name] or [c for c in columns if c.name.casefold() == name.casefold()]
 
@@ -206,7 +206,7 @@ def _mapped(
     mapped: dict[str, _Pair] = {}
     findings = []
     for from_name, to_name in choices.column_map.items():
-        of, to = _alike(source, from_name), _alike(target, to_name)
+        of, to = called(source, from_name), called(target, to_name)
         if len(of) == len(to) == 1:
             mapped[to[0].name] = (of[0], to[0])
             continue
@@ -219,8 +219,8 @@ def _mapped(
                 findings.append(
                     place.error("column_mapped", text, f"write the name as the {side} has it", setting=setting)
                 )
-    if choices.watermarks is not None and not _alike(target, choices.watermarks[0]):
-        of, to = _alike(source, choices.watermarks[0]), _alike(target, choices.watermarks[1])
+    if choices.watermarks is not None and not called(target, choices.watermarks[0]):
+        of, to = called(source, choices.watermarks[0]), called(target, choices.watermarks[1])
         if len(of) == len(to) == 1 and of[0] not in [pair[0] for pair in mapped.values()]:
             mapped.setdefault(to[0].name, (of[0], to[0]))
     return mapped, findings

@@ -624,9 +624,8 @@ def _repeat_number(
 
 def _column_named(name: str, columns: Sequence[SourceColumn]) -> SourceColumn | None:
     """The column of that name, or the only one that differs from it in case alone."""
-    exact = [c for c in columns if c.name == name]
-    alike = exact or [c for c in columns if c.name.casefold() == name.casefold()]
-    return alike[0] if len(alike) == 1 else None
+    found = schema_compare.called(columns, name)
+    return found[0] if len(found) == 1 else None
 
 
 def _conditions(table: TableConfig, watermark: WatermarkPlan | None) -> tuple[str, ...]:

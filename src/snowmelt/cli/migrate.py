@@ -30,7 +30,7 @@ from snowmelt.cli.options import (
     listed,
 )
 from snowmelt.cli.shared import EXIT_FAILED, EXIT_UNFINISHED, opened, show_values, wired
-from snowmelt.config import SourceConfig
+from snowmelt.config import Config, SourceConfig, with_unit
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError, MissingError, SnowmeltError
 from snowmelt.models import ValidateConfigResult
@@ -58,7 +58,8 @@ def migrate(
     show_values(values, as_json=as_json)
     console.set_up_logging(log_level, as_json=as_json, log_format=log_format)
     wiring = wired(config_path, compatibility)
-    sources = wiring.config().sources_named(source)
+    config = wiring.config()
+    sources = config.sources_named(source)
     if len(sources) > 1 and (resume_run_id or tables):
         names = ", ".join(s.source_name for s in sources)
         raise ConfigError(f"--resume-run-id and --tables belong to one source, and this is for {names}; add --source")
@@ -76,37 +77,36 @@ def migrate(
             _foresee({**start, "source_name": each.source_name}, wiring, as_json=as_json)
         return
     if len(sources) == 1:
-        raise_for(_run(start, sources[0], wiring, as_json=as_json))
+        exit_code = _run(start, sources[0], config, wiring, as_json=as_json)
     elif parallel_sources > 1:
-        raise_for(max(apart(sources, parallel_sources)))
+        exit_code = max(apart(sources, parallel_sources))
     else:
-        raise_for(max(_one_of_several(start, each, wiring, as_json=as_json) for each in sources))
-
-
-def raise_for(exit_code: int) -> None:
-    """End the command with this code, unless it is 0."""
+        exit_code = max(_one_of_several(start, each, config, wiring, as_json=as_json) for each in sources)
     if exit_code:
         raise typer.Exit(exit_code)
 
 
 def _with_unit(age: str | None) -> str | None:
-    if age is not None and age.strip().replace(".", "", 1).isdecimal():
-        raise ConfigError(f"--resume-max-age {age} needs a unit, as in {age}h or {age}d")
+    try:
+        with_unit(age)
+    except ValueError as error:
+        raise ConfigError(f"--resume-max-age {age} {error}") from None
     return age
 
 
-def _one_of_several(start: Mapping[str, object], source: SourceConfig, wiring: Wiring, *, as_json: bool) -> int:
+def _one_of_several(
+    start: Mapping[str, object], source: SourceConfig, config: Config, wiring: Wiring, *, as_json: bool
+) -> int:
     """Run one source; what stops it does not stop those after it."""
     try:
-        return _run(start, source, wiring, as_json=as_json)
+        return _run(start, source, config, wiring, as_json=as_json)
     except SnowmeltError as error:
         console.show_error(error)
         return error.exit_code
 
 
-def _run(start: Mapping[str, object], source: SourceConfig, wiring: Wiring, *, as_json: bool) -> int:
+def _run(start: Mapping[str, object], source: SourceConfig, config: Config, wiring: Wiring, *, as_json: bool) -> int:
     """Take the run of a source to its end and show what came of it; the command's exit code."""
-    config = wiring.config()
     with ExitStack() as stack:
 
         def show(run: ValidateConfigResult) -> None:

@@ -10,7 +10,7 @@ from snowmelt.config.fingerprint import config_hash, differences, frozen
 from snowmelt.config.parsing import load
 from snowmelt.config.schema import json_schema
 from snowmelt.config.shape import Config, PostgresConfig, SnowflakeConfig, SourceConfig, TableConfig, ValuePolicies
-from snowmelt.config.values import age
+from snowmelt.config.values import age, with_unit
 
 __all__ = [
     "COMPATIBILITY_NOTE",
@@ -27,4 +27,5 @@ __all__ = [
     "json_schema",
     "load",
     "read_dotenv",
+    "with_unit",
 ]

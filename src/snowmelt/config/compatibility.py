@@ -4,9 +4,10 @@ Such a config says ``compatibility: predecessor``, or is known by ``rsa_key``, a
 bare ``resume_max_age`` counts hours, and digits that a target column lacks are rounded, as an assignment does.
 """
 
-import re
 from collections.abc import Mapping
 from typing import Any
+
+from snowmelt.config.values import in_hours
 
 NOTE = (
     "the config is read as the predecessor's (compatibility, or rsa_key): values with more digits than their columns "
@@ -28,10 +29,5 @@ def adapted(tree: dict[str, Any], compatibility: str | None) -> dict[str, Any]:
     policies = tree.get("value_policies", {})
     if isinstance(policies, Mapping):
         policies = {"narrow": "round", **policies}
-    age = tree.get("resume_max_age", 168)
-    if (isinstance(age, int | float) and not isinstance(age, bool)) or (isinstance(age, str) and _BARE.fullmatch(age)):
-        age = f"{age}h"
-    return {**tree, "compatibility": compatibility, "value_policies": policies, "resume_max_age": age}
-
-
-_BARE = re.compile(r"\s*\d+(\.\d+)?\s*")
+    age = {"resume_max_age": in_hours(tree["resume_max_age"])} if "resume_max_age" in tree else {}
+    return {**tree, **age, "compatibility": compatibility, "value_policies": policies}

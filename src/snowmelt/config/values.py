@@ -50,19 +50,29 @@ def _duration(value: object) -> object:
             return value
 
 
-def _with_unit(value: object) -> object:
-    """A duration that says what it counts: seconds, hours and days have been taken for each other."""
-    if isinstance(value, int | float) or (isinstance(value, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*", value)):
+def lacks_unit(value: object) -> bool:
+    """Return whether it is a number, written as one or as text, that does not say what it counts."""
+    if isinstance(value, str):
+        return re.fullmatch(r"\s*\d+(\.\d+)?\s*", value) is not None
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def with_unit(value: object) -> object:
+    """Return it as it is; ValueError when it lacks a unit: seconds, hours and days have been taken for each other."""
+    if lacks_unit(value):
         raise ValueError(f"needs a unit, as in {value}h or {value}d")
-    return _duration(value)
+    return value
+
+
+def in_hours(value: object) -> object:
+    """Return it with the unit of hours where it has none."""
+    return f"{str(value).strip()}h" if lacks_unit(value) else value
 
 
 def age(value: object) -> timedelta:
     """Return how old a run may be, of a number of hours or a duration with its unit; ValueError for anything else."""
-    hours = f"{value:g}h" if isinstance(value, int | float) and not isinstance(value, bool) else value
-    found = _duration(f"{hours}h" if isinstance(hours, str) and re.fullmatch(r"\s*\d+(\.\d+)?\s*", hours) else hours)
     try:
-        return _not_negative(TypeAdapter(timedelta).validate_python(found))
+        return _not_negative(TypeAdapter(timedelta).validate_python(_duration(in_hours(value))))
     except ValidationError:
         raise ValueError("must be a number of hours, or a duration such as 7d, 12h or P7D") from None
 
@@ -105,7 +115,7 @@ Duration = Annotated[
 ]
 Age = Annotated[
     timedelta,
-    BeforeValidator(_with_unit),
+    BeforeValidator(lambda value: _duration(with_unit(value))),
     AfterValidator(_not_negative),
     WithJsonSchema({"type": "string"}),
 ]

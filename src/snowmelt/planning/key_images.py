@@ -67,13 +67,13 @@ def _any_value(column: ColumnPlan) -> str:
 
 
 def _stored(column: ColumnPlan) -> str:
-    source, target_of, target = column.source.type, column.target, column.target.type
+    source, target = column.source.type, column.target.type
     if target == "float4":
         return _in_24_bits(column.select)
     if target == "float8":
         return f"({column.select} + 0)"  # -0 and 0 are one key
     if column.narrowed:
-        scale = numeric_digits(target_of.typmod)[1] if column.cast else None
+        scale = numeric_digits(column.target.typmod)[1] if column.cast else None
         return column.select if scale is None else f"ROUND({column.select}, {scale})"
     if column.cut:
         kind = "TIMESTAMP_NTZ" if source in ("TIMESTAMP_LTZ", "TIMESTAMP_TZ") else source

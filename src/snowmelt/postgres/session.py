@@ -481,13 +481,9 @@ def shown_of(error: psycopg2.Error) -> ServerText:
     )
 
 
-_ROW_IN_DETAIL = ("23502", "23514", "44000")
-"""SQLSTATEs whose detail is nothing but the whole row, which is kept beside the reason in any case."""
-
-
 def reason_in_full(error: psycopg2.Error) -> str:
     """Return PostgreSQL's own words with the values they quote: for ``rejected_rows``, and nowhere else."""
-    detail = None if error.pgcode in _ROW_IN_DETAIL else error.diag.message_detail
+    detail = None if error.pgcode in disclosure.ROW_IN_DETAIL else error.diag.message_detail
     return f"{error.diag.message_primary or 'refused'}{f' ({detail})' if detail else ''}"
 
 
