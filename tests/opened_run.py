@@ -57,17 +57,24 @@ def open_run(database: Database) -> None:
     database.execute("CREATE TABLE target (id bigserial)")
     with connect(database) as session:
         status_store.install(session)
-        status_store.open_run(
-            session,
-            RUN_PLAN,
-            [PLAN],
-            driver=Driver("the first", 600),
-            snapshot_at=datetime.now(UTC),
-            store="store",
-            consents=Consents(),
-            closes=(),
-            execution_state=lambda _: "ended",
-        )
+        begin(session, RUN_PLAN, PLAN, "the first")
+
+
+def begin(
+    session: Session, plan: RunPlan, table: TablePlan, execution_id: str, *, closes: tuple[str, ...] = ()
+) -> None:
+    """Open a run of one table, driven by that execution; every other execution has ended."""
+    status_store.open_run(
+        session,
+        plan,
+        [table],
+        driver=Driver(execution_id, 600),
+        snapshot_at=datetime.now(UTC),
+        store="store",
+        consents=Consents(),
+        closes=closes,
+        execution_state=lambda _: "ended",
+    )
 
 
 def take_over(session: Session, execution_id: str = "the second") -> None:

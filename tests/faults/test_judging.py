@@ -52,8 +52,8 @@ def test_when_all_is_over_starts_complete_once_the_driver_before_them_is_known_t
 
 def test_what_had_to_be_put_right_first_is_no_false_failure() -> None:
     within = case("a start")
-    assert false_failure(within, FAILED, run_failed=True, afterwards=[FAILED, COMPLETED], mended=True) == ""
-    assert "start 2" in false_failure(within, FAILED, run_failed=True, afterwards=[FAILED, FAILED], mended=True)
+    assert false_failure(within, FAILED, run_failed=True, afterwards=[FAILED, COMPLETED], corrected=True) == ""
+    assert "start 2" in false_failure(within, FAILED, run_failed=True, afterwards=[FAILED, FAILED], corrected=True)
 
 
 def test_who_takes_over_from_a_driver_that_is_stopped_completes() -> None:

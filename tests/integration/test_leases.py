@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import pyarrow as pa
@@ -25,6 +24,7 @@ from hypothesis.stateful import (
 from psycopg2 import sql as compose
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
+from opened_run import RUN_PLAN, begin
 from snowmelt import sql
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import FencedError, HeldError, TransientError, TruncationRefusedError
@@ -33,7 +33,6 @@ from snowmelt.models import (
     ChunkRead,
     ColumnPlan,
     Consents,
-    RunPlan,
     ScanSlice,
     SourceColumn,
     TableName,
@@ -113,32 +112,8 @@ class Scene:
     def open_run(self, session: Session, *, closes: tuple[str, ...] = ()) -> str:
         """Open a run, which takes the target from the one before it."""
         run_id = f"run-{self.opened + 1}"
-        plan = RunPlan(
-            snowmelt_version="1",
-            run_id=run_id,
-            source_name="source",
-            config_hash="hash",
-            config={},
-            target_database=self.database.name,
-            snowflake_database="D",
-            snowflake_schema="S",
-            snowflake_user="U",
-            snowflake_role="R",
-            parallel_threads=2,
-            lambda_timeout_buffer_seconds=1,
-            tables=("SOURCE",),
-        )
-        status_store.open_run(
-            session,
-            plan,
-            [PLAN],
-            driver=Driver(f"execution-{run_id}", 600),
-            snapshot_at=datetime.now(UTC),
-            store="store",
-            consents=Consents(),
-            closes=closes,
-            execution_state=lambda _: "ended",
-        )
+        plan = RUN_PLAN.model_copy(update={"run_id": run_id, "tables": (PLAN.source,)})
+        begin(session, plan, PLAN, f"execution-{run_id}", closes=closes)
         self.opened += 1
         self.run_id = run_id
         return run_id

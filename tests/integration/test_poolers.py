@@ -3,14 +3,13 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal
 
 import pytest
 from psycopg2 import sql as compose
 
-from pooler import Pooler
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import AccessError, TransientError
+from snowmelt.local.faults.pooler import Lends, Pooler, Rules
 from snowmelt.local.postgres import Database
 from snowmelt.postgres import poolers, session
 from snowmelt.postgres.session import Session
@@ -18,8 +17,14 @@ from snowmelt.postgres.session import Session
 ADVICE = "connect past the pooler: name the server itself in postgres.host and postgres.port"
 
 
+def before(database: Database, lends: Lends, *, connections: int = 20, takes_options: bool = True) -> Pooler:
+    """Return a pooler before the test's server; whoever finds no connection waits."""
+    rules = Rules(lends, connections, wait_seconds=60, takes_options=takes_options)
+    return Pooler(rules, database.server.host, database.server.port)
+
+
 def connect(pooler: Pooler, database: Database) -> Session:
-    config = PostgresConfig(host=pooler.host, port=pooler.port, user=database.server.user)
+    config = PostgresConfig(host="127.0.0.1", port=pooler.port, user=database.server.user)
     return Session.connect(config, database=database.name, application_name="test")
 
 
@@ -32,7 +37,7 @@ def _forgotten() -> Iterator[None]:
 
 @pytest.mark.parametrize("size", [1, 5])
 def test_a_pooler_that_shares_sessions_is_refused_before_anything_is_set_in_them(database: Database, size: int) -> None:
-    with Pooler(database.server, mode="transaction", size=size) as pooler:
+    with before(database, "transaction", connections=size) as pooler:
         with pytest.raises(AccessError, match="transaction mode") as refused:
             connect(pooler, database)
         assert ADVICE in refused.value.message
@@ -41,11 +46,9 @@ def test_a_pooler_that_shares_sessions_is_refused_before_anything_is_set_in_them
             assert cursor.fetchone() == ('"$user", public',)
 
 
-@pytest.mark.parametrize("mode", ["session", "transaction"])
-def test_a_pooler_that_refuses_our_settings_is_named(
-    database: Database, mode: Literal["session", "transaction"]
-) -> None:
-    with Pooler(database.server, mode=mode, options="refused") as pooler, pytest.raises(AccessError) as refused:
+@pytest.mark.parametrize("lends", ["session", "transaction"])
+def test_a_pooler_that_refuses_our_settings_is_named(database: Database, lends: Lends) -> None:
+    with before(database, lends, takes_options=False) as pooler, pytest.raises(AccessError) as refused:
         connect(pooler, database)
     assert "unsupported startup parameter: options" in refused.value.message
     assert ADVICE in refused.value.message
@@ -60,7 +63,7 @@ def test_a_pooler_that_keeps_a_session_for_each_client_gives_one_like_the_server
     asked = compose.SQL("SELECT name, current_setting(name) AS value FROM unnest({}::text[]) AS s (name)").format(
         compose.Literal(chosen)
     )
-    with Pooler(database.server, mode="session") as pooler, connect(pooler, database) as through:
+    with before(database, "session") as pooler, connect(pooler, database) as through:
         config = PostgresConfig(host=database.server.host, port=database.server.port, user=database.server.user)
         with Session.connect(config, database=database.name, application_name="test") as direct:
             assert through.rows(asked) == direct.rows(asked)
@@ -73,7 +76,7 @@ def test_a_pool_that_is_too_small_is_told_instead_of_waited_for(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(poolers, "FIRST_ANSWER_SECONDS", 0.5)
-    with Pooler(database.server, mode="session", size=2) as pooler:
+    with before(database, "session", connections=2) as pooler:
         with connect(pooler, database) as first, connect(pooler, database):
             with pytest.raises(TransientError, match=r"no answer within 0\.5 s; a pooler") as refused:
                 connect(pooler, database)
@@ -85,7 +88,7 @@ def test_a_pool_that_is_too_small_is_told_instead_of_waited_for(
 
 def test_a_server_that_answers_late_is_waited_for(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(poolers, "FIRST_ANSWER_SECONDS", 30.0)
-    with Pooler(database.server, mode="session", size=2) as pooler, ThreadPoolExecutor(1) as thread:
+    with before(database, "session", connections=2) as pooler, ThreadPoolExecutor(1) as thread:
         connect(pooler, database).close()  # what it is, is known now
         first, second = connect(pooler, database), connect(pooler, database)
         waiting = thread.submit(connect, pooler, database)

@@ -18,18 +18,18 @@ def false_failure(
     taken_over: Sequence[Ended] = (),
     met: Sequence[Ended] = (),
     afterwards: Sequence[Ended] = (),
-    mended: bool = False,
+    corrected: bool = False,
 ) -> str:
     """Say what failed that should not have, and how; empty where all is explained by what was done to it.
 
     ``run_failed``: the run itself was marked so. ``taken_over``: starts that took over from a driver that was stopped;
     ``met``: those beside which it went on, and which it may have kept out.
     ``afterwards``: starts when nothing was wrong any more, of which the last must be completed; those that found the
-    driver before them alive do not count. ``mended``: something had to be put right first, as the error said.
+    driver before them alive do not count. ``corrected``: something had to be put right first, as the error said.
     """
-    if run_failed and case.excuses != "the run" and not mended:
+    if run_failed and case.excuses != "the run" and not corrected:
         return f"the run was marked failed: {_said(first)}"
-    if case.excuses == "nothing" and not mended and first.verdict in ("failed", "hung", "died"):
+    if case.excuses == "nothing" and not corrected and first.verdict in ("failed", "hung", "died"):
         return f"the first start {_said(first)}"
     if first.verdict == "hung":
         return f"the first start {_said(first)}"
@@ -39,7 +39,7 @@ def false_failure(
             return f"the start that took over {_said(each)}"
     for number, each in enumerate(afterwards, start=1):
         is_last = number == len(afterwards)
-        if each.verdict != "completed" and (is_last or each.code != HELD) and not (mended and not is_last):
+        if each.verdict != "completed" and (is_last or each.code != HELD) and not (corrected and not is_last):
             return f"start {number} after all was over {_said(each)}"
     return ""
 

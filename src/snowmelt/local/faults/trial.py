@@ -122,16 +122,16 @@ class Trial:
             first = self._first(traps)
             self._grounds.traps.put()
             self._come_to_rest()
-        last, mended = first, self._mend()
+        last, corrected = first, self._mend()
         if self._is_complete(first):
             self._note_if_untrue()
             last = Ended("completed")
         else:
             last, needed_mend = self._resume()
-            mended = mended or needed_mend
+            corrected = corrected or needed_mend
         self._come_to_rest()
         self._late_events()
-        return self._judged(traps, first, last, mended=mended)
+        return self._judged(traps, first, last, corrected=corrected)
 
     def _is_complete(self, first: Ended) -> bool:
         """Whether the run is complete, although whoever started it may have died before it was told."""
@@ -180,7 +180,7 @@ class Trial:
         return self._afterwards[-1]
 
     def _resume(self) -> tuple[Ended, bool]:
-        """Start again until it completes or says what must be mended; whether something had to be."""
+        """Start again until it completes or says what must be corrected; whether something had to be."""
         until = time.monotonic() + HELD_SECONDS
         ended = self._start_again()
         while ended.verdict != "completed" and time.monotonic() < until:
@@ -249,7 +249,7 @@ class Trial:
     def _note_if_untrue(self) -> None:
         self._false = bool(self._difference()) or bool(self._missing_indexes())
 
-    def _judged(self, traps: Sequence[Trap], first: Ended, last: Ended, *, mended: bool) -> Result:
+    def _judged(self, traps: Sequence[Trap], first: Ended, last: Ended, *, corrected: bool) -> Result:
         differs, missing = self._difference(), self._missing_indexes()
         completed = last.verdict == "completed"
         falsely = false_failure(
@@ -259,13 +259,13 @@ class Trial:
             taken_over=self._effects.taken_over,
             met=self._effects.met,
             afterwards=self._afterwards,
-            mended=mended,
+            corrected=corrected,
         )
         return Result(
             number=self._case.number,
             case=str(self._case),
             kind=self._case.strikes[0].kind.name,
-            outcome=self._outcome(traps, first, completed=completed, mended=mended),
+            outcome=self._outcome(traps, first, completed=completed, corrected=corrected),
             mode=self._case.mode.name,
             first=" ".join((first.verdict, first.code, first.message)).strip()[:400]
             + ("" if completed else f"; last: {last.verdict} {last.code} {last.message}"[:600]),
@@ -281,7 +281,7 @@ class Trial:
             unexplained=self._unexplained or not_refused(self._case, first),
         )
 
-    def _outcome(self, traps: Sequence[Trap], first: Ended, *, completed: bool, mended: bool) -> str:
+    def _outcome(self, traps: Sequence[Trap], first: Ended, *, completed: bool, corrected: bool) -> str:
         if not completed:
             return "stuck"
         if self._case.refused_for and first.verdict == "failed":
@@ -292,7 +292,7 @@ class Trial:
             return "not_reached"
         if self._starts == 1:
             return "unharmed"
-        return "failed_clearly" if mended else "resumed"
+        return "failed_clearly" if corrected else "resumed"
 
 
 def _indexes(database: Database, table: str) -> frozenset[tuple[Any, ...]]:
