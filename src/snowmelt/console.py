@@ -341,6 +341,10 @@ def show_dry_run(message: str, plan: DryRunPlan | None) -> None:
         )
     out.print(grid)
     out.print(f"connections: {plan.connections_needed} needed, {plan.connections_free} free")
+    for skipped in plan.skipped:
+        _say(f"{skipped.table} -> {skipped.target} would be skipped:")
+        for problem in skipped.problems:
+            _say(f"  {problem}")
     for warning in (*plan.warnings, *(w for t in plan.tables for w in t.warnings)):
         out.print(f"warning: {warning}")
     for t in plan.tables:

@@ -157,6 +157,13 @@ class SourceChangedError(DataError):
     cure = "start again"
 
 
+class TableSkippedError(DataError):
+    """A check refused the table before the run began, and the run goes on without it, as it was asked to."""
+
+    retried = "by a new run"
+    cure = "fix what the message names and start again: when the others are complete, a new run loads it with them"
+
+
 class ResultGoneError(DataError):
     """A Snowflake result cannot be opened any more: it is older than a day, unknown, or another user's."""
 

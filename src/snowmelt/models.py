@@ -325,11 +325,20 @@ class DryRunTable(Value):
     warnings: tuple[str, ...]
 
 
+class DryRunSkipped(Value):
+    """A table that a run would skip, and why."""
+
+    table: str
+    target: str
+    problems: tuple[str, ...]
+
+
 class DryRunPlan(Value):
     """What a run would do."""
 
     message: str
     tables: tuple[DryRunTable, ...]
+    skipped: tuple[DryRunSkipped, ...] = ()
     connections_needed: int
     connections_free: int
     warnings: tuple[str, ...]
@@ -357,6 +366,8 @@ class RunPlan(Value):
     lambda_timeout_buffer_seconds: float
     tables: tuple[str, ...]
     """Source tables; the position is the ``table_id``."""
+    skipped: tuple[int, ...] = ()
+    """Those of them that a check refused, which have no plan."""
 
     @property
     def threads(self) -> int:
@@ -448,6 +459,8 @@ class Asked(Value):
     dry_run: bool = False
     allow_shrink: bool = False
     accept_rejected: bool = False
+    skip_failing_tables: bool = False
+    """Tables that a check refuses are skipped, and the others loaded; the run then ends as failed."""
     resume_max_age: int | float | str | None = None
     """Replaces the config's for this start; a bare number counts hours."""
     compatibility: Compatibility | None = None

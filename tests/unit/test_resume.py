@@ -359,3 +359,19 @@ def test_ages_are_told_in_the_unit_a_person_would_choose(age: timedelta, words: 
 def test_a_plan_of_an_older_version_is_refused_as_one_of_a_newer_is(other: int) -> None:
     refused = refusal(START, replace(OPEN_RUN, plan_format=other))
     assert f"was planned in format {other}" in refused.message
+
+
+def test_a_run_that_lacks_only_skipped_tables_gives_way_to_a_new_one_whatever_the_config_is_now() -> None:
+    run = replace(FAILED_RUN, config_hash="other", only_skipped="table FLIGHTS is skipped: why")
+
+    decision = decide(START, run)
+    named = decide(replace(START, resume_run_id=run.run_id), run)
+
+    assert decision == Fresh(
+        (run.run_id,),
+        f"new run; the unfinished {run.run_id} is closed, as all that it could load is loaded; table FLIGHTS is "
+        "skipped: why",
+        "all that it could load is loaded; table FLIGHTS is skipped: why",
+    )
+    assert isinstance(named, Resume)
+    assert "only a new run loads what it skipped: table FLIGHTS is skipped: why" in named.message

@@ -1,10 +1,11 @@
 """Say exactly what a run would do: chunks, statements, modes, truncations, index drops, warnings. Touches no data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from snowmelt.actions.table_plans import TablePlans
 from snowmelt.config import SourceConfig
 from snowmelt.errors import AccessError, DataError
-from snowmelt.models import DryRunPlan, DryRunTable, TablePlan
+from snowmelt.models import DryRunPlan, DryRunSkipped, DryRunTable, TablePlan
 from snowmelt.planning import composite, statement
 from snowmelt.planning.connection_budget import budget
 from snowmelt.postgres import connections, indexes
@@ -15,7 +16,7 @@ from snowmelt.snowflake_source import SnowflakeSource
 
 
 def dry_run(
-    plans: Sequence[TablePlan],
+    planned: TablePlans,
     source: SourceConfig,
     snowflake: SnowflakeSource,
     session: Session,
@@ -24,6 +25,8 @@ def dry_run(
     parallel_threads: int,
 ) -> DryRunPlan:
     """What the plans come to. Snowflake is asked for counts and histograms, the target for what is there."""
+    plans = planned.loaded
+    names = {plan.table_id: plan.source for plan in plans}
     clustering = _clustering_keys(source, snowflake)
     droppable = indexes.read(session, {p.target: [p.key] if p.key else [] for p in plans if p.disable_index})
     forecasts = []
@@ -43,7 +46,7 @@ def dry_run(
                 on_duplicate_keys=plan.on_duplicate_keys,
                 drops_indexes=dropped,
                 drops_foreign_keys=plan.dropped_keys,
-                loads_after=tuple(plans[i].source for i in plan.loads_after),
+                loads_after=tuple(names[i] for i in plan.loads_after),
                 when_result_is_gone=plan.when_result_is_gone,
                 statements=statements,
                 warnings=(*plan.warnings, *_filtered(plan), *_unclustered(plan, chunks, clustering)),
@@ -54,6 +57,9 @@ def dry_run(
     return DryRunPlan(
         message=message,
         tables=tuple(forecasts),
+        skipped=tuple(
+            DryRunSkipped(table=t.source, target=str(t.target), problems=t.problems) for t in planned.skipped
+        ),
         connections_needed=parallel_threads + SESSIONS_BESIDE_WORKERS,
         connections_free=min(limit.free for limit in limits),
         warnings=(reason,) if reason else (),

@@ -17,6 +17,7 @@ from snowmelt.errors import (
     RunFailedError,
     SnowmeltError,
     TableFailedError,
+    TableSkippedError,
     TargetChangedError,
 )
 from snowmelt.models import FinalizeEvent, FinalizeResult, TablePlan
@@ -43,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 BUSY_WAIT_SECONDS = 5
 MOST_REASONS = 5
+_LONGEST_REASON = 300
 _REPLAY_SECONDS = 5.0
 """With less than this left, the refused rows of a chunk are not tried once more."""
 _REPORT_SECONDS = 20.0
@@ -263,12 +265,22 @@ def _verdict(run: RunResources, session: Session) -> SnowmeltError | None:
     bad = [t for t in rows if t.status != "completed"]
     if not bad:
         return None
-    reasons = [*(t.error_text or f"table {t.source_table} is {t.status}" for t in bad)][:MOST_REASONS]
-    reasons += status_store.first_chunk_errors(session, run.run_id)
+    skipped = [_brief(t) for t in bad if t.error_code == TableSkippedError.__name__]
+    rest = [t for t in bad if t.error_code != TableSkippedError.__name__]
+    reasons = [*(t.error_text or f"table {t.source_table} is {t.status}" for t in rest)][:MOST_REASONS]
+    reasons += [*status_store.first_chunk_errors(session, run.run_id), *skipped]
     text = f"run {run.run_id} failed: {len(bad)} of {len(rows)} tables are not complete: {'; '.join(reasons)}"
+    if not rest:
+        return TableSkippedError(f"{text}; everything else is loaded; fix that and start again: a new run begins")
     if all(t.error_code == RejectedRowsError.__name__ for t in bad):  # each says itself what to do
         return RejectedRowsError(text)
     return RunFailedError(rounds.with_advice(text))
+
+
+def _brief(table: TableRow) -> str:
+    """Return why a table is skipped, short enough to name every one; its own row says all of it."""
+    text = table.error_text or ""
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}…"
 
 
 def _result(run: RunResources, session: Session, deadline: Deadline) -> FinalizeResult:

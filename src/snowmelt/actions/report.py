@@ -127,7 +127,7 @@ def _facts(
 def _plans(run: RunResources, plan: RunPlan, deadline: Deadline, known: _Known) -> dict[int, TablePlan]:
     """The frozen plan of each table, as long as there is time to fetch them."""
     plans: dict[int, TablePlan] = {}
-    for table_id in range(len(plan.tables)):
+    for table_id in sorted(set(range(len(plan.tables))) - set(plan.skipped)):
         if not deadline.allows(_KEPT_SECONDS):
             left = len(plan.tables) - table_id
             known.missing.append(f"what was said of {left} tables before they were loaded: time ran out")

@@ -26,6 +26,7 @@ from snowmelt.models import (
 from snowmelt.planning import duplicates, load_mode, statement, ties, watermark_findings, watermarks
 from snowmelt.planning.keys import KINDS, key_column
 from snowmelt.planning.load_mode import Loading, NoLoading
+from snowmelt.planning.skipping import SkippedTable, skip
 from snowmelt.planning.ties import ForeignKey, Tied
 from snowmelt.postgres import facts, marks, status_store, tables
 from snowmelt.postgres.facts import TableFacts
@@ -37,6 +38,14 @@ from snowmelt.snowflake_source import SnowflakeSource
 _ALL_ROWS = 2**62
 
 
+@dataclass(frozen=True)
+class TablePlans:
+    """The tables of a run: those that it loads, and those that it skips."""
+
+    loaded: tuple[TablePlan, ...]
+    skipped: tuple[SkippedTable, ...] = ()
+
+
 def table_plans(
     config: Config,
     source: SourceConfig,
@@ -45,16 +54,35 @@ def table_plans(
     session: Session,
     *,
     moment: datetime,
-) -> tuple[TablePlan, ...]:
-    """The plan of every table; ConfigError with every problem of every table. Nothing is written anywhere.
+    skip_failing_tables: bool = False,
+) -> TablePlans:
+    """Plan every table; ConfigError with every problem of every table. Nothing is written anywhere.
 
     ``selected`` have the global settings filled in. ``moment`` is when the run's tables are frozen, where they can be.
+    With ``skip_failing_tables`` tables with problems are told beside the plans of the others, where there are others.
     """
     found = survey(config, source, selected, snowflake, session, moment=moment)
     errors = of_severity(found.findings, "error")
-    if errors:
-        raise ConfigError(f"source {source.source_name} cannot be migrated as it is", map(str, errors))
-    return tuple(table.plan for table in found.tables if table.plan is not None)
+    refusal = ConfigError(f"source {source.source_name} cannot be migrated as it is", map(str, errors))
+    plans = tuple(table.plan for table in found.tables if table.plan is not None)
+    if not errors:
+        return TablePlans(plans)
+    if not skip_failing_tables or not all(error.table for error in errors):
+        raise refusal
+    skipped, tied = skip([t.place for t in found.tables], selected, found.foreign_keys, errors)
+    if not tied:
+        raise refusal
+    return TablePlans(tuple(_tied_again(p, tied[p.table_id]) for p in plans if p.table_id in tied), skipped)
+
+
+def _tied_again(plan: TablePlan, tied: Tied) -> TablePlan:
+    return plan.model_copy(
+        update={
+            "starts_with": tied.starts_with,
+            "loads_after": tied.loads_after,
+            "dropped_keys": tied.dropped_keys,
+        }
+    )
 
 
 def target_problems(
@@ -469,15 +497,14 @@ class _Planner:
         kept = seen.target.kept_apart if seen.target else ()
         equal_nulls = seen.target.equal_nulls if seen.target else ()
         keys = duplicates.unique_keys(seen.columns, _key_to_compare(seen, loading), kept, equal_nulls)
-        if not self._looks_for_duplicates or not keys:
+        is_unreadable = any(f.check == "values" and f.table == seen.place.table for f in self._findings)
+        if not self._looks_for_duplicates or not keys or is_unreadable:
             return ()
         source, conditions = f"{self._source_table(seen.config)} {at}".rstrip(), _conditions(seen.config, watermark)
         try:
             (row,) = self._snowflake.aggregate(duplicates.question(keys, source=source, conditions=conditions))
         except (AccessError, DataError) as error:
-            setting = seen.place.key("source_filter") if seen.config.source_filter else None
-            text = f"its rows cannot be read: {error.message}"
-            return (seen.place.error("values", text, setting=setting),)
+            return (_unreadable(seen.place, seen.config, error),)
         compared = KeyComparison(self._snowflake, self._session, seen.place, source=source, conditions=conditions)
         repeated, unknown = compared.compare(keys, row)
         is_incremental = watermark is not None and watermark.low is not None
@@ -539,7 +566,11 @@ class _Planner:
             source_table=f"{self._source_table(table)} {at}".rstrip(),
             source_filter=table.source_filter,
         )
-        (row,) = self._snowflake.aggregate(query)
+        try:
+            (row,) = self._snowflake.aggregate(query)
+        except (AccessError, DataError) as error:
+            self._findings.append(_unreadable(place, table, error))
+            return None, ()
         found = watermarks.read_bounds(column, row)
         bounds = watermarks.plan(
             column,
@@ -583,6 +614,11 @@ class _Planner:
             said = watermark_findings.stored_beyond_the_clock(place, stored, is_limited=is_limited)
             return None if is_limited else stored, (said,)
         return stored, ()
+
+
+def _unreadable(place: Place, table: TableConfig, error: AccessError | DataError) -> Finding:
+    setting = place.key("source_filter") if table.source_filter else None
+    return place.error("values", f"its rows cannot be read: {error.message}", setting=setting)
 
 
 def _meant(seen: Surveyed) -> Loading:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from snowmelt import __version__, manifest_store
 from snowmelt import config as configs
 from snowmelt.actions.dry_run import dry_run
-from snowmelt.actions.table_plans import table_plans
+from snowmelt.actions.table_plans import TablePlans, table_plans
 from snowmelt.config import Config, SourceConfig, TableConfig
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError, RejectedRowsError, SnowmeltError
@@ -24,6 +24,7 @@ from snowmelt.planning.connection_budget import budget
 from snowmelt.planning.resume import Fresh, KnownRun, Resume, Start
 from snowmelt.postgres import connections, indexes, rejected, status_store
 from snowmelt.postgres.session import Session
+from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.wiring import Wiring, keep_back
 from snowmelt.wording import counted, with_resume_run_id
 
@@ -97,7 +98,7 @@ def _foresee(event: ValidateConfigEvent, asked: _Asked, session: Session, wiring
         return ValidateConfigResult(run_id=decision.run.run_id, resumed=True, message=message, tables=len(asked.tables))
     with wiring.source(asked.config, asked.source, run_id=None) as snowflake, _said_what_stays_open(decision):
         moment = snowflake.identity().now
-        planned = table_plans(asked.config, asked.source, asked.tables, snowflake, session, moment=moment)
+        planned = _planned(event, asked, snowflake, session, moment)
         foreseen = dry_run(
             planned,
             asked.source,
@@ -109,12 +110,15 @@ def _foresee(event: ValidateConfigEvent, asked: _Asked, session: Session, wiring
     place = manifest_store.save_dry_run(wiring.store, _new_run_id(asked.source.source_name), foreseen)
     rows, chunks = sum(t.rows for t in foreseen.tables), sum(t.chunks for t in foreseen.tables)
     warnings = (*foreseen.warnings, *(w for t in foreseen.tables for w in t.warnings))
-    found = f"{counted(len(planned), 'table')}, {counted(rows, 'row')} in {counted(chunks, 'chunk')}"
+    found = f"{counted(len(foreseen.tables), 'table')}, {counted(rows, 'row')} in {counted(chunks, 'chunk')}"
+    if planned.skipped:
+        found += f", {counted(len(planned.skipped), 'table')} skipped"
+        warnings = (*_skipped_warnings(planned), *warnings)
     return ValidateConfigResult(
         run_id="",
         resumed=False,
         message=f"dry run: {decision.message}; {found}; nothing was touched",
-        tables=len(planned),
+        tables=len(foreseen.tables),
         warnings=_few(warnings),
         plan=place,
     )
@@ -224,8 +228,12 @@ def _open(
     run_id = _new_run_id(asked.source.source_name)
     with wiring.source(asked.config, asked.source, run_id) as snowflake, _said_what_stays_open(decision):
         identity = snowflake.identity()
-        planned = table_plans(asked.config, asked.source, asked.tables, snowflake, session, moment=identity.now)
-    warnings = (*_few_connections(session, asked.config.parallel_threads), *(w for t in planned for w in t.warnings))
+        planned = _planned(event, asked, snowflake, session, identity.now)
+    warnings = (
+        *_skipped_warnings(planned),
+        *_few_connections(session, asked.config.parallel_threads),
+        *(warning for table in planned.loaded for warning in table.warnings),
+    )
     plan = RunPlan(
         snowmelt_version=__version__,
         run_id=run_id,
@@ -241,13 +249,15 @@ def _open(
         threads_per_invocation=asked.config.threads_per_invocation,
         code_path=asked.source.code_path,
         lambda_timeout_buffer_seconds=asked.config.lambda_timeout_buffer_seconds,
-        tables=tuple(t.source for t in planned),
+        tables=tuple(t.source for t in asked.tables),
+        skipped=tuple(t.table_id for t in planned.skipped),
     )
-    manifest_store.save_run(wiring.store, plan, planned)
+    manifest_store.save_run(wiring.store, plan, planned.loaded)
     opened = status_store.open_run(
         session,
         plan,
-        planned,
+        planned.loaded,
+        skipped=[(t.table_id, t.source, t.target, t.error) for t in planned.skipped],
         driver=wiring.driver(event.execution_id),
         snapshot_at=identity.now,
         store=wiring.store.uri,
@@ -258,7 +268,7 @@ def _open(
     )
     if opened != run_id:
         message = f"run {opened} was opened by this execution a moment ago"
-        return ValidateConfigResult(run_id=opened, resumed=True, message=message, tables=len(planned))
+        return ValidateConfigResult(run_id=opened, resumed=True, message=message, tables=len(asked.tables))
     for warning in warnings:
         logger.warning(warning, extra={"run_id": run_id})
     logger.info("run opened", extra={"run_id": run_id, "message_text": decision.message})
@@ -266,9 +276,27 @@ def _open(
         run_id=run_id,
         resumed=False,
         message=f"{decision.message}: {run_id}",
-        tables=len(planned),
+        tables=len(planned.loaded),
         warnings=_few(warnings),
     )
+
+
+def _planned(
+    event: ValidateConfigEvent, asked: _Asked, snowflake: SnowflakeSource, session: Session, moment: datetime
+) -> TablePlans:
+    return table_plans(
+        asked.config,
+        asked.source,
+        asked.tables,
+        snowflake,
+        session,
+        moment=moment,
+        skip_failing_tables=event.skip_failing_tables or asked.config.skip_failing_tables,
+    )
+
+
+def _skipped_warnings(planned: TablePlans) -> tuple[str, ...]:
+    return tuple(table.brief(1) for table in planned.skipped)
 
 
 @contextmanager

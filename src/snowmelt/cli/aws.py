@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from snowmelt import console
-from snowmelt.cli.options import AcceptRejected, AllowShrink, AsJson, DryRun, NoResume, ResumeRunId, Tables, listed
+from snowmelt.cli.options import (
+    AcceptRejected,
+    AllowShrink,
+    AsJson,
+    DryRun,
+    NoResume,
+    ResumeRunId,
+    SkipFailingTables,
+    Tables,
+    listed,
+)
 from snowmelt.cli.shared import EXIT_FAILED
 from snowmelt.errors import ConfigError
 from snowmelt.remote import RemoteExecution, RemoteStack
@@ -31,6 +41,7 @@ def start(
     tables: Tables = None,
     allow_shrink: AllowShrink = False,
     accept_rejected: AcceptRejected = False,
+    skip_failing_tables: SkipFailingTables = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -43,6 +54,7 @@ def start(
             "tables": listed(tables) if tables else None,
             "allow_shrink": allow_shrink,
             "accept_rejected": accept_rejected,
+            "skip_failing_tables": skip_failing_tables,
             "dry_run": dry_run,
         }
     )

@@ -25,6 +25,7 @@ from snowmelt.cli.options import (
     ResumeRunId,
     RunId,
     ShowValues,
+    SkipFailingTables,
     SourceName,
     Tables,
     listed,
@@ -46,6 +47,7 @@ def migrate(
     tables: Tables = None,
     allow_shrink: AllowShrink = False,
     accept_rejected: AcceptRejected = False,
+    skip_failing_tables: SkipFailingTables = False,
     dry_run: DryRun = False,
     compatibility: CompatibleWith = None,
     parallel_sources: ParallelSources = 1,
@@ -69,6 +71,7 @@ def migrate(
         "resume_max_age": _with_unit(resume_max_age),
         "allow_shrink": allow_shrink,
         "accept_rejected": accept_rejected,
+        "skip_failing_tables": skip_failing_tables,
         "tables": listed(tables),
         "compatibility": compatibility,
     }

@@ -43,6 +43,9 @@ AllowShrink = Annotated[
 AcceptRejected = Annotated[
     bool, typer.Option("--accept-rejected", help="Complete tables however many of their rows are refused.")
 ]
+SkipFailingTables = Annotated[
+    bool, typer.Option("--skip-failing-tables", help="Load the others where a check refuses a table; exit code 1 then.")
+]
 ResumeMaxAge = Annotated[
     str | None,
     typer.Option("--resume-max-age", help="Resume no run that began longer ago: 12h, 7d; the config's else."),

@@ -1,7 +1,8 @@
 """Configs of the tool that Snowmelt replaces, read as the people meant them who wrote them.
 
 Such a config says ``compatibility: predecessor``, or is known by ``rsa_key``, a key that only it has. What differs: a
-bare ``resume_max_age`` counts hours, and digits that a target column lacks are rounded, as an assignment does.
+bare ``resume_max_age`` counts hours, digits that a target column lacks are rounded, as an assignment does, and a table
+that a check refuses does not keep the others from being loaded.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from snowmelt.config.values import in_hours
 
 NOTE = (
     "the config is read as the predecessor's (compatibility, or rsa_key): values with more digits than their columns "
-    "are rounded and counted, and a resume_max_age without a unit counts hours"
+    "are rounded and counted, a resume_max_age without a unit counts hours, and tables that a check refuses are skipped"
 )
 
 
@@ -30,4 +31,5 @@ def adapted(tree: dict[str, Any], compatibility: str | None) -> dict[str, Any]:
     if isinstance(policies, Mapping):
         policies = {"narrow": "round", **policies}
     age = {"resume_max_age": in_hours(tree["resume_max_age"])} if "resume_max_age" in tree else {}
-    return {**tree, **age, "compatibility": compatibility, "value_policies": policies}
+    skips = {"skip_failing_tables": tree.get("skip_failing_tables", True)}
+    return {**tree, **age, **skips, "compatibility": compatibility, "value_policies": policies}

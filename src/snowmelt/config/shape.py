@@ -357,6 +357,8 @@ class Config(_Part):
     """An invocation stops in order this long before its time-out; less than the function's time-out."""
     resume_max_age: Age = timedelta(days=7)
     """A run that was started longer ago is not resumed: 7d, 12h, or ISO 8601."""
+    skip_failing_tables: Flag = False
+    """true skips tables that a check refuses and loads the others; the run then ends as failed."""
     compatibility: Compatibility | None = None
     """predecessor reads the config as those of the tool that Snowmelt replaces; rsa_key implies it."""
     sources: tuple[SourceConfig, ...] = Field(min_length=1)

@@ -33,6 +33,8 @@ class KnownRun:
     """The failure of a table or chunk that every resume would meet again, as it is in rows that are read already."""
     has_rejected: bool = False
     """Whether a table failed because of rejected rows."""
+    only_skipped: str | None = None
+    """Why tables were skipped, where all others are complete: then there is nothing to resume."""
     added_to: tuple[str, ...] = ()
     """Tables whose rows were appended to their targets: a new run would append them again."""
 
@@ -99,6 +101,8 @@ def decide(
         return Fresh((), _after(runs))
 
     run = open_runs[0]
+    if run.only_skipped is not None:
+        return _fresh(open_runs, f"all that it could load is loaded; {run.only_skipped}")
     if run.age > start.resume_max_age:
         return _fresh(open_runs, f"it is older than resume_max_age ({_age(run.age)})")
     changes = changed(run) if run.config_hash != start.config_hash else ()
@@ -181,6 +185,8 @@ def _named(start: Start, runs: Sequence[KnownRun], changed: Callable[[KnownRun],
         message += f"; it goes on with the config it was begun with, although now {_listed(changes)}"
     if set(run.tables) != set(start.tables):
         message += f"; it goes on with its own tables: {_few(run.tables)}; this start names {_few(start.tables)}"
+    if run.only_skipped is not None:
+        message += f"; it has nothing left to load, and only a new run loads what it skipped: {run.only_skipped}"
     if run.source_fault is not None:
         message += f"; what failed before will fail again: {run.source_fault}"
     return Resume(run, message)

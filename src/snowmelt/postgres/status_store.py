@@ -26,7 +26,8 @@ from snowmelt.wording import WITH_NO_RESUME
 
 logger = logging.getLogger(__name__)
 
-_NEW_READ_CODES = frozenset(code.name for code in errors.codes() if code.retried == "by a new run")
+_SKIPPED = errors.TableSkippedError.__name__
+_NEW_READ_CODES = frozenset(code.name for code in errors.codes() if code.retried == "by a new run") - {_SKIPPED}
 _OLD_DRIVERS = "the driver that the run is taken over from"
 SCHEMA_VERSION = 6
 ExecutionState = Callable[[str], Literal["running", "ended", "unknown"]]
@@ -192,6 +193,7 @@ def known_runs(
         source_name=source_name,
         run_id=run_id,
         new_read_codes=sorted(_NEW_READ_CODES - agreed),
+        skipped_code=_SKIPPED,
     )
     return tuple(
         KnownRun(
@@ -210,6 +212,7 @@ def known_runs(
             source_fault=row["source_fault"],
             has_rejected=row["has_rejected"],
             added_to=tuple(row["added_to"]),
+            only_skipped=row["only_skipped"],
         )
         for row in rows
     )
@@ -220,6 +223,10 @@ def _is_driven(row: Row, execution_state: ExecutionState) -> bool:
     if not row["driver_unexpired"] or row["driver_backend_gone"]:
         return False
     return execution_state(row["execution_id"]) != "ended"
+
+
+SkippedRow = tuple[int, str, TableName, SnowmeltError]
+"""``table_id``, source and target of a table that is skipped, and why."""
 
 
 def open_run(
@@ -234,10 +241,12 @@ def open_run(
     closes: Sequence[str],
     execution_state: ExecutionState,
     why: str = "",
+    skipped: Sequence[SkippedRow] = (),
 ) -> str:
     """Record a new run and take hold of its targets, all or nothing; the run that is open now.
 
-    That is another one when this execution has just opened it, asked twice at the same moment.
+    That is another one when this execution has just opened it, asked twice at the same moment. Tables that are skipped
+    are recorded as failed, and hold no target.
 
     HeldError names the run that holds a target and is alive. Runs that are dead let go, and nothing that their
     workers may still be loading can commit.
@@ -282,12 +291,29 @@ def open_run(
                 "loads_after": ["{" + ",".join(map(str, t.loads_after)) + "}" for t in table_plans],
             },
         )
+        _record_skipped(cursor, plan.run_id, skipped)
         _start_driver(cursor, plan.run_id, driver)
     # Only now that nothing of theirs can commit: end the sessions, so that their locks do not stand in our way.
     leases.end_sessions(session, ended, of=_OLD_DRIVERS)
     for run_id in dict.fromkeys((*closes, *dead)):
         close_workers(session, run_id)
     return plan.run_id
+
+
+def _record_skipped(cursor: Cursor, run_id: str, skipped: Sequence[SkippedRow]) -> None:
+    for table_id, source, target, error in skipped:
+        cursor.execute(
+            sql.query("insert_skipped_table"),
+            {
+                "run_id": run_id,
+                "table_id": table_id,
+                "source_table": source,
+                "target_schema": target.schema_name,
+                "target_table": target.name,
+                "error_code": error.code,
+                "error_text": error.message,
+            },
+        )
 
 
 def _lock_opening(session: Session, cursor: Cursor) -> None:
@@ -382,7 +408,14 @@ def resume_run(
     """
     with session.transaction() as cursor:
         _lock_opening(session, cursor)
-        found = fetch(cursor, sql.query("runs_of_source"), source_name="", run_id=run.run_id, new_read_codes=[])
+        found = fetch(
+            cursor,
+            sql.query("runs_of_source"),
+            source_name="",
+            run_id=run.run_id,
+            new_read_codes=[],
+            skipped_code=_SKIPPED,
+        )
         row = next(r for r in found if r["run_id"] == run.run_id)
         if (
             row["status"] == "running"
@@ -398,7 +431,7 @@ def resume_run(
         leases.terminate_workers(cursor, run.run_id)
         cursor.execute(sql.query("fence_run"), {"run_id": run.run_id})
         for name in ("reopen_tables", "reopen_chunks", "reopen_run", "end_drivers"):
-            cursor.execute(sql.query(name), {"run_id": run.run_id, **consents.model_dump()})
+            cursor.execute(sql.query(name), {"run_id": run.run_id, "skipped_code": _SKIPPED, **consents.model_dump()})
         _start_driver(cursor, run.run_id, driver)
     leases.end_sessions(session, ended, of=_OLD_DRIVERS)
     leases.free_all(session, run.run_id)

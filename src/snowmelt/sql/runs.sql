@@ -132,7 +132,11 @@ SELECT r.run_id, r.status, r.config_hash, r.started_at, r.completed_at, r.plan_f
                AND NOT EXISTS (SELECT FROM migration_status.watermarks w
                                WHERE w.run_id = t.run_id AND t.status = 'completed'
                                  AND (w.target_schema, w.target_table) = (t.target_schema, t.target_table))
-             ORDER BY t.table_id) AS added_to
+             ORDER BY t.table_id) AS added_to,
+       -- All that could be loaded is: a resume has nothing to do.
+       (SELECT min(t.error_text) FROM migration_status.migration_table_status t
+        WHERE t.run_id = r.run_id AND r.status = 'failed'
+        HAVING bool_and(t.status = 'completed' OR coalesce(t.error_code = %(skipped_code)s::text, false))) AS only_skipped
 FROM migration_status.migration_runs r
 LEFT JOIN LATERAL (
     SELECT * FROM migration_status.run_executions x
@@ -174,6 +178,13 @@ SELECT %(run_id)s, t.table_id, t.source_table, t.target_schema, t.target_table, 
 FROM unnest(%(table_ids)s::integer[], %(source_tables)s::text[], %(schemas)s::text[], %(tables)s::text[],
             %(strategies)s::text[], %(adds_only)s::boolean[], %(loads_after)s::text[], %(omitted)s::text[])
      AS t (table_id, source_table, target_schema, target_table, strategy, adds_only, loads_after, omitted)
+
+-- name: insert_skipped_table
+-- A table that a check refused: it holds no target, and no resume opens it.
+INSERT INTO migration_status.migration_table_status
+    (run_id, table_id, source_table, target_schema, target_table, strategy, status, completed_at, error_code, error_text)
+VALUES (%(run_id)s, %(table_id)s, %(source_table)s, %(target_schema)s, %(target_table)s, 'one_scan', 'failed',
+        clock_timestamp(), %(error_code)s, %(error_text)s)
 
 -- name: end_drivers
 -- Whoever drove the run does not any more.
@@ -228,11 +239,12 @@ UPDATE migration_status.migration_table_status SET load_epoch = load_epoch + 1
 WHERE run_id = %(run_id)s AND status IN ('pending', 'scanning', 'loading', 'finalizing', 'failed')
 
 -- name: reopen_tables
--- Tables of a resumed run go on from where they were: failed ones, and ones that were about to be finished.
+-- Tables of a resumed run go on from where they were: failed ones, but for those that were skipped, and ones that were
+-- about to be finished.
 UPDATE migration_status.migration_table_status
 SET status = CASE WHEN source_rows IS NOT NULL THEN 'loading' WHEN query_id IS NOT NULL THEN 'scanning' ELSE 'pending' END,
     error_code = NULL, error_text = NULL, completed_at = NULL
-WHERE run_id = %(run_id)s AND status IN ('failed', 'finalizing')
+WHERE run_id = %(run_id)s AND status IN ('failed', 'finalizing') AND error_code IS DISTINCT FROM %(skipped_code)s::text
 
 -- name: reopen_chunks
 -- Failed chunks of a resumed run may be tried again, as often as any other.
