@@ -118,7 +118,7 @@ class Copy:
                 (environment / "bin" / program.name).symlink_to(program)
         return environment / "bin" / "python"
 
-    def run(self, tests: Sequence[str]) -> tuple[int | None, str]:
+    def run(self, tests: Sequence[str], patience_seconds: float | None = PATIENCE_SECONDS) -> tuple[int | None, str]:
         """Pytest's exit code, None when it did not end, and what it said."""
         for compiled in (self.folder / "src").rglob("__pycache__"):
             shutil.rmtree(compiled, ignore_errors=True)  # two versions of a file may be as long and as old
@@ -133,7 +133,7 @@ class Copy:
             start_new_session=True,
         ) as process:
             try:
-                said, _ = process.communicate(timeout=PATIENCE_SECONDS)
+                said, _ = process.communicate(timeout=patience_seconds)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
@@ -193,7 +193,7 @@ def fates(mutants: Sequence[Mutant], jobs: int, folder: Path) -> Iterator[Outcom
 def failing(mutants: Sequence[Mutant], folder: Path) -> str | None:
     """What the tests say that fail without any mutant: they could notice nothing."""
     tests = sorted({test for mutant in mutants if not mutant.equivalent for test in mutant.tests})
-    code, said = Copy(folder / "original").run(tests) if tests else (_PASSED, "")
+    code, said = Copy(folder / "original").run(tests, patience_seconds=None) if tests else (_PASSED, "")
     return None if code == _PASSED else said
 
 

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,6 +42,28 @@ def code(what: str) -> int:
     return found
 
 
+def acting(world: World) -> Callable[..., dict[str, Any]]:
+    """The function's actions, in this process."""
+    environment = world.environment(str(world.folder / "store"))
+    wiring = Wiring(Settings(config=str(world.config), store=environment["SNOWMELT_STORE"]), environment)
+
+    def act(action: str, **event: Any) -> dict[str, Any]:
+        by_whom = {} if action == "process_chunk" else {"execution_id": "here"}
+        return actions.run({"action": action, **by_whom, **event}, wiring, Deadline.after(100))
+
+    return act
+
+
+def planned(world: World, act: Callable[..., dict[str, Any]], run_id: str) -> list[dict[str, Any]]:
+    """The work items of the next round, none when all is loaded."""
+    while (plan := act("plan_chunks", run_id=run_id, round=0))["next"] != "finalize":
+        if place := plan["manifest"]:
+            items = json.loads((world.folder / "store" / place["key"]).read_text())
+            assert isinstance(items, list)
+            return items
+    return []
+
+
 def test_a_store_that_is_deleted(world: World) -> None:
     with under_way(world) as command:
         shutil.rmtree(world.folder / "store")
@@ -77,6 +100,37 @@ def test_a_target_that_is_dropped_fails_once_and_the_other_tables_are_completed(
     assert world.equal("entries")
 
 
+CHANGES = {
+    "DROP TABLE entries": "the target public.entries is gone since the run was planned; restore it",
+    "ALTER TABLE entries RENAME note TO remark": "column note of the target public.entries is gone since",
+    "ALTER TABLE entries ALTER amount TYPE text": "column amount of the target public.entries has another type since",
+}
+
+
+@pytest.mark.parametrize("statement", CHANGES)
+def test_a_target_that_changes_between_the_look_at_it_and_its_merge_is_told_as_such(
+    world: World, statement: str
+) -> None:
+    world.add_table("entries", 600, uniqueness_columns=["ID"])
+    world.configure()
+    world.target.execute("ALTER TABLE entries ADD UNIQUE (id)")
+    act = acting(world)
+    run_id = act("validate_config")["run_id"]
+    (item,) = planned(world, act, run_id)
+
+    world.snowflake.set_delays(batch_seconds=6)  # less than the connector waits for an answer
+    with ThreadPoolExecutor(1) as worker:
+        at_work = worker.submit(act, "process_chunk", run_id=run_id, item=item)
+        eventually(lambda: world.chunks("running"), what="a worker has looked at the target and taken the chunk")
+        world.target.execute(statement)
+        world.snowflake.set_delays()
+        assert at_work.result()["failed"] == 1
+
+    (chunk,) = world.chunks("failed")
+    assert (chunk["attempts"], chunk["error_code"]) == (1, "TargetChangedError")
+    assert f"table ENTRIES: {CHANGES[statement]}" in chunk["error_text"]
+
+
 @pytest.mark.parametrize("verification", ["checksums", "off"])
 def test_a_target_that_is_dropped_when_all_its_rows_are_loaded_is_not_completed(
     world: World, verification: str
@@ -84,17 +138,12 @@ def test_a_target_that_is_dropped_when_all_its_rows_are_loaded_is_not_completed(
     for name in ("entries", "others"):
         world.add_table(name, 30)
     world.configure(verification=verification)
-    environment = world.environment(str(world.folder / "store"))
-    wiring = Wiring(Settings(config=str(world.config), store=environment["SNOWMELT_STORE"]), environment)
-
-    def act(action: str, **event: Any) -> dict[str, Any]:
-        return actions.run({"action": action, "execution_id": "here", **event}, wiring, Deadline.after(100))
+    act = acting(world)
 
     run_id = act("validate_config")["run_id"]
-    while (planned := act("plan_chunks", run_id=run_id, round=0))["next"] != "finalize":
-        place = planned["manifest"]
-        for item in json.loads((world.folder / "store" / place["key"]).read_text()) if place else ():
-            actions.run({"action": "process_chunk", "run_id": run_id, "item": item}, wiring, Deadline.after(100))
+    while items := planned(world, act, run_id):
+        for item in items:
+            act("process_chunk", run_id=run_id, item=item)
     world.target.execute("DROP TABLE entries")
 
     said = act("finalize", run_id=run_id)
