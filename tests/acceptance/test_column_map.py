@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from acceptance.world import World
 
 
@@ -62,6 +64,7 @@ def test_columns_of_other_names_are_loaded_merged_rejected_replayed_and_compared
     assert world.cli("verify").exit_code == 0
 
 
+@pytest.mark.full
 def test_a_value_that_differs_is_named_and_repaired_by_its_name_in_the_target(world: World) -> None:
     planted(world)
     world.configure()

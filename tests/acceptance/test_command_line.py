@@ -299,8 +299,15 @@ def test_a_config_that_is_sound_is_said_to_be(world: World) -> None:
     assert json.loads(done.out) == {"ok": True, "sources": [{"source_name": SOURCE, "enabled": True, "tables": 1}]}
 
 
-@pytest.mark.parametrize("sink", ["a closed pipe", "/dev/full"])
-@pytest.mark.parametrize("options", [("--json",), ()], ids=["json", "people"])
+@pytest.mark.parametrize(
+    ("sink", "options"),
+    [
+        pytest.param("a closed pipe", (), id="people, a closed pipe"),
+        pytest.param("/dev/full", ("--json",), id="json, /dev/full"),
+        pytest.param("a closed pipe", ("--json",), id="json, a closed pipe", marks=pytest.mark.full),
+        pytest.param("/dev/full", (), id="people, /dev/full", marks=pytest.mark.full),
+    ],
+)
 def test_output_that_nobody_takes_is_said_and_has_an_exit_code_of_its_own(
     world: World, sink: str, options: tuple[str, ...]
 ) -> None:

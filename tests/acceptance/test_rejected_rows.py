@@ -31,7 +31,13 @@ def migrate(world: World, *arguments: str) -> tuple[int, dict[str, Any]]:
     return done.exit_code, json.loads(done.out)
 
 
-@pytest.mark.parametrize("load", [{}, {"uniqueness_columns": ["ID"], "insert_only_mode": True}], ids=["copy", "merge"])
+@pytest.mark.parametrize(
+    "load",
+    [
+        pytest.param({}, id="copy"),
+        pytest.param({"uniqueness_columns": ["ID"], "insert_only_mode": True}, id="merge", marks=pytest.mark.full),
+    ],
+)
 def test_a_bad_row_of_each_kind_stays_out_and_is_explained_and_all_others_are_in(
     world: World, load: dict[str, Any]
 ) -> None:

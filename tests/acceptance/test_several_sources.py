@@ -16,7 +16,13 @@ def both(world: World) -> None:
     two_sources(world)
 
 
-@pytest.mark.parametrize("options", [(), ("--parallel-sources", "2")], ids=["one after the other", "at once"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param((), id="one after the other", marks=pytest.mark.full),
+        pytest.param(("--parallel-sources", "2"), id="at once"),
+    ],
+)
 def test_every_enabled_source_has_a_run_of_its_own_and_a_failure_is_the_commands(
     world: World, options: tuple[str, ...]
 ) -> None:

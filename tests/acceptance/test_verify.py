@@ -211,6 +211,7 @@ def test_every_verdict_says_what_was_not_loaded(world: World) -> None:
     assert world.cli("migrate", "--no-resume").exit_code == 0
 
 
+@pytest.mark.full
 def test_a_column_that_is_added_later_is_named_by_the_next_run_or_stops_it(world: World) -> None:
     world.add_table("entries", 50, uniqueness_columns=["ID"], source_watermark="BOOKED", exclude_columns=["note"])
     world.target.execute("ALTER TABLE entries ADD PRIMARY KEY (id), DROP note")

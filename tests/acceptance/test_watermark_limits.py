@@ -72,6 +72,7 @@ ELSEWHERE = {
 }
 
 
+@pytest.mark.full
 def test_watermarks_go_from_years_before_1_to_years_of_five_digits_run_after_run(world: World) -> None:
     for name, (source, target, _) in ELSEWHERE.items():
         table = f'"{world.source_database}"."PUBLIC"."{name}"'

@@ -142,7 +142,9 @@ def attempted_again(world: World) -> bool:
     return world.chunks()[0]["attempts"] == 2 and world.copying("entries", 1)
 
 
-@pytest.mark.parametrize("awake", ["while the new run loads", "after its verdict"])
+@pytest.mark.parametrize(
+    "awake", ["while the new run loads", pytest.param("after its verdict", marks=pytest.mark.full)]
+)
 def test_a_worker_of_a_closed_run_cannot_commit_into_a_table_that_another_run_truncated(
     filled: World, awake: str
 ) -> None:

@@ -181,6 +181,7 @@ def lint(*templates: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
+@pytest.mark.full
 def test_a_linter_of_templates_finds_nothing_in_ours_and_a_mistake_in_another(tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text((ROOT / "schedule.yaml").read_text().replace("FlexibleTimeWindow:", "FlexibleTimeWindows:"))

@@ -213,7 +213,7 @@ def test_the_check_before_a_run_its_load_and_its_verification_agree_about_float4
 @pytest.mark.parametrize(
     ("columns", "is_cast"),
     [
-        (560, True),
+        pytest.param(560, True, marks=pytest.mark.full),
         pytest.param(1_600, False, marks=pytest.mark.full),
         pytest.param(1_600, True, marks=pytest.mark.full),
     ],
