@@ -25,7 +25,7 @@ SELECT coalesce(
                            'migration_status.saved_indexes', r.run_id, i.owed)
                 ELSE format('forgotten: run %s, which was %s', r.run_id, r.status)
             END
-            FROM migration_status.migration_runs r
+            FROM migration_status.runs r
             CROSS JOIN LATERAL (SELECT count(*) AS owed FROM migration_status.saved_indexes s
                                 WHERE s.run_id = r.run_id AND s.restored_at IS NULL) AS i
             WHERE r.run_id = :'run_id'),
@@ -33,7 +33,7 @@ SELECT coalesce(
 
 -- Tables, chunks, executions and rejected rows go with it; its saved indexes, all of them built again, go by name.
 WITH forgotten AS (
-    DELETE FROM migration_status.migration_runs r
+    DELETE FROM migration_status.runs r
     WHERE r.run_id = :'run_id' AND r.status <> 'running'
       AND NOT EXISTS (SELECT FROM migration_status.saved_indexes s WHERE s.run_id = r.run_id AND s.restored_at IS NULL)
     RETURNING r.run_id)

@@ -4,7 +4,7 @@
 -- 1. Rows as they are now. Add the table's source_filter as a WHERE, if it has one.
 SELECT COUNT(*) AS rows_now FROM "NYC"."PUBLIC"."FLIGHTS";
 
--- 2. Rows that the run read: query_id as migration_status.migration_table_status has it. Works for 24 hours, for the
+-- 2. Rows that the run read: query_id as migration_status.run_tables has it. Works for 24 hours, for the
 --    user who ran it; it is the number that source_rows has in PostgreSQL.
 -- SELECT COUNT(*) AS rows_read FROM TABLE(RESULT_SCAN('QUERY_ID'));
 

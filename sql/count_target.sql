@@ -14,7 +14,7 @@ SELECT set_config('search_path', 'pg_catalog, pg_temp', false) AS search_path \g
 SELECT string_agg(
            format('SELECT %L AS source_table, %L AS target, %L AS status, %L::bigint AS scan_rows, '
                   '%L::bigint AS rows_loaded, count(*) AS target_rows, count(*) = %L::bigint AS equal FROM %I.%I',
-                  source_table, target_schema || '.' || target_table, status, source_rows,
+                  source_table, target_schema || '.' || target_table, state, source_rows,
                   rows_loaded, source_rows, target_schema, target_table),
            E'\nUNION ALL ' ORDER BY table_id)
 FROM migration_status.v_table_progress

@@ -8,7 +8,7 @@
 SELECT set_config('search_path', 'pg_catalog, pg_temp', false) AS search_path \gset
 \if :{?run_id}
 \else
-SELECT coalesce((SELECT run_id FROM migration_status.migration_runs ORDER BY started_at DESC LIMIT 1), '') AS run_id \gset
+SELECT coalesce((SELECT run_id FROM migration_status.runs ORDER BY started_at DESC LIMIT 1), '') AS run_id \gset
 \endif
 \echo Run :run_id
 
@@ -16,7 +16,7 @@ SELECT coalesce((SELECT run_id FROM migration_status.migration_runs ORDER BY sta
 \echo 1. How did the latest runs end?
 SELECT run_id, source_name, status, date_trunc('second', started_at) AS started, date_trunc('second', completed_at) AS ended,
        rounds, error_code, error_text
-FROM migration_status.migration_runs
+FROM migration_status.runs
 ORDER BY started_at DESC
 LIMIT 10;
 -- Mend: error_text says what to do. A failed run is resumed by the next start of its source; an abandoned one never is.
@@ -39,7 +39,7 @@ ORDER BY e.started_at;
 
 \echo
 \echo 3. Which tables are not complete, and why?
-SELECT source_table, target_schema || '.' || target_table AS target, status, rows_loaded, source_rows, chunks_completed,
+SELECT source_table, target_schema || '.' || target_table AS target, state AS status, rows_loaded, source_rows, chunks_completed,
        chunks, chunks_failed, error_code, error_text
 FROM migration_status.v_table_progress
 WHERE run_id = :'run_id' AND status <> 'completed'
@@ -50,22 +50,22 @@ ORDER BY table_id;
 \echo 4. Why did chunks fail?
 SELECT source_table, status, error_code, left(error_text, 300) AS error_text, count(*) AS chunks, min(chunk_id) AS first_chunk,
        max(attempts) AS attempts
-FROM migration_status.migration_chunk_status
+FROM migration_status.chunks
 WHERE run_id = :'run_id' AND status IN ('pending', 'running', 'failed') AND error_code IS NOT NULL
 GROUP BY source_table, status, error_code, left(error_text, 300)
 ORDER BY count(*) DESC
 LIMIT 20;
 -- Mend: the source's rows or the target's definition, as error_text says; then start again: failed chunks get all their
 -- attempts back. To give them back while the run is still on with other tables:
---   UPDATE migration_status.migration_chunk_status c SET status = 'pending', attempts = 0
---   FROM migration_status.migration_table_status t
+--   UPDATE migration_status.chunks c SET status = 'pending', attempts = 0
+--   FROM migration_status.run_tables t
 --   WHERE t.run_id = c.run_id AND t.table_id = c.table_id AND t.status = 'loading'
 --     AND c.run_id = :'run_id' AND c.status = 'failed';
 
 \echo
 \echo 5. Which chunks were tried more than once, or lost their worker?
 SELECT source_table, chunk_id, status, attempts, estimated_rows, error_code, date_trunc('second', started_at) AS last_try
-FROM migration_status.migration_chunk_status
+FROM migration_status.chunks
 WHERE run_id = :'run_id' AND (attempts > 1 OR error_code = 'WorkerLost')
 ORDER BY attempts DESC, table_id, chunk_id
 LIMIT 20;
@@ -78,13 +78,13 @@ SELECT c.source_table, c.chunk_id, c.attempts, c.backend_pid, date_trunc('second
        CASE WHEN a.pid IS NULL THEN 'its session is gone: dead'
             WHEN c.lease_until <= clock_timestamp() THEN 'its time is over and its session lives'
             ELSE 'living' END AS lease
-FROM migration_status.migration_chunk_status c
+FROM migration_status.chunks c
 LEFT JOIN pg_stat_activity a ON a.pid = c.backend_pid AND a.backend_start = c.backend_start
 WHERE c.run_id = :'run_id' AND c.status = 'running'
 ORDER BY c.lease_until;
 -- Mend: the next plan frees all that are not living. To end the overdue sessions now:
 --   SELECT pg_terminate_backend(a.pid)
---   FROM migration_status.migration_chunk_status c
+--   FROM migration_status.chunks c
 --   JOIN pg_stat_activity a ON a.pid = c.backend_pid AND a.backend_start = c.backend_start
 --   WHERE c.run_id = :'run_id' AND c.status = 'running' AND c.lease_until <= clock_timestamp();
 
@@ -125,10 +125,10 @@ WHERE backend_type = 'client backend';
 \echo 10. Does the run move?
 SELECT status, rounds, stalled_rounds, waits,
        date_trunc('second', clock_timestamp() - (SELECT max(greatest(c.started_at, c.completed_at))
-                                                 FROM migration_status.migration_chunk_status c
+                                                 FROM migration_status.chunks c
                                                  WHERE c.run_id = r.run_id)) AS last_claim_or_completion,
        error_code AS last_complaint, error_text
-FROM migration_status.migration_runs r
+FROM migration_status.runs r
 WHERE run_id = :'run_id';
 -- Mend: stalled_rounds grow when workers claim nothing at all: their log says why (time-out, memory, throttling, network).
 -- waits grow while Snowflake is still scanning or living workers hold what is left; that needs patience.
@@ -137,8 +137,8 @@ WHERE run_id = :'run_id';
 \echo 11. Do the chunks of each table add up to its scan?
 SELECT t.source_table, t.status, t.source_rows, sum(coalesce(c.actual_rows, c.estimated_rows)) AS rows_of_chunks,
        sum(c.actual_rows) FILTER (WHERE c.status = 'completed') AS rows_loaded
-FROM migration_status.migration_table_status t
-JOIN migration_status.migration_chunk_status c USING (run_id, table_id)
+FROM migration_status.run_tables t
+JOIN migration_status.chunks c USING (run_id, table_id)
 WHERE t.run_id = :'run_id' AND c.status <> 'superseded' AND t.status <> 'abandoned'
 GROUP BY t.table_id, t.source_table, t.status, t.source_rows
 HAVING t.source_rows IS DISTINCT FROM sum(coalesce(c.actual_rows, c.estimated_rows))
@@ -149,7 +149,7 @@ ORDER BY t.table_id;
 \echo 12. Will the scans last?
 SELECT source_table, status, query_id, date_trunc('second', clock_timestamp() - started_at) AS age,
        date_trunc('second', started_at + interval '24 hours' - clock_timestamp()) AS kept_at_least_for
-FROM migration_status.migration_table_status
+FROM migration_status.run_tables
 WHERE run_id = :'run_id' AND query_id IS NOT NULL AND status IN ('scanning', 'loading', 'failed')
 ORDER BY started_at;
 -- Mend: Snowflake keeps a result for 24 hours. After that a table that is truncated or merged begins anew, and one that
@@ -161,7 +161,7 @@ ORDER BY started_at;
 SELECT source_table, chunk_id, status, coalesce(actual_rows, estimated_rows) AS rows,
        round(coalesce(extract(epoch FROM completed_at - started_at), spent_seconds)::numeric, 1) AS seconds,
        round(actual_rows / nullif(extract(epoch FROM completed_at - started_at), 0)::numeric) AS rows_per_second, error_code
-FROM migration_status.migration_chunk_status
+FROM migration_status.chunks
 WHERE run_id = :'run_id' AND coalesce(extract(epoch FROM completed_at - started_at), spent_seconds) IS NOT NULL
 ORDER BY coalesce(extract(epoch FROM completed_at - started_at), spent_seconds) DESC
 LIMIT 10;
@@ -175,7 +175,7 @@ SELECT t.target_schema || '.' || t.target_table AS target,
        (SELECT count(*) FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal) AS triggers,
        (SELECT count(*) FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'f') AS foreign_keys,
        pg_size_pretty(pg_total_relation_size(c.oid)) AS size
-FROM migration_status.migration_table_status t
+FROM migration_status.run_tables t
 JOIN pg_namespace n ON n.nspname = t.target_schema
 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.target_table
 WHERE t.run_id = :'run_id'
@@ -189,8 +189,8 @@ ORDER BY t.table_id;
 \echo 15. Which targets are held by runs that are not over?
 SELECT t.target_schema || '.' || t.target_table AS target, t.status, r.run_id, r.source_name, r.status AS run_status,
        date_trunc('second', clock_timestamp() - r.started_at) AS age
-FROM migration_status.migration_table_status t
-JOIN migration_status.migration_runs r USING (run_id)
+FROM migration_status.run_tables t
+JOIN migration_status.runs r USING (run_id)
 WHERE r.status IN ('running', 'failed') AND t.status NOT IN ('completed', 'abandoned')
 ORDER BY 1, r.started_at;
 -- Mend: start the source again: with the same input to finish the run, or with no_resume to close it and begin anew. A
@@ -198,15 +198,15 @@ ORDER BY 1, r.started_at;
 -- with its execution stopped; its tables come first, so that nothing that is under way can commit:
 --   BEGIN;
 --   SELECT pg_advisory_xact_lock(hashtextextended('snowmelt:open', 0));
---   UPDATE migration_status.migration_table_status
+--   UPDATE migration_status.run_tables
 --   SET status = 'abandoned', load_epoch = load_epoch + 1, completed_at = clock_timestamp(),
 --       error_code = 'Abandoned', error_text = 'closed by hand'
 --   WHERE run_id = :'run_id' AND status NOT IN ('completed', 'abandoned');
---   UPDATE migration_status.migration_runs
+--   UPDATE migration_status.runs
 --   SET status = 'abandoned', completed_at = clock_timestamp(), error_code = 'Abandoned', error_text = 'closed by hand'
 --   WHERE run_id = :'run_id' AND status IN ('running', 'failed');
 --   UPDATE migration_status.run_executions SET ended_at = clock_timestamp() WHERE run_id = :'run_id' AND ended_at IS NULL;
---   UPDATE migration_status.migration_chunk_status SET status = 'superseded', lease_token = NULL, lease_until = NULL
+--   UPDATE migration_status.chunks SET status = 'superseded', lease_token = NULL, lease_until = NULL
 --   WHERE run_id = :'run_id' AND status IN ('pending', 'running', 'failed');
 --   COMMIT;
 
@@ -215,7 +215,7 @@ ORDER BY 1, r.started_at;
 SELECT t.source_table, r.column_name, left(r.reason, 200) AS reason, count(*) AS rows, min(r.chunk_id) AS first_chunk,
        min(r.row_number) AS first_row
 FROM migration_status.rejected_rows r
-JOIN migration_status.migration_table_status t USING (run_id, table_id)
+JOIN migration_status.run_tables t USING (run_id, table_id)
 WHERE r.run_id = :'run_id'
 GROUP BY t.table_id, t.source_table, r.column_name, left(r.reason, 200)
 ORDER BY count(*) DESC, t.table_id

@@ -67,7 +67,7 @@ FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE c.relnamespace = 'migration_status'::regnamespace AND c.relkind IN ('r', 'v') AND c.relname <> 'fingerprint_key'
   AND (c.relname, a.attname) NOT IN (('rejected_rows', 'row_content'), ('rejected_rows', 'reason_in_full'),
-                                     ('migration_chunk_status', 'reads'), ('watermarks', 'watermark'))
+                                     ('chunks', 'reads'), ('watermarks', 'watermark'))
 GROUP BY c.relname
 \gexec
 \endif

@@ -6,7 +6,7 @@
 SELECT set_config('search_path', 'pg_catalog, pg_temp', false) AS search_path \gset
 \if :{?run_id}
 \else
-SELECT coalesce((SELECT run_id FROM migration_status.migration_runs ORDER BY started_at DESC LIMIT 1), '') AS run_id \gset
+SELECT coalesce((SELECT run_id FROM migration_status.runs ORDER BY started_at DESC LIMIT 1), '') AS run_id \gset
 \endif
 
 \echo Runs that are on:
@@ -17,7 +17,7 @@ FROM migration_status.v_active_migrations
 ORDER BY started_at;
 
 \echo Tables of run :run_id
-SELECT source_table, target_schema || '.' || target_table AS target, status, rows_loaded, source_rows, percent,
+SELECT source_table, target_schema || '.' || target_table AS target, state AS status, rows_loaded, source_rows, percent,
        chunks_completed, chunks, chunks_running, chunks_failed, round(seconds::numeric) AS seconds,
        pg_size_pretty(size_bytes) AS sent, error_text
 FROM migration_status.v_table_progress
@@ -28,11 +28,11 @@ ORDER BY table_id;
 SELECT count(*) AS chunks, sum(recent.actual_rows) AS rows, round(sum(recent.actual_rows) / pace.seconds) AS rows_per_second,
        pace.rows_left, make_interval(secs => round(pace.rows_left * pace.seconds / nullif(sum(recent.actual_rows), 0)))
            AS time_left
-FROM migration_status.migration_chunk_status recent
+FROM migration_status.chunks recent
 CROSS JOIN (
     SELECT greatest(1, least(300, extract(epoch FROM clock_timestamp() - min(started_at)))) AS seconds,
            coalesce(sum(estimated_rows) FILTER (WHERE status IN ('pending', 'running', 'failed')), 0) AS rows_left
-    FROM migration_status.migration_chunk_status
+    FROM migration_status.chunks
     WHERE run_id = :'run_id') AS pace
 WHERE recent.run_id = :'run_id' AND recent.status = 'completed'
   AND recent.completed_at > clock_timestamp() - interval '5 minutes'
@@ -43,7 +43,7 @@ SELECT c.source_table, c.chunk_id, c.estimated_rows, c.attempts,
        date_trunc('second', clock_timestamp() - c.started_at) AS since,
        date_trunc('second', c.lease_until - clock_timestamp()) AS lease_left,
        c.backend_pid, coalesce(a.state, 'session is gone') AS session, a.wait_event_type, a.wait_event
-FROM migration_status.migration_chunk_status c
+FROM migration_status.chunks c
 LEFT JOIN pg_stat_activity a ON a.pid = c.backend_pid AND a.backend_start = c.backend_start
 WHERE c.run_id = :'run_id' AND c.status = 'running'
 ORDER BY c.started_at;

@@ -101,9 +101,9 @@ _IN_JSON: dict[Of, str] = {
     "answer": "`status`, and `runs[].status` of a source",
 }
 _IN_SQL: dict[Of, str] = {
-    "run": "`migration_runs.status`",
-    "table": "`migration_table_status.status`",
-    "chunk": "`migration_chunk_status.status`",
+    "run": "`runs.status`",
+    "table": "`run_tables.status`",
+    "chunk": "`chunks.status`",
     "verification": "`verification_results.verdict`",
     "pulse": "",
     "answer": "",

@@ -53,8 +53,8 @@ SET_UP = """
     CREATE TABLE truncations (target text, completed_chunks bigint);
     CREATE FUNCTION note_truncation() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
         INSERT INTO public.truncations
-        SELECT TG_TABLE_NAME, count(*) FROM migration_status.migration_chunk_status c
-        JOIN migration_status.migration_runs r USING (run_id)
+        SELECT TG_TABLE_NAME, count(*) FROM migration_status.chunks c
+        JOIN migration_status.runs r USING (run_id)
         WHERE r.status = 'running' AND c.status = 'completed' AND lower(c.source_table) = TG_TABLE_NAME;
         RETURN NULL; END $$;
     CREATE TRIGGER noted AFTER TRUNCATE ON refilled EXECUTE FUNCTION note_truncation();
@@ -73,17 +73,17 @@ LOST_INDEXES = """
 """
 EARLY_WATERMARKS = """
     SELECT * FROM migration_status.watermarks w
-    WHERE NOT EXISTS (SELECT FROM migration_status.migration_table_status t
+    WHERE NOT EXISTS (SELECT FROM migration_status.run_tables t
                       WHERE t.run_id = w.run_id AND t.target_table = w.target_table AND t.status = 'completed')
 """
 UNMARKED_ROWS = """
     SELECT t.run_id, t.target_table, coalesce(sum(c.actual_rows), 0) AS marked, max(there.rows) AS rows
-    FROM migration_status.migration_table_status t
+    FROM migration_status.run_tables t
     JOIN (SELECT 'copied' AS target_table, count(*) AS rows FROM copied
           UNION ALL SELECT 'refilled', count(*) FROM refilled) there USING (target_table)
-    LEFT JOIN migration_status.migration_chunk_status c
+    LEFT JOIN migration_status.chunks c
            ON c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'completed'
-    WHERE t.run_id = (SELECT run_id FROM migration_status.migration_runs ORDER BY started_at DESC LIMIT 1)
+    WHERE t.run_id = (SELECT run_id FROM migration_status.runs ORDER BY started_at DESC LIMIT 1)
       AND t.run_id <> ALL (%s) AND (t.target_table = 'copied' OR t.truncated_at IS NOT NULL)
     GROUP BY t.run_id, t.target_table HAVING coalesce(sum(c.actual_rows), 0) <> max(there.rows)
 """

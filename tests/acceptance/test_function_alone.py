@@ -112,7 +112,7 @@ def test_a_run_older_than_the_event_allows_is_not_resumed_and_a_bare_number_coun
     world.drop_rows_silently("entries")
     with world.aws(concurrency=1) as aws:
         failed = call(aws, {"source_name": SOURCE})
-        world.target.execute("UPDATE migration_status.migration_runs SET started_at = now() - interval '25 hours'")
+        world.target.execute("UPDATE migration_status.runs SET started_at = now() - interval '25 hours'")
         world.target.execute("DROP TRIGGER keep_none ON entries")
         wrong = call(aws, {"source_name": SOURCE, "resume_max_age": "soon"})
         answer = call(aws, {"source_name": SOURCE, "resume_max_age": 24})

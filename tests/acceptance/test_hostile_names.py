@@ -97,4 +97,4 @@ def test_a_filter_that_reaches_beyond_itself_is_refused_before_anything_starts(w
 
     assert done.exit_code == 2
     assert "sources[0].tables[0].source_filter: " in " ".join(done.err.split())
-    assert world.target.rows("SELECT to_regclass('migration_status.migration_runs')") == [(None,)]
+    assert world.target.rows("SELECT to_regclass('migration_status.runs')") == [(None,)]

@@ -57,7 +57,7 @@ class Run:
         return {"action": "finalize", "run_id": self.run_id, "execution_id": EXECUTION}
 
     def truncated_at(self) -> dict[str, Any]:
-        found = self.world.status("SELECT source_table, truncated_at FROM migration_status.migration_table_status")
+        found = self.world.status("SELECT source_table, truncated_at FROM migration_status.run_tables")
         return {row["source_table"]: row["truncated_at"] for row in found}
 
     def _plan_event(self, round_number: int) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def test_a_plan_that_is_not_alone_says_so_and_waits(run: Run) -> None:
 
 
 def table_states(run: Run) -> list[str]:
-    return [row["status"] for row in run.world.status("SELECT status FROM migration_status.migration_table_status")]
+    return [row["status"] for row in run.world.status("SELECT status FROM migration_status.run_tables")]
 
 
 def target_ids(run: Run, table: str) -> list[int]:
@@ -209,7 +209,7 @@ def test_validating_twice_with_the_same_event_gives_the_same_run(run: Run) -> No
     assert [r["run_id"] for r in run.world.runs()] == [run.run_id]
     run.plan_until_ready()
     assert validated(run.aws)["run_id"] == run.run_id
-    epochs = run.world.status("SELECT load_epoch FROM migration_status.migration_table_status")
+    epochs = run.world.status("SELECT load_epoch FROM migration_status.run_tables")
     assert {row["load_epoch"] for row in epochs} == {1}  # nothing was taken from the run's own workers
 
 

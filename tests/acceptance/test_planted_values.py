@@ -189,7 +189,7 @@ def test_no_planted_value_leaves_the_database_but_where_it_is_said(world: World,
         subprocess.run(command, check=True, capture_output=True, timeout=60)
         told = dict(of_watcher(world, watcher))
         with world.target.connect() as connection, connection.cursor() as cursor:
-            for hidden in ("rejected_rows", "migration_chunk_status", "watermarks", "fingerprint_key"):
+            for hidden in ("rejected_rows", "chunks", "watermarks", "fingerprint_key"):
                 cursor.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(watcher)))
                 with pytest.raises(psycopg2.errors.InsufficientPrivilege):
                     cursor.execute(sql.SQL("SELECT * FROM migration_status.{}").format(sql.Identifier(hidden)))
@@ -198,7 +198,7 @@ def test_no_planted_value_leaves_the_database_but_where_it_is_said(world: World,
         world.target.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(watcher)))
 
     failed = world.target.rows(
-        "SELECT lower(source_table) FROM migration_status.migration_table_status WHERE error_text IS NOT NULL"
+        "SELECT lower(source_table) FROM migration_status.run_tables WHERE error_text IS NOT NULL"
     )
     assert {name for (name,) in failed} >= set(names) - KEEP_A_RUN_FROM_BEGINNING - PARENTS
     leaks = {each.out[:80]: found_in(each.out + each.err) for each in said}

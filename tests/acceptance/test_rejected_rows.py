@@ -68,8 +68,7 @@ def test_a_bad_row_of_each_kind_stays_out_and_is_explained_and_all_others_are_in
     }
     assert [name for row, name in BAD.items() if KINDS[name].reason not in named[str(row)][1]] == []
     assert world.target.rows(
-        "SELECT sum(actual_rows)::int, sum(rejected_rows)::int, sum(inserted_rows)::int"
-        " FROM migration_status.migration_chunk_status"
+        "SELECT sum(actual_rows)::int, sum(rejected_rows)::int, sum(inserted_rows)::int FROM migration_status.chunks"
     ) == [(ROWS, len(KINDS), ROWS - len(KINDS))]
     for mode in ("checksums", "rows"):
         verified = world.cli("verify", "--mode", mode, "--json")
@@ -92,14 +91,14 @@ def test_more_refused_rows_than_allowed_fail_the_run_until_someone_agrees(world:
     assert "3 of 3000 rows are refused, more than max_rejected_rows (2)" in result["message"]
     assert 'column "long": the text is longer than varchar(5) holds' in result["message"]
     assert world.target.rows("SELECT count(*) FROM kinds") == [(ROWS - 3,)]
-    loaded_at = world.target.rows("SELECT max(completed_at) FROM migration_status.migration_chunk_status")
+    loaded_at = world.target.rows("SELECT max(completed_at) FROM migration_status.chunks")
 
     code, result = migrate(world, "--accept-rejected")
 
     assert code == 0, result["message"]
     assert result["status"] == "completed_with_rejects"
     assert world.target.rows("SELECT count(*) FROM kinds") == [(ROWS - 3,)]
-    assert world.target.rows("SELECT max(completed_at) FROM migration_status.migration_chunk_status") == loaded_at
+    assert world.target.rows("SELECT max(completed_at) FROM migration_status.chunks") == loaded_at
 
 
 def test_a_rejected_row_whose_key_the_target_has_is_left_out_of_both_sides(world: World) -> None:
@@ -157,7 +156,7 @@ def test_the_state_machine_succeeds_with_rows_left_out_and_fails_with_too_many(w
     assert refused.cause is not None
     assert "2 of 3000 rows are refused, more than max_rejected_rows (0)" in refused.cause
     assert agreed.status == "SUCCEEDED", agreed.cause
-    assert world.target.rows("SELECT status FROM migration_status.migration_runs") == [("completed_with_rejects",)]
+    assert world.target.rows("SELECT status FROM migration_status.runs") == [("completed_with_rejects",)]
     assert world.target.rows("SELECT count(*) FROM kinds") == [(ROWS - 2,)]
 
 
@@ -224,7 +223,7 @@ def test_refused_rows_come_in_when_their_cause_is_mended_and_the_run_is_started_
     add_kinds(world, ["LONG", "CHECKED", "PARENT"])
     world.configure(batch_size=CHUNK_ROWS)
     assert migrate(world)[0] == 1
-    loaded_at = world.target.rows("SELECT max(completed_at) FROM migration_status.migration_chunk_status")
+    loaded_at = world.target.rows("SELECT max(completed_at) FROM migration_status.chunks")
 
     world.target.execute("ALTER TABLE kinds DROP CONSTRAINT kinds_checked_check; INSERT INTO parents VALUES (2)")
     world.target.execute("ALTER TABLE kinds ALTER long TYPE varchar(6)")
@@ -236,8 +235,7 @@ def test_refused_rows_come_in_when_their_cause_is_mended_and_the_run_is_started_
     assert world.target.rows("SELECT id, long FROM kinds WHERE long <> 'fives'") == [(7, "longer")]
     assert world.target.rows("SELECT count(*) FROM migration_status.rejected_rows") == [(0,)]
     assert world.target.rows(
-        "SELECT sum(rejected_rows)::int, sum(inserted_rows)::int, max(completed_at) FROM"
-        " migration_status.migration_chunk_status"
+        "SELECT sum(rejected_rows)::int, sum(inserted_rows)::int, max(completed_at) FROM migration_status.chunks"
     ) == [(0, ROWS, *loaded_at[0])]
 
 

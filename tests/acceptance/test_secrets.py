@@ -13,12 +13,12 @@ def test_a_password_is_found_wherever_it_was_left(world: World) -> None:
     log.write_text(f"signing in with {secret}", encoding="utf-8")
     manifest.write_text(f'"{secret}"', encoding="utf-8")
     world.said.append(f"the password is {secret}")
-    world.target.execute(f"UPDATE migration_status.migration_runs SET error_text = 'bad password {secret}'")
+    world.target.execute(f"UPDATE migration_status.runs SET error_text = 'bad password {secret}'")
 
     found = world.leaks()
 
-    assert set(found) == {str(log), str(manifest), "what a command printed", "migration_status.migration_runs"}
+    assert set(found) == {str(log), str(manifest), "what a command printed", "migration_status.runs"}
     log.unlink()
     manifest.unlink()
     world.said.clear()
-    world.target.execute("UPDATE migration_status.migration_runs SET error_text = NULL")
+    world.target.execute("UPDATE migration_status.runs SET error_text = NULL")

@@ -64,4 +64,4 @@ def test_an_age_without_a_unit_and_options_of_one_source_are_refused(world: Worl
     assert (bare.exit_code, tables.exit_code) == (2, 2)
     assert "--resume-max-age 168 needs a unit, as in 168h or 168d" in bare.err
     assert f"this is for {SOURCE}, {SECOND}; add --source" in tables.err
-    assert world.status("SELECT to_regclass('migration_status.migration_runs')::text AS there") == [{"there": None}]
+    assert world.status("SELECT to_regclass('migration_status.runs')::text AS there") == [{"there": None}]

@@ -18,8 +18,8 @@ def three_tables(world: World, **settings: Any) -> None:
 
 def tables(world: World) -> dict[str, tuple[str, str | None]]:
     rows = world.status(
-        "SELECT t.* FROM migration_status.migration_table_status t"
-        " JOIN migration_status.migration_runs r USING (run_id) ORDER BY r.started_at, table_id"
+        "SELECT t.* FROM migration_status.run_tables t"
+        " JOIN migration_status.runs r USING (run_id) ORDER BY r.started_at, table_id"
     )
     return {row["source_table"]: (row["status"], row["error_code"]) for row in rows}
 

@@ -332,7 +332,7 @@ def test_a_run_that_is_older_than_resume_max_age_is_closed_and_a_new_one_begun(w
     world.add_table("entries", 3_000, truncate_onstart=True)
     world.configure(batch_size=500, parallel_threads=1, resume_max_age="12h")
     left = left_open(aws)
-    world.target.execute("UPDATE migration_status.migration_runs SET started_at = started_at - interval '13 hours'")
+    world.target.execute("UPDATE migration_status.runs SET started_at = started_at - interval '13 hours'")
 
     fresh = succeeded(aws)
 
@@ -345,7 +345,7 @@ def test_an_old_run_is_resumed_by_its_name_whatever_its_age(world: World, aws: L
     world.add_table("entries", 3_000, truncate_onstart=True)
     world.configure(batch_size=500, parallel_threads=1, resume_max_age="12h")
     left = left_open(aws)
-    world.target.execute("UPDATE migration_status.migration_runs SET started_at = started_at - interval '13 hours'")
+    world.target.execute("UPDATE migration_status.runs SET started_at = started_at - interval '13 hours'")
 
     assert succeeded(aws, {"resume_run_id": left})["resumed"]
 

@@ -150,7 +150,7 @@ def test_a_target_that_is_dropped_when_all_its_rows_are_loaded_is_not_completed(
 
     assert said["status"] == "failed"
     assert "public.entries" in said["message"]
-    tables = world.status("SELECT status, error_code FROM migration_status.migration_table_status ORDER BY table_id")
+    tables = world.status("SELECT status, error_code FROM migration_status.run_tables ORDER BY table_id")
     assert [tuple(table.values()) for table in tables] == [("failed", "TargetChangedError"), ("completed", None)]
 
 

@@ -106,8 +106,8 @@ def test_what_cannot_be_compared_is_said_and_fails_nothing(world: World) -> None
     world.add_table("entries", ROWS)
     world.configure(verification="checksums")
     assert migrate(world)[0] == 0
-    world.target.execute("UPDATE migration_status.migration_runs SET status = 'failed'")
-    world.target.execute("UPDATE migration_status.migration_table_status SET status = 'finalizing'")
+    world.target.execute("UPDATE migration_status.runs SET status = 'failed'")
+    world.target.execute("UPDATE migration_status.run_tables SET status = 'finalizing'")
     world.snowflake.expire_results(world.chunks()[0]["query_id"])
     world.snowflake.set_time_travel(enabled=False)
     world.snowflake.execute(
@@ -134,9 +134,9 @@ def test_a_table_whose_chunks_read_other_than_all_rows_is_never_complete(world: 
     world.add_table("entries", ROWS)
     world.configure(verification="off")
     assert migrate(world)[0] == 0
-    world.target.execute("UPDATE migration_status.migration_runs SET status = 'failed', completed_at = NULL")
-    world.target.execute("UPDATE migration_status.migration_table_status SET status = 'loading', completed_at = NULL")
-    world.target.execute(f"UPDATE migration_status.migration_chunk_status SET actual_rows = actual_rows + {difference}")
+    world.target.execute("UPDATE migration_status.runs SET status = 'failed', completed_at = NULL")
+    world.target.execute("UPDATE migration_status.run_tables SET status = 'loading', completed_at = NULL")
+    world.target.execute(f"UPDATE migration_status.chunks SET actual_rows = actual_rows + {difference}")
 
     code, result = migrate(world)
 

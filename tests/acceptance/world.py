@@ -179,20 +179,19 @@ class World:
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run, oldest first."""
-        return self.status("SELECT * FROM migration_status.migration_runs ORDER BY started_at, run_id")
+        return self.status("SELECT * FROM migration_status.runs ORDER BY started_at, run_id")
 
     def chunks(self, status: str | None = None) -> list[dict[str, Any]]:
         """Every chunk of every run, or those in that status, with the scan it reads."""
         chunks = self.status(
-            "SELECT *, reads->>'query_id' AS query_id FROM migration_status.migration_chunk_status"
-            " ORDER BY run_id, table_id, chunk_id"
+            "SELECT *, reads->>'query_id' AS query_id FROM migration_status.chunks ORDER BY run_id, table_id, chunk_id"
         )
         return [chunk for chunk in chunks if status in (None, chunk["status"])]
 
     def copying(self, table: str, chunk_id: int) -> bool:
         """Whether a worker is in the middle of that chunk's COPY: some of its rows are in, uncommitted."""
         found = self.status(
-            "SELECT c.chunk_id FROM migration_status.migration_chunk_status c"
+            "SELECT c.chunk_id FROM migration_status.chunks c"
             " JOIN pg_stat_progress_copy p ON p.pid = c.backend_pid"
             f" WHERE c.source_table = '{table.upper()}' AND c.chunk_id = {chunk_id} AND c.status = 'running'"
             " AND p.tuples_processed > 0"

@@ -55,7 +55,7 @@ def test_a_hundred_disturbed_migrations_in_four_parts_end_exact(tmp_path: Path, 
     assert len(told["faults"]) > 10
 
 
-VERDICT = "UPDATE migration_status.migration_runs SET status = CASE"
+VERDICT = "UPDATE migration_status.runs SET status = CASE"
 SPOILED = (
     ("refilled", "DELETE FROM refilled WHERE id = 7", {"lost": 1}),
     ("copied", "INSERT INTO copied SELECT * FROM copied WHERE id = 7", {"doubled": 1}),

@@ -132,8 +132,7 @@ def test_an_item_is_loaded_once_although_its_worker_wakes_up_an_hour_after_its_l
         assert asleep.wait(120)
         assert [c["status"] for c in world.chunks()].count("running") == 1
         world.target.execute(
-            "UPDATE migration_status.migration_chunk_status SET lease_until = now() - interval '1 hour' "
-            "WHERE status = 'running'"
+            "UPDATE migration_status.chunks SET lease_until = now() - interval '1 hour' WHERE status = 'running'"
         )
         # The very item again does not take what another holds; the next plan ends the sleeper and gives its chunk away.
         again = machine.invoke(event, machine.wiring())

@@ -68,9 +68,9 @@ STAGES: dict[str, str] = {
     "finalizing": "status = 'finalizing', query_id = 'query', source_rows = 0",
 }
 _STATE = (
-    "SELECT (SELECT jsonb_agg(r) FROM migration_status.migration_runs r),"
-    " (SELECT jsonb_agg(t) FROM migration_status.migration_table_status t),"
-    " (SELECT jsonb_agg(c) FROM migration_status.migration_chunk_status c),"
+    "SELECT (SELECT jsonb_agg(r) FROM migration_status.runs r),"
+    " (SELECT jsonb_agg(t) FROM migration_status.run_tables t),"
+    " (SELECT jsonb_agg(c) FROM migration_status.chunks c),"
     " (SELECT jsonb_agg(w) FROM migration_status.watermarks w),"
     " (SELECT jsonb_agg(v) FROM migration_status.verification_results v),"
     " (SELECT jsonb_agg(x.ended_at) FROM migration_status.run_executions x),"
@@ -94,10 +94,10 @@ def test_a_driver_that_was_replaced_writes_nothing(opened: Database, stage: str)
     opened.execute("INSERT INTO target VALUES (50)")
     with connect(opened) as second, connect(opened) as first:
         take_over(second)
-        opened.execute(f"UPDATE migration_status.migration_table_status SET {STAGES[stage]}")
+        opened.execute(f"UPDATE migration_status.run_tables SET {STAGES[stage]}")
         if stage == "loading":
             opened.execute(
-                "INSERT INTO migration_status.migration_chunk_status"
+                "INSERT INTO migration_status.chunks"
                 " (run_id, table_id, chunk_id, source_table, reads, estimated_rows)"
                 " VALUES ('run-1', 0, 1, 'T', '{}', 10)"
             )

@@ -543,9 +543,9 @@ def test_a_builder_that_wakes_up_after_a_take_over_builds_nothing(three: Target)
 def test_restoring_without_a_run_leaves_tables_alone_that_are_being_loaded(three: Target) -> None:
     three.database.execute(
         """
-        INSERT INTO migration_status.migration_runs (run_id, source_name, config_hash, snapshot_at, snowmelt_version,
+        INSERT INTO migration_status.runs (run_id, source_name, config_hash, snapshot_at, snowmelt_version,
             plan_format, store) VALUES ('run', 's', 'h', now(), '1', 1, 's');
-        INSERT INTO migration_status.migration_table_status (run_id, table_id, source_table, target_schema,
+        INSERT INTO migration_status.run_tables (run_id, table_id, source_table, target_schema,
             target_table, strategy, status) VALUES ('run', 0, 'PLAIN', 'public', 'plain', 'one_scan', 'loading');
         """
     )
@@ -553,7 +553,7 @@ def test_restoring_without_a_run_leaves_tables_alone_that_are_being_loaded(three
     result = three.restore(None)
     assert (len(result.loading), result.built, result.more) == (3, (), False)
 
-    three.database.execute("UPDATE migration_status.migration_table_status SET status = 'failed'")
+    three.database.execute("UPDATE migration_status.run_tables SET status = 'failed'")
     assert len(three.restore(None).built) == 3
 
 

@@ -177,8 +177,8 @@ class Scene:
         ((rows, marked),) = self._ask(
             "SELECT (SELECT array_agg(ARRAY[run_id, id::text]) FROM target),"
             " (SELECT array_agg(ARRAY[run_id, i::text])"
-            "  FROM (SELECT run_id, reads FROM migration_status.migration_chunk_status WHERE status = 'completed'"
-            "        AND run_id = (SELECT run_id FROM migration_status.migration_table_status"
+            "  FROM (SELECT run_id, reads FROM migration_status.chunks WHERE status = 'completed'"
+            "        AND run_id = (SELECT run_id FROM migration_status.run_tables"
             "                      WHERE truncated_at IS NOT NULL ORDER BY truncated_at DESC LIMIT 1)) c,"
             "  generate_series((reads->>'offset')::integer,"
             "                  (reads->>'offset')::integer + (reads->>'rows')::integer - 1) i)"
@@ -193,7 +193,7 @@ class Scene:
 
     def chunk(self, chunk_id: int) -> dict[str, Any]:
         ((status, attempts, held),) = self._ask(
-            "SELECT status, attempts, lease_token IS NOT NULL FROM migration_status.migration_chunk_status"
+            "SELECT status, attempts, lease_token IS NOT NULL FROM migration_status.chunks"
             " WHERE run_id = %s AND chunk_id = %s",
             self.run_id,
             chunk_id,
@@ -729,7 +729,7 @@ def _interleave(scene: Scene, examples: int) -> None:
 
 
 def _runs(scene: Scene) -> int:
-    ((runs,),) = scene.database.rows("SELECT count(*) FROM migration_status.migration_runs")
+    ((runs,),) = scene.database.rows("SELECT count(*) FROM migration_status.runs")
     return int(runs)
 
 

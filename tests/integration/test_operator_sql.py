@@ -140,7 +140,7 @@ def test_installing_the_status_schema_by_hand_changes_nothing_of_one_that_is_the
 
 def test_a_role_with_just_the_granted_rights_loads_a_table(runs: Runs) -> None:
     assert one(runs.database, "SELECT count(*) FROM good") == 2000
-    status = one(runs.database, "SELECT status FROM migration_status.migration_runs WHERE run_id = %s", runs.completed)
+    status = one(runs.database, "SELECT status FROM migration_status.runs WHERE run_id = %s", runs.completed)
     assert status == "completed"
     assert one(runs.database, "SELECT reltuples FROM pg_class WHERE relname = 'good'") == 2000, "it was analyzed"
 
@@ -176,7 +176,7 @@ def test_progress_shows_a_run_that_is_on_and_the_tables_of_the_one_asked_for(run
 
 
 def test_progress_takes_the_latest_run_when_none_is_named(runs: Runs) -> None:
-    latest = "SELECT run_id FROM migration_status.migration_runs ORDER BY started_at DESC LIMIT 1"
+    latest = "SELECT run_id FROM migration_status.runs ORDER BY started_at DESC LIMIT 1"
     assert f"Tables of run {one(runs.database, latest)}" in psql(runs.database, "progress.sql")
 
 
@@ -229,9 +229,9 @@ def test_each_file_is_run_here_by_the_program_of_its_server() -> None:
 @pytest.mark.parametrize("state", ["completed", "failed", "running", "unknown"])
 @pytest.mark.parametrize("file", [name for name in FOR_POSTGRES if name not in {"clear_state", "grants_postgres"}])
 def test_what_only_looks_is_understood_word_for_word_in_each_state_of_a_run(runs: Runs, file: str, state: str) -> None:
-    kept = runs.database.rows("SELECT run_id, status FROM migration_status.migration_runs ORDER BY run_id")
+    kept = runs.database.rows("SELECT run_id, status FROM migration_status.runs ORDER BY run_id")
     psql(runs.database, f"{file}.sql", "--set=ON_ERROR_STOP=1", run_id=getattr(runs, state, "of-nobody"))
-    assert runs.database.rows("SELECT run_id, status FROM migration_status.migration_runs ORDER BY run_id") == kept
+    assert runs.database.rows("SELECT run_id, status FROM migration_status.runs ORDER BY run_id") == kept
 
 
 @pytest.mark.parametrize("file", FOR_POSTGRES)
@@ -273,7 +273,7 @@ def test_a_run_closed_by_hand_lets_its_target_go_and_is_never_resumed(runs: Runs
     assert closed not in psql(runs.database, "diagnose.sql", run_id=closed).split("\n15. ")[1]
     after = runs.start("open", target)
     assert after != closed
-    old = "SELECT status, load_epoch FROM migration_status.migration_table_status WHERE run_id = %s"
+    old = "SELECT status, load_epoch FROM migration_status.run_tables WHERE run_id = %s"
     assert runs.database.rows(old, (closed,)) == [("abandoned", 2)]
 
 
@@ -313,14 +313,14 @@ def test_a_run_that_still_owes_indexes_is_not_forgotten(runs: Runs) -> None:
 
 
 def test_forgetting_a_run_that_is_not_there_says_so_and_forgets_nothing(runs: Runs) -> None:
-    before = one(runs.database, "SELECT count(*) FROM migration_status.migration_runs")
+    before = one(runs.database, "SELECT count(*) FROM migration_status.runs")
     assert "there is no run of-nobody" in psql(runs.database, "clear_state.sql", run_id="of-nobody")
-    assert one(runs.database, "SELECT count(*) FROM migration_status.migration_runs") == before
+    assert one(runs.database, "SELECT count(*) FROM migration_status.runs") == before
 
 
 def chunks_and_tables(runs: Runs, run_id: str) -> tuple[int, int]:
-    chunks = "SELECT count(*) FROM migration_status.migration_chunk_status WHERE run_id = %s"
-    tables = "SELECT count(*) FROM migration_status.migration_table_status WHERE run_id = %s"
+    chunks = "SELECT count(*) FROM migration_status.chunks WHERE run_id = %s"
+    tables = "SELECT count(*) FROM migration_status.run_tables WHERE run_id = %s"
     return one(runs.database, chunks, run_id), one(runs.database, tables, run_id)
 
 
@@ -330,7 +330,7 @@ def chunks_and_tables(runs: Runs, run_id: str) -> tuple[int, int]:
 def test_counting_the_source_gives_the_rows_that_are_there_and_those_that_the_run_read(
     runs: Runs, snowflake: LocalSnowflake
 ) -> None:
-    query = "SELECT query_id FROM migration_status.migration_table_status WHERE run_id = %s"
+    query = "SELECT query_id FROM migration_status.run_tables WHERE run_id = %s"
     text = (FOLDER / "count_source.sql").read_text(encoding="utf-8").split("-- 3.")[0]
     text = text.replace('"NYC"."PUBLIC"."FLIGHTS"', '"OPERATORS"."PUBLIC"."GOOD"')
     text = text.replace("-- S", "S").replace("QUERY_ID", one(runs.database, query, runs.completed))

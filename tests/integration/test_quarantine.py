@@ -44,7 +44,7 @@ def session(visits: Database) -> Iterator[Session]:
     with closing(Session.connect(config, database=visits.name, application_name="test")) as opened:
         status_store.install(opened)
         visits.execute(
-            "INSERT INTO migration_status.migration_runs (run_id, source_name, config_hash, snapshot_at,"
+            "INSERT INTO migration_status.runs (run_id, source_name, config_hash, snapshot_at,"
             " snowmelt_version, plan_format, store) VALUES ('r', 's', 'h', now(), '1', 1, 'x')"
         )
         yield opened
@@ -66,11 +66,11 @@ def claimed(database: Database, session: Session, rows: int) -> Lease:
     """A lease on a chunk of so many rows, of a table that is being loaded."""
     reads = json.dumps(ScanSlice(query_id="q", first_batch=0, offset=0, rows=rows).model_dump())
     database.execute(
-        "DELETE FROM migration_status.migration_table_status;"
-        "INSERT INTO migration_status.migration_table_status (run_id, table_id, source_table, target_schema,"
+        "DELETE FROM migration_status.run_tables;"
+        "INSERT INTO migration_status.run_tables (run_id, table_id, source_table, target_schema,"
         " target_table, status, load_epoch, strategy) VALUES ('r', 0, 'VISITS', 'public', 'visits', 'loading', 1,"
         " 'one_scan');"
-        "INSERT INTO migration_status.migration_chunk_status (run_id, table_id, chunk_id, source_table, reads,"
+        "INSERT INTO migration_status.chunks (run_id, table_id, chunk_id, source_table, reads,"
         f" estimated_rows) VALUES ('r', 0, 1, 'VISITS', '{reads}', {rows})"
     )
     lease = leases.claim(session, run_id="r", table_id=0, chunk_id=1, seconds=60)
@@ -135,7 +135,7 @@ def test_what_is_refused_stays_out_and_is_kept_and_everything_else_goes_in(
         (place + 1, str(place)) for place in sorted(wrong)
     ]
     assert all(reason for _, _, reason in kept)
-    chunk = visits.rows("SELECT status, actual_rows, rejected_rows FROM migration_status.migration_chunk_status")
+    chunk = visits.rows("SELECT status, actual_rows, rejected_rows FROM migration_status.chunks")
     assert chunk == [("completed", rows, len(wrong))]
 
 

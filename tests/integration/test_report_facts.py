@@ -23,7 +23,7 @@ from snowmelt.snowflake_source import SnowflakeSource, history
 BEGAN = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 RUN = "ledger-1"
 CHUNK = """
-    INSERT INTO migration_status.migration_chunk_status
+    INSERT INTO migration_status.chunks
         (run_id, table_id, chunk_id, source_table, status, reads, estimated_rows, actual_rows, rejected_rows,
          size_bytes, load_mode, inserted_rows, updated_rows, unchanged_rows, deduplicated_rows, attempts,
          started_at, completed_at, changed_values)
@@ -59,13 +59,13 @@ class Filled:
         self.chunks = 0
         database.execute(sql.text("status_schema.sql"))
         database.execute(
-            "INSERT INTO migration_status.migration_runs"
+            "INSERT INTO migration_status.runs"
             " (run_id, source_name, config_hash, snapshot_at, started_at, snowmelt_version, plan_format, store)"
             f" VALUES ('{RUN}', 'ledger', 'c0ffee', '{BEGAN}', '{BEGAN}', '0.1.0', 1, '/store')"
         )
         for table in (0, 1):
             database.execute(
-                "INSERT INTO migration_status.migration_table_status (run_id, table_id, source_table, target_schema,"
+                "INSERT INTO migration_status.run_tables (run_id, table_id, source_table, target_schema,"
                 " target_table, status, strategy, query_id, source_rows, started_at)"
                 f" VALUES ('{RUN}', {table}, 'T{table}', 'public', 't{table}', 'loading', 'one_scan', 'q{table}', 9,"
                 f" '{BEGAN}')"
@@ -141,7 +141,7 @@ CHUNKS = st.lists(st.tuples(st.floats(0, 1e5), st.floats(0.001, 1e4), st.integer
 def test_the_pace_has_every_row_once_and_durations_every_chunk(
     postgres: LocalPostgres, filled: Filled, chunks: list[tuple[float, float, int]]
 ) -> None:
-    filled.database.execute("DELETE FROM migration_status.migration_chunk_status")
+    filled.database.execute("DELETE FROM migration_status.chunks")
     filled.add(*({"start": start, "seconds": seconds, "rows": rows} for start, seconds, rows in chunks))
 
     with filled.session() as session:

@@ -79,6 +79,9 @@ def test_a_role_that_only_reads_is_not_sent_to_the_writers_endpoint(
     "table",
     [
         "migration_runs (run_id uuid PRIMARY KEY)",
+        "migration_runs (run_id text PRIMARY KEY, status text)",
+        "chunks (run_id bigint)",
+        "x (run_id text); CREATE VIEW migration_status.v_table_progress AS SELECT 1 AS run_id",
         "watermarks (source_name text)",
         "schema_version (version text)",
     ],

@@ -9,6 +9,7 @@ import psycopg2
 import pytest
 from psycopg2 import sql as compose
 
+import earlier_schemas
 from snowmelt import sql
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import AccessError, ConfigError
@@ -23,8 +24,29 @@ SELECT c.relkind::text, c.relname::text, pg_get_userbyid(c.relowner)::text,
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum)
 FROM pg_class c WHERE c.relnamespace = 'migration_status'::regnamespace ORDER BY 1, 2
 """
-OPERATORS_QUERY = {"migration_runs", "migration_table_status", "migration_chunk_status"}
-OPERATORS_VIEWS = {"v_active_migrations", "v_table_progress"}
+RULES = """
+SELECT conrelid::regclass::text, conname::text, pg_get_constraintdef(oid)
+FROM pg_constraint WHERE connamespace = 'migration_status'::regnamespace
+UNION ALL
+SELECT polrelid::regclass::text, polname::text,
+       concat_ws(' / ', pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+FROM pg_policy
+UNION ALL
+SELECT oid::regclass::text, relrowsecurity::text, array_to_string(reloptions, ', ')
+FROM pg_class WHERE relnamespace = 'migration_status'::regnamespace AND relkind IN ('r', 'v')
+UNION ALL
+SELECT p.oid::regprocedure::text, array_to_string(p.proconfig, ', '), p.prosecdef::text
+FROM pg_proc p WHERE p.pronamespace = 'migration_status'::regnamespace
+ORDER BY 1, 2, 3
+"""
+"""Constraints, policies, and how views and functions look names up and at rows."""
+OPERATORS_QUERY = {
+    "migration_runs",
+    "migration_table_status",
+    "migration_chunk_status",
+    "v_active_migrations",
+    "v_table_progress",
+}
 
 
 @contextmanager
@@ -60,7 +82,7 @@ def insert_run(database: Database, run_id: str, **targets: str) -> None:
     """A run that loads these targets, each in a status."""
     database.execute(
         compose.SQL(
-            "INSERT INTO migration_status.migration_runs"
+            "INSERT INTO migration_status.runs"
             " (run_id, source_name, config_hash, snapshot_at, snowmelt_version, plan_format, store)"
             " VALUES ({}, 'ledger', 'h', now(), '1', 1, 's')"
         ).format(compose.Literal(run_id))
@@ -69,7 +91,7 @@ def insert_run(database: Database, run_id: str, **targets: str) -> None:
         values = [run_id, table_id, target.upper(), "public", target, status, "one_scan"]
         database.execute(
             compose.SQL(
-                "INSERT INTO migration_status.migration_table_status"
+                "INSERT INTO migration_status.run_tables"
                 " (run_id, table_id, source_table, target_schema, target_table, status, strategy) VALUES ({})"
             ).format(compose.SQL(", ").join(map(compose.Literal, values)))
         )
@@ -87,26 +109,19 @@ def test_installing_again_changes_nothing(database: Database, session: Session) 
     database.execute(sql.text("status_schema.sql"))
 
     assert database.rows(CATALOG) == before
-    assert database.rows("SELECT run_id FROM migration_status.migration_runs") == [("run-1",)]
+    assert database.rows("SELECT run_id FROM migration_status.runs") == [("run-1",)]
     assert database.rows("SELECT max(version) FROM migration_status.schema_version") == [(SCHEMA_VERSION,)]
 
 
+@pytest.mark.parametrize("version", earlier_schemas.VERSIONS)
 def test_a_schema_of_an_earlier_version_is_upgraded_in_place_and_not_read_before(
-    database: Database, session: Session
+    database: Database, session: Session, version: int
 ) -> None:
     status_store.install(session)
     insert_run(database, "run-1", entries="loading")
-    made = database.rows(CATALOG)
-    database.execute(
-        "DROP VIEW migration_status.v_active_migrations, migration_status.v_table_progress;"
-        "ALTER TABLE migration_status.migration_chunk_status DROP COLUMN kept_newer_rows;"
-        "ALTER TABLE migration_status.verification_results DROP COLUMN kept_newer;"
-        "ALTER TABLE migration_status.migration_table_status DROP COLUMN omitted;"
-        "ALTER TABLE migration_status.watermarks DROP CONSTRAINT watermarks_pkey, DROP COLUMN source_table,"
-        " ADD PRIMARY KEY (source_name, target_schema, target_table);"
-        "DELETE FROM migration_status.schema_version WHERE version > 5"
-    )
-    with pytest.raises(ConfigError, match=r"has version 5, .* run `snowmelt status install`"):
+    made, rules = database.rows(CATALOG), database.rows(RULES)
+    earlier_schemas.go_back_to(database, version)
+    with pytest.raises(ConfigError, match=rf"has version {version}, .* run `snowmelt status install`"):
         status_store.require_installed(session)
 
     status_store.install(session)
@@ -116,7 +131,21 @@ def test_a_schema_of_an_earlier_version_is_upgraded_in_place_and_not_read_before
         [(kind, name, sorted(columns)) for kind, name, _, columns in found] for found in (database.rows(CATALOG), made)
     ]
     assert columns[0] == columns[1]
-    assert database.rows("SELECT run_id FROM migration_status.migration_runs") == [("run-1",)]
+    assert database.rows(RULES) == rules
+    assert database.rows("SELECT run_id FROM migration_status.runs") == [("run-1",)]
+
+
+def test_a_schema_of_another_tool_is_not_renamed_by_whoever_installs_by_hand(database: Database) -> None:
+    database.execute(
+        "CREATE SCHEMA migration_status; CREATE TABLE migration_status.migration_runs (run_id text, status text)"
+    )
+
+    with pytest.raises(psycopg2.Error, match="the schema migration_status is another tool's"):
+        database.execute(sql.text("status_schema.sql"))
+
+    assert database.rows("SELECT relname FROM pg_class WHERE relnamespace = 'migration_status'::regnamespace") == [
+        ("migration_runs",)
+    ]
 
 
 def test_reasons_of_earlier_versions_keep_their_values_where_watchers_do_not_look(
@@ -125,14 +154,12 @@ def test_reasons_of_earlier_versions_keep_their_values_where_watchers_do_not_loo
     status_store.install(session)
     insert_run(database, "run-1", entries="loading")
     database.execute(
-        "INSERT INTO migration_status.migration_chunk_status (run_id, table_id, chunk_id, source_table, reads,"
+        "INSERT INTO migration_status.chunks (run_id, table_id, chunk_id, source_table, reads,"
         " estimated_rows) VALUES ('run-1', 0, 0, 'ENTRIES', '{}', 1);"
         "INSERT INTO migration_status.rejected_rows (run_id, table_id, chunk_id, row_number, reason, row_content)"
-        " VALUES ('run-1', 0, 0, 1, 'invalid input: \"078-05-1120\"', '');"
-        "DROP INDEX migration_status.rejected_rows_by_age; DROP TABLE migration_status.fingerprint_key;"
-        "ALTER TABLE migration_status.rejected_rows DROP COLUMN reason_in_full;"
-        "DELETE FROM migration_status.schema_version WHERE version > 5"
+        " VALUES ('run-1', 0, 0, 1, 'invalid input: \"078-05-1120\"', '')"
     )
+    earlier_schemas.go_back_to(database, 5)
 
     status_store.install(session)
 
@@ -156,8 +183,7 @@ def test_the_names_that_operators_query_are_there(database: Database, session: S
     status_store.install(session)
     there = {(kind, name) for kind, name, *_ in database.rows(CATALOG)}
 
-    assert {("r", name) for name in OPERATORS_QUERY} <= there
-    assert {("v", name) for name in OPERATORS_VIEWS} <= there
+    assert {("v", name) for name in OPERATORS_QUERY} <= there
 
 
 def test_a_schema_of_a_newer_version_is_left_alone(database: Database, session: Session) -> None:
@@ -241,7 +267,7 @@ def test_a_target_is_free_when_its_run_has_let_go_of_it(database: Database, sess
 
     insert_run(database, "run-2", entries="pending")
 
-    assert database.rows("SELECT count(*) FROM migration_status.migration_table_status") == [(2,)]
+    assert database.rows("SELECT count(*) FROM migration_status.run_tables") == [(2,)]
 
 
 def test_a_run_has_one_driver_at_a_time(database: Database, session: Session) -> None:
@@ -262,9 +288,9 @@ def test_a_run_has_one_driver_at_a_time(database: Database, session: Session) ->
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE migration_status.migration_runs SET status = 'done'",
-        "UPDATE migration_status.migration_table_status SET status = 'done'",
-        """INSERT INTO migration_status.migration_chunk_status
+        "UPDATE migration_status.runs SET status = 'done'",
+        "UPDATE migration_status.run_tables SET status = 'done'",
+        """INSERT INTO migration_status.chunks
                (run_id, table_id, chunk_id, source_table, status, reads, estimated_rows)
            VALUES ('run-1', 0, 1, 'T', 'done', '{}', 1)""",
     ],
@@ -282,13 +308,13 @@ def test_a_run_goes_with_all_that_is_known_of_it(database: Database, session: Se
     status_store.install(session)
     insert_run(database, "run-1", entries="loading")
     database.execute(
-        "INSERT INTO migration_status.migration_chunk_status"
+        "INSERT INTO migration_status.chunks"
         " (run_id, table_id, chunk_id, source_table, reads, estimated_rows) VALUES ('run-1', 0, 1, 'T', '{}', 1)"
     )
 
-    database.execute("DELETE FROM migration_status.migration_runs")
+    database.execute("DELETE FROM migration_status.runs")
 
-    for table in ("migration_table_status", "migration_chunk_status", "run_executions"):
+    for table in ("run_tables", "chunks", "run_executions"):
         query = compose.SQL("SELECT count(*) FROM migration_status.{}").format(compose.Identifier(table))
         assert database.rows(query) == [(0,)]
 
@@ -303,8 +329,8 @@ def test_progress_is_counted_from_the_chunks_and_leaves_superseded_ones_out(
     insert_run(database, "run-1", entries="loading", lines="pending")
     database.execute(
         """
-        UPDATE migration_status.migration_table_status SET source_rows = 200 WHERE table_id = 0;
-        INSERT INTO migration_status.migration_chunk_status
+        UPDATE migration_status.run_tables SET source_rows = 200 WHERE table_id = 0;
+        INSERT INTO migration_status.chunks
             (run_id, table_id, chunk_id, source_table, reads, estimated_rows, status, actual_rows, size_bytes)
         VALUES ('run-1', 0, 1, 'T', '{}', 50, 'completed', 50, 1000),
                ('run-1', 0, 2, 'T', '{}', 50, 'running', NULL, NULL),

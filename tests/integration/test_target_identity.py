@@ -77,7 +77,7 @@ def load(session: Session, chunk_id: int) -> None:
 
 
 def identity(database: Database) -> Any:
-    return database.rows("SELECT target_identity FROM migration_status.migration_table_status")[0][0]
+    return database.rows("SELECT target_identity FROM migration_status.run_tables")[0][0]
 
 
 @pytest.mark.parametrize("way", REPLACED)

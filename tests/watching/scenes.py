@@ -23,7 +23,7 @@ from snowmelt.wiring import Wiring
 SOURCE = "warehouse"
 
 _RUN = """
-INSERT INTO migration_status.migration_runs
+INSERT INTO migration_status.runs
     (run_id, source_name, config_hash, status, snapshot_at, started_at, completed_at, rounds, snowmelt_version,
      plan_format, store, error_code, error_text)
 VALUES (%(run_id)s, %(source)s, 'h', %(status)s, now(), now() - %(age)s * interval '1 second',
@@ -37,7 +37,7 @@ VALUES (%(run_id)s, 'arn:aws:states:eu-central-1:1:execution:snowmelt:nightly', 
         now(), now() + interval '15 minutes')
 """
 _TABLES = """
-INSERT INTO migration_status.migration_table_status
+INSERT INTO migration_status.run_tables
     (run_id, table_id, source_table, target_schema, target_table, status, strategy, source_rows, started_at,
      completed_at)
 SELECT %(run_id)s, n, names[1 + n %% array_length(names, 1)] || CASE WHEN n < array_length(names, 1) THEN ''
@@ -52,7 +52,7 @@ CROSS JOIN LATERAL (SELECT CASE WHEN n < %(completed)s THEN 'completed'
                                 WHEN n = %(completed)s + %(loading)s THEN 'scanning' ELSE 'pending' END AS status) s
 """
 _CHUNKS = """
-INSERT INTO migration_status.migration_chunk_status
+INSERT INTO migration_status.chunks
     (run_id, table_id, chunk_id, source_table, status, reads, estimated_rows, actual_rows, load_mode, inserted_rows,
      updated_rows, unchanged_rows, deduplicated_rows, size_bytes, rejected_rows, attempts, started_at, completed_at,
      error_code, error_text)
@@ -66,7 +66,7 @@ SELECT t.run_id, t.table_id, c, t.source_table, s.status, '{}', 50000,
        CASE WHEN s.retry THEN 'TransientError' WHEN s.status = 'failed' THEN 'RejectedRowsError' END,
        CASE WHEN s.retry THEN 'Snowflake: the connection was lost: timed out'
             WHEN s.status = 'failed' THEN 'public.x: value too long for type character varying(8)' END
-FROM migration_status.migration_table_status t
+FROM migration_status.run_tables t
 CROSS JOIN generate_series(0, %(chunks)s - 1) AS c
 CROSS JOIN LATERAL (SELECT t.status = 'completed' OR c < %(chunks)s * 0.6 AS done) d
 CROSS JOIN LATERAL (SELECT CASE WHEN d.done THEN 'completed'
@@ -79,19 +79,19 @@ CROSS JOIN LATERAL (SELECT 0.4 + 6 * abs(sin(t.table_id + c / 9.0)) + CASE WHEN 
 WHERE t.run_id = %(run_id)s AND t.status IN ('completed', 'loading')
 """
 _CLAIM = """
-UPDATE migration_status.migration_chunk_status c
+UPDATE migration_status.chunks c
 SET status = 'running', attempts = 1, lease_token = gen_random_uuid(), lease_until = now() + interval '14 minutes',
     backend_pid = a.pid, backend_start = a.backend_start, started_at = now() - random() * interval '9 second'
 FROM pg_stat_activity a
 WHERE a.pid = pg_backend_pid() AND (c.run_id, c.table_id, c.chunk_id) = (
-    SELECT run_id, table_id, chunk_id FROM migration_status.migration_chunk_status
+    SELECT run_id, table_id, chunk_id FROM migration_status.chunks
     WHERE run_id = %(run_id)s AND status = 'pending' AND error_code IS NULL ORDER BY chunk_id, table_id LIMIT 1)
 """
 _REJECTS = """
 INSERT INTO migration_status.rejected_rows
     (run_id, table_id, chunk_id, row_number, column_name, sqlstate, reason, row_content)
 SELECT run_id, table_id, chunk_id, n, 'note', '22001', 'value too long for type character varying(8)', ''
-FROM migration_status.migration_chunk_status CROSS JOIN generate_series(1, 3) n
+FROM migration_status.chunks CROSS JOIN generate_series(1, 3) n
 WHERE run_id = %(run_id)s AND rejected_rows > 0
 """
 
@@ -148,7 +148,7 @@ class Stage:
                 for statement in (_RUN, _DRIVER, _TABLES, _CHUNKS, _REJECTS):
                     cursor.execute(statement, values)
             connection.close()
-            self.database.execute("ANALYZE migration_status.migration_chunk_status")
+            self.database.execute("ANALYZE migration_status.chunks")
             for _ in range(workers):
                 worker = self.database.connect(application_name=f"snowmelt worker {run_id}")
                 stack.callback(worker.close)
@@ -179,7 +179,7 @@ class Stage:
     def complete(self, run_id: str, table_id: int, chunk_id: int) -> None:
         """One chunk more is in."""
         self.database.execute(
-            "UPDATE migration_status.migration_chunk_status SET status = 'completed', actual_rows = 50000,"
+            "UPDATE migration_status.chunks SET status = 'completed', actual_rows = 50000,"
             " started_at = now() - interval '2 seconds', completed_at = clock_timestamp(), error_code = NULL,"
             f" error_text = NULL WHERE run_id = '{run_id}' AND table_id = {table_id} AND chunk_id = {chunk_id}"
         )

@@ -23,8 +23,7 @@ def test_counts_speeds_and_cells_agree_with_the_chunks(stage: Stage) -> None:
         run = seen(lookout)
 
     chunks = stage.database.rows(
-        "SELECT table_id, status, coalesce(actual_rows - rejected_rows, 0), rejected_rows"
-        " FROM migration_status.migration_chunk_status"
+        "SELECT table_id, status, coalesce(actual_rows - rejected_rows, 0), rejected_rows FROM migration_status.chunks"
     )
     assert (run.rows, run.rejected) == (sum(c[2] for c in chunks), sum(c[3] for c in chunks))
     for table in run.tables:
@@ -82,9 +81,7 @@ def test_a_run_of_fifty_tables_takes_as_many_statements_as_one_of_five(
 
 def test_runs_of_another_source_are_not_shown(stage: Stage) -> None:
     with stage.run("ours", workers=0), stage.run("theirs", workers=0), stage.lookout() as lookout:
-        stage.database.execute(
-            "UPDATE migration_status.migration_runs SET source_name = 'else' WHERE run_id = 'theirs'"
-        )
+        stage.database.execute("UPDATE migration_status.runs SET source_name = 'else' WHERE run_id = 'theirs'")
         assert [run.run_id for run in lookout.scene().runs] == ["ours"]
         assert seen(lookout).run_id == "ours"
         with pytest.raises(MissingError, match=f"source {SOURCE} has no run theirs"):
@@ -95,8 +92,7 @@ def test_runs_of_another_source_are_not_shown(stage: Stage) -> None:
 def test_chunks_are_found_by_their_place_among_those_that_count(stage: Stage) -> None:
     with stage.run("r1", workers=0), stage.lookout() as lookout:
         stage.database.execute(
-            "UPDATE migration_status.migration_chunk_status SET status = 'superseded'"
-            " WHERE table_id = 0 AND chunk_id < 3"
+            "UPDATE migration_status.chunks SET status = 'superseded' WHERE table_id = 0 AND chunk_id < 3"
         )
         found = lookout.chunks("r1", 0, position=1, limit=2)
         cells = seen(lookout).tables[0].cells
@@ -115,7 +111,7 @@ def test_the_session_of_whoever_looks_can_change_nothing(stage: Stage, monkeypat
     with stage.lookout() as lookout:
         lookout.scene()
         with sessions[0]._connection.cursor() as cursor, pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
-            cursor.execute("DELETE FROM migration_status.migration_runs")
+            cursor.execute("DELETE FROM migration_status.runs")
         with sessions[0]._connection.cursor() as cursor:
             cursor.execute("SHOW statement_timeout")
             assert cursor.fetchone() == ("10s",)

@@ -22,10 +22,7 @@ from acceptance.world import eventually
 from snowmelt.cli import live_status, watch
 from watching.scenes import Stage, command
 
-END = (
-    "UPDATE migration_status.migration_runs SET status = '{}', completed_at = now(), error_text = {}"
-    " WHERE run_id = 'r1'"
-)
+END = "UPDATE migration_status.runs SET status = '{}', completed_at = now(), error_text = {} WHERE run_id = 'r1'"
 ENDED = END.format("completed", "NULL")
 
 
@@ -109,7 +106,7 @@ def test_ctrl_c_ends_the_watching_and_nothing_else(
 
     assert ending.value.exit_code == 0
     assert re.search(r" \d+%, [\d,]+ rows, [\d,]+ rows/s, .* left, 1 at work; Under way: ", capsys.readouterr().out)
-    assert here.database.rows("SELECT status FROM migration_status.migration_runs") == [("running",)]
+    assert here.database.rows("SELECT status FROM migration_status.runs") == [("running",)]
 
 
 def test_a_terminal_is_drawn_anew_until_the_run_is_over(stage: Stage) -> None:

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _SKIPPED = errors.TableSkippedError.__name__
 _NEW_READ_CODES = frozenset(code.name for code in errors.codes() if code.retried == "by a new run") - {_SKIPPED}
 _OLD_DRIVERS = "the driver that the run is taken over from"
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 ExecutionState = Callable[[str], Literal["running", "ended", "unknown"]]
 
 
@@ -282,6 +282,8 @@ def open_run(
                 "run_id": plan.run_id,
                 "table_ids": [t.table_id for t in table_plans],
                 "source_tables": [t.source for t in table_plans],
+                "source_database": plan.snowflake_database,
+                "source_schema": plan.snowflake_schema,
                 "schemas": [t.schema_name for t in targets],
                 "tables": [t.name for t in targets],
                 "strategies": [t.strategy for t in table_plans],
@@ -291,7 +293,7 @@ def open_run(
                 "loads_after": ["{" + ",".join(map(str, t.loads_after)) + "}" for t in table_plans],
             },
         )
-        _record_skipped(cursor, plan.run_id, skipped)
+        _record_skipped(cursor, plan, skipped)
         _start_driver(cursor, plan.run_id, driver)
     # Only now that nothing of theirs can commit: end the sessions, so that their locks do not stand in our way.
     leases.end_sessions(session, ended, of=_OLD_DRIVERS)
@@ -300,14 +302,16 @@ def open_run(
     return plan.run_id
 
 
-def _record_skipped(cursor: Cursor, run_id: str, skipped: Sequence[SkippedRow]) -> None:
+def _record_skipped(cursor: Cursor, plan: RunPlan, skipped: Sequence[SkippedRow]) -> None:
     for table_id, source, target, error in skipped:
         cursor.execute(
             sql.query("insert_skipped_table"),
             {
-                "run_id": run_id,
+                "run_id": plan.run_id,
                 "table_id": table_id,
                 "source_table": source,
+                "source_database": plan.snowflake_database,
+                "source_schema": plan.snowflake_schema,
                 "target_schema": target.schema_name,
                 "target_table": target.name,
                 "error_code": error.code,

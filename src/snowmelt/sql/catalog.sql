@@ -33,20 +33,25 @@ SELECT current_user AS "user", current_database() AS database, current_setting('
        pg_is_in_recovery() AS is_standby,
        current_setting('transaction_read_only') = 'on' AS read_only,
        (SELECT s.source FROM pg_settings s WHERE s.name = 'default_transaction_read_only') AS read_only_by,
-       -- Another tool may call its schema so: ours has tables of these names with run_id in text, and its own version.
+       -- Another tool may call its schema so: ours has tables of these names with run_id in text, and its own version. What it
+       -- calls migration_… are views, which were tables before version 7.
        ARRAY(SELECT c.relname::text || ' is ' || CASE
                         WHEN a.attname IS NULL THEN 'a relation without ' || e.name
                         ELSE 'a relation whose ' || e.name || ' is ' || format_type(a.atttypid, a.atttypmod) END
              FROM pg_class c
              CROSS JOIN LATERAL (SELECT 'run_id', 'text'::regtype WHERE c.relname <> 'schema_version'
                                  UNION ALL
+                                 SELECT 'snowmelt_version', 'text'::regtype WHERE c.relname IN ('runs', 'migration_runs')
+                                 UNION ALL
                                  SELECT 'version', 'integer'::regtype WHERE c.relname = 'schema_version') e (name, type)
              LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = e.name AND NOT a.attisdropped
              WHERE c.relnamespace = to_regnamespace('migration_status')
-               AND c.relname IN ('migration_runs', 'run_executions', 'migration_table_status', 'migration_chunk_status',
-                                 'verification_results', 'saved_indexes', 'watermarks', 'rejected_rows', 'schema_version')
-               AND (a.atttypid IS DISTINCT FROM e.type OR c.relkind NOT IN ('r', 'p'))
-             ORDER BY c.relname) AS foreign_relations
+               AND c.relname IN ('runs', 'run_executions', 'run_tables', 'chunks', 'verification_results', 'saved_indexes',
+                                 'watermarks', 'rejected_rows', 'schema_version', 'migration_runs', 'migration_table_status',
+                                 'migration_chunk_status', 'v_active_migrations', 'v_table_progress')
+               AND (a.atttypid IS DISTINCT FROM e.type
+                    OR c.relkind NOT IN ('r', 'p') AND NOT (c.relkind = 'v' AND c.relname ~ '^(migration|v)_'))
+             ORDER BY c.relname, e.name) AS foreign_relations
 
 -- name: connection_limits
 -- How many connections the server, the role and the database give to an ordinary user, how many of them are taken, and how

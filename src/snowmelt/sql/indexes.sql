@@ -102,8 +102,8 @@ LEFT JOIN pg_locks l ON l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
                     AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
 LEFT JOIN pg_stat_activity a ON a.pid = l.pid
 LEFT JOIN pg_stat_progress_create_index p ON p.pid = l.pid
-LEFT JOIN migration_status.migration_runs r ON r.run_id = s.run_id
-LEFT JOIN migration_status.migration_table_status t ON t.run_id = s.run_id AND t.table_id = s.table_id
+LEFT JOIN migration_status.runs r ON r.run_id = s.run_id
+LEFT JOIN migration_status.run_tables t ON t.run_id = s.run_id AND t.table_id = s.table_id
 WHERE s.restored_at IS NULL
   AND (%(run_id)s::text IS NULL OR s.run_id = %(run_id)s)
   AND (%(table_id)s::integer IS NULL OR s.table_id = %(table_id)s)

@@ -2,19 +2,19 @@
 
 -- name: insert_chunks
 -- The chunks of a table, all of them pending.
-INSERT INTO migration_status.migration_chunk_status (run_id, table_id, chunk_id, source_table, reads, estimated_rows)
+INSERT INTO migration_status.chunks (run_id, table_id, chunk_id, source_table, reads, estimated_rows)
 SELECT %(run_id)s, %(table_id)s, c.chunk_id, %(source_table)s, c.reads, c.estimated_rows
 FROM unnest(%(chunk_ids)s::integer[], %(reads)s::jsonb[], %(estimated_rows)s::bigint[]) AS c (chunk_id, reads, estimated_rows)
 
 -- name: claim_chunk
 -- A lease on a pending chunk, bound to this session; no row when there is nothing to claim.
-UPDATE migration_status.migration_chunk_status c
+UPDATE migration_status.chunks c
 SET status = 'running', attempts = attempts + 1, lease_token = gen_random_uuid(),
     lease_until = clock_timestamp() + %(seconds)s * interval '1 second',
     backend_pid = pg_backend_pid(),
     backend_start = (SELECT a.backend_start FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()),
     started_at = clock_timestamp(), spent_seconds = NULL, error_code = NULL, error_text = NULL
-FROM migration_status.migration_table_status t
+FROM migration_status.run_tables t
 WHERE c.run_id = %(run_id)s AND c.table_id = %(table_id)s AND c.chunk_id = %(chunk_id)s AND c.status = 'pending'
   AND t.run_id = c.run_id AND t.table_id = c.table_id AND t.status = 'loading'
 RETURNING c.lease_token::text AS lease_token, t.load_epoch, c.reads, c.attempts
@@ -35,7 +35,7 @@ SELECT table_id,
                                                    WHERE a.attrelid = to_regclass(format('%%I.%%I', target_schema, target_table))
                                                      AND a.attnum > 0 AND NOT a.attisdropped),
                 target_identity IS NULL) AS is_same
-FROM migration_status.migration_table_status
+FROM migration_status.run_tables
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND load_epoch = %(load_epoch)s AND status = 'loading'
 FOR SHARE
 
@@ -48,7 +48,7 @@ WHERE a.attrelid = to_regclass(format('%%I.%%I', %(schema_name)s::text, %(table_
 
 -- name: complete_chunk
 -- The mark that the chunk's rows are in; commits with them. No row when the lease is no longer valid.
-UPDATE migration_status.migration_chunk_status
+UPDATE migration_status.chunks
 SET status = 'completed', completed_at = clock_timestamp(), actual_rows = %(rows)s, size_bytes = %(size_bytes)s,
     load_mode = %(load_mode)s, inserted_rows = %(inserted)s, updated_rows = %(updated)s,
     unchanged_rows = %(unchanged)s, kept_newer_rows = %(kept_newer)s, deduplicated_rows = %(deduplicated)s, changed_values = %(changes)s::jsonb,
@@ -60,7 +60,7 @@ RETURNING chunk_id
 
 -- name: release_chunk
 -- Hand a chunk back; the attempt is not counted.
-UPDATE migration_status.migration_chunk_status
+UPDATE migration_status.chunks
 SET status = 'pending', attempts = attempts - 1, lease_token = NULL, lease_until = NULL,
     spent_seconds = %(spent_seconds)s, error_code = %(error_code)s
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
@@ -69,7 +69,7 @@ RETURNING chunk_id
 
 -- name: fail_attempt
 -- The attempt failed; the chunk is planned again until its attempts are used up.
-UPDATE migration_status.migration_chunk_status
+UPDATE migration_status.chunks
 SET status = CASE WHEN attempts >= %(max_attempts)s THEN 'failed' ELSE 'pending' END,
     lease_token = NULL, lease_until = NULL, error_code = %(error_code)s, error_text = %(error_text)s
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
@@ -87,7 +87,7 @@ SELECT c.table_id, c.chunk_id, c.lease_token::text AS lease_token, c.attempts, c
        greatest(0, extract(epoch FROM c.lease_until - clock_timestamp()))::double precision AS seconds_left,
        EXISTS (SELECT FROM pg_stat_activity a
                WHERE a.pid = c.backend_pid AND coalesce(a.backend_start = c.backend_start, true)) AS backend_alive
-FROM migration_status.migration_chunk_status c
+FROM migration_status.chunks c
 WHERE c.run_id = %(run_id)s AND c.status = 'running'
 ORDER BY c.table_id, c.chunk_id
 
@@ -99,7 +99,7 @@ WHERE a.pid = %(backend_pid)s AND a.backend_start = %(backend_start)s AND a.pid 
 -- name: terminate_workers
 -- End every session that a lease of the run is bound to.
 SELECT pg_terminate_backend(a.pid) AS ended FROM pg_stat_activity a
-JOIN migration_status.migration_chunk_status c ON a.pid = c.backend_pid AND a.backend_start = c.backend_start
+JOIN migration_status.chunks c ON a.pid = c.backend_pid AND a.backend_start = c.backend_start
 WHERE c.run_id = %(run_id)s AND c.status = 'running' AND a.pid <> pg_backend_pid()
 
 -- name: end_idle_workers
@@ -116,7 +116,7 @@ WHERE a.pid <> pg_backend_pid()
 
 -- name: free_dead_lease
 -- The worker is gone: its chunk is pending again, or failed when it was the last attempt.
-UPDATE migration_status.migration_chunk_status
+UPDATE migration_status.chunks
 SET status = CASE WHEN attempts >= %(max_attempts)s THEN 'failed' ELSE 'pending' END,
     lease_token = NULL, lease_until = NULL, error_code = 'WorkerLost',
     error_text = 'the worker ended without a word (killed, out of memory, or cut off); attempt ' || attempts
@@ -126,15 +126,15 @@ RETURNING status
 
 -- name: supersede_chunk
 -- A pending chunk gives way to smaller ones; no row when someone has claimed it.
-UPDATE migration_status.migration_chunk_status SET status = 'superseded', completed_at = clock_timestamp()
+UPDATE migration_status.chunks SET status = 'superseded', completed_at = clock_timestamp()
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s AND status = 'pending'
 RETURNING chunk_id
 
 -- name: tables_without_result
 -- Tables being loaded of which a chunk found Snowflake's result gone, and how many chunks are in already.
 SELECT t.table_id, count(*) FILTER (WHERE c.status = 'completed') AS completed
-FROM migration_status.migration_table_status t
-JOIN migration_status.migration_chunk_status c USING (run_id, table_id)
+FROM migration_status.run_tables t
+JOIN migration_status.chunks c USING (run_id, table_id)
 WHERE t.run_id = %(run_id)s AND t.status = 'loading' AND c.status <> 'superseded'
 GROUP BY t.table_id
 HAVING count(*) FILTER (WHERE c.status IN ('pending', 'failed') AND c.error_code = 'ResultGoneError') > 0
@@ -142,33 +142,33 @@ ORDER BY t.table_id
 
 -- name: supersede_chunks
 -- The table begins anew: none of its chunks counts any more.
-UPDATE migration_status.migration_chunk_status SET status = 'superseded', lease_token = NULL, lease_until = NULL
+UPDATE migration_status.chunks SET status = 'superseded', lease_token = NULL, lease_until = NULL
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status <> 'superseded'
 
 -- name: next_chunk_id
 -- The first number that no chunk of the table has.
 SELECT coalesce(max(chunk_id), 0) + 1 AS chunk_id
-FROM migration_status.migration_chunk_status WHERE run_id = %(run_id)s AND table_id = %(table_id)s
+FROM migration_status.chunks WHERE run_id = %(run_id)s AND table_id = %(table_id)s
 
 -- name: supersede_unfinished
 -- What a closed run had left to do is nobody's any more.
-UPDATE migration_status.migration_chunk_status
+UPDATE migration_status.chunks
 SET status = 'superseded', lease_token = NULL, lease_until = NULL
 WHERE run_id = %(run_id)s AND status IN ('pending', 'running', 'failed')
 
 -- name: pending_chunks
 -- What can be claimed, parents before children; and why the last attempt of each ended.
 WITH unfinished AS MATERIALIZED (  -- once per table: asked for each chunk, it would look at all chunks again
-    SELECT p.table_id FROM migration_status.migration_table_status p
+    SELECT p.table_id FROM migration_status.run_tables p
     WHERE p.run_id = %(run_id)s
       AND (p.status NOT IN ('loading', 'finalizing', 'completed')
-           OR EXISTS (SELECT FROM migration_status.migration_chunk_status u
+           OR EXISTS (SELECT FROM migration_status.chunks u
                       WHERE u.run_id = p.run_id AND u.table_id = p.table_id
                         AND u.status NOT IN ('completed', 'superseded')))
 )
 SELECT c.table_id, t.source_table, c.chunk_id, c.estimated_rows, c.reads, c.error_code, c.spent_seconds
-FROM migration_status.migration_chunk_status c
-JOIN migration_status.migration_table_status t USING (run_id, table_id)
+FROM migration_status.chunks c
+JOIN migration_status.run_tables t USING (run_id, table_id)
 WHERE c.run_id = %(run_id)s AND c.status = 'pending' AND t.status = 'loading'
   -- rows refer only to rows that are there
   AND NOT EXISTS (SELECT FROM unfinished p WHERE p.table_id = ANY (t.loads_after))
@@ -177,7 +177,7 @@ ORDER BY c.table_id, c.chunk_id
 -- name: slowest_chunks
 -- The longest a completed chunk of each table took.
 SELECT table_id, max(extract(epoch FROM completed_at - started_at))::double precision AS seconds
-FROM migration_status.migration_chunk_status
+FROM migration_status.chunks
 WHERE run_id = %(run_id)s AND status = 'completed'
 GROUP BY table_id
 
@@ -193,15 +193,15 @@ SELECT t.table_id,
        coalesce(sum(c.rejected_rows) FILTER (WHERE c.status = 'completed'), 0)::bigint AS rejected,
        coalesce(sum(c.attempts), 0)::bigint + count(c.chunk_id)
          + count(c.chunk_id) FILTER (WHERE c.status IN ('completed', 'failed')) AS moved
-FROM migration_status.migration_table_status t
-LEFT JOIN migration_status.migration_chunk_status c USING (run_id, table_id)
+FROM migration_status.run_tables t
+LEFT JOIN migration_status.chunks c USING (run_id, table_id)
 WHERE t.run_id = %(run_id)s
 GROUP BY t.table_id ORDER BY t.table_id
 
 -- name: first_chunk_errors
 -- Why chunks failed, a reason once, with how many share it.
 SELECT source_table, min(chunk_id) AS chunk_id, error_code, min(error_text) AS error_text, count(*) AS chunks
-FROM migration_status.migration_chunk_status
+FROM migration_status.chunks
 WHERE run_id = %(run_id)s AND status = 'failed'
 GROUP BY source_table, error_code, left(regexp_replace(error_text, '\[value [0-9a-f]+\]', '[value]', 'g'), 60)
 ORDER BY count(*) DESC LIMIT 5

@@ -11,10 +11,10 @@ SELECT set_config('statement_timeout', %(milliseconds)s::text, false),
 SELECT r.run_id, r.status, r.started_at, r.completed_at,
        extract(epoch FROM coalesce(r.completed_at, clock_timestamp()) - r.started_at)::float8 AS seconds,
        t.tables, t.tables_completed
-FROM (SELECT * FROM migration_status.migration_runs WHERE source_name = %(source_name)s
+FROM (SELECT * FROM migration_status.runs WHERE source_name = %(source_name)s
       ORDER BY started_at DESC, run_id DESC LIMIT %(limit)s) r
 CROSS JOIN LATERAL (SELECT count(*) AS tables, count(*) FILTER (WHERE s.status = 'completed') AS tables_completed
-                    FROM migration_status.migration_table_status s WHERE s.run_id = r.run_id) t
+                    FROM migration_status.run_tables s WHERE s.run_id = r.run_id) t
 ORDER BY r.started_at DESC, r.run_id DESC
 
 -- name: overview_run
@@ -23,7 +23,7 @@ SELECT r.run_id, r.source_name, r.status, r.started_at, r.completed_at, r.rounds
        clock_timestamp() AS seen_at,
        extract(epoch FROM coalesce(r.completed_at, clock_timestamp()) - r.started_at)::float8 AS seconds,
        d.execution_id AS driver, coalesce(d.started_at, r.started_at) AS driven_since
-FROM migration_status.migration_runs r
+FROM migration_status.runs r
 LEFT JOIN LATERAL (
     SELECT * FROM migration_status.run_executions e WHERE e.run_id = r.run_id ORDER BY e.started_at DESC LIMIT 1
 ) d ON true
@@ -44,7 +44,7 @@ SELECT t.table_id, t.source_table, t.target_schema, t.target_table, t.status, t.
         WHERE i.run_id = t.run_id AND i.table_id = t.table_id AND i.restored_at IS NULL) AS indexes_owed,
        (SELECT v.verdict FROM migration_status.verification_results v
         WHERE v.run_id = t.run_id AND v.table_id = t.table_id) AS verdict, t.omitted
-FROM migration_status.migration_table_status t
+FROM migration_status.run_tables t
 LEFT JOIN (
     SELECT k.table_id, count(*) AS chunks,
            count(*) FILTER (WHERE k.status = 'completed') AS completed,
@@ -66,7 +66,7 @@ LEFT JOIN (
                WHEN 'running' THEN CASE WHEN a.pid IS NULL THEN 'l' ELSE 'r' END
                WHEN 'failed' THEN 'x'
                ELSE CASE WHEN k.error_code IS NULL THEN 'p' ELSE 'e' END END, '' ORDER BY k.chunk_id) AS cells
-    FROM migration_status.migration_chunk_status k
+    FROM migration_status.chunks k
     LEFT JOIN pg_stat_activity a ON k.status = 'running' AND a.pid = k.backend_pid
          AND coalesce(a.backend_start = k.backend_start, true)  -- NULL to a role that only reads
     WHERE k.run_id = %(run_id)s AND k.status <> 'superseded'
@@ -82,7 +82,7 @@ FROM (
     SELECT greatest(0, floor(date_part('epoch', k.started_at - %(begin)s) / %(step_seconds)s::float8))::integer AS began,
            greatest(0, floor(date_part('epoch', k.completed_at - %(begin)s) / %(step_seconds)s::float8))::integer AS ended,
            k.actual_rows - k.rejected_rows AS rows
-    FROM migration_status.migration_chunk_status k
+    FROM migration_status.chunks k
     WHERE k.run_id = %(run_id)s AND k.status = 'completed' AND k.completed_at >= %(begin)s
 ) f
 GROUP BY f.began, f.ended
@@ -94,8 +94,8 @@ SELECT k.table_id, t.source_table, k.chunk_id, k.attempts, k.estimated_rows, k.b
        extract(epoch FROM k.lease_until - clock_timestamp())::float8 AS lease_seconds_left,
        a.pid IS NOT NULL AS is_alive, host(a.client_addr) AS address, a.state, a.wait_event_type, a.wait_event,
        count(*) OVER () AS workers
-FROM migration_status.migration_chunk_status k
-JOIN migration_status.migration_table_status t USING (run_id, table_id)
+FROM migration_status.chunks k
+JOIN migration_status.run_tables t USING (run_id, table_id)
 LEFT JOIN pg_stat_activity a ON a.pid = k.backend_pid
          AND coalesce(a.backend_start = k.backend_start, true)  -- NULL to a role that only reads
 WHERE k.run_id = %(run_id)s AND k.status = 'running'
@@ -109,7 +109,7 @@ SELECT k.chunk_id, k.status, k.attempts, k.estimated_rows, k.actual_rows, k.reje
        extract(epoch FROM CASE WHEN k.status = 'running' THEN clock_timestamp() ELSE k.completed_at END
                - k.started_at)::float8 AS seconds,
        k.error_code, k.error_text
-FROM migration_status.migration_chunk_status k
-JOIN migration_status.migration_runs r USING (run_id)
+FROM migration_status.chunks k
+JOIN migration_status.runs r USING (run_id)
 WHERE k.run_id = %(run_id)s AND r.source_name = %(source_name)s AND k.table_id = %(table_id)s AND k.status <> 'superseded'
 ORDER BY k.chunk_id OFFSET %(position)s LIMIT %(limit)s

@@ -14,8 +14,8 @@ FROM unnest(%(row_numbers)s::bigint[], %(columns)s::text[], %(sqlstates)s::text[
 SELECT t.source_table, r.column_name, min(r.reason) AS reason, count(*) AS rows, min(r.chunk_id) AS chunk_id,
        min(r.row_number) AS row_number
 FROM migration_status.rejected_rows r
-JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id)
-JOIN migration_status.migration_table_status t USING (run_id, table_id)
+JOIN migration_status.chunks c USING (run_id, table_id, chunk_id)
+JOIN migration_status.run_tables t USING (run_id, table_id)
 WHERE r.run_id = %(run_id)s AND c.status = 'completed'
   AND (%(table_id)s::integer IS NULL OR r.table_id = %(table_id)s::integer)
 GROUP BY t.source_table, t.table_id, r.column_name, r.sqlstate, left(regexp_replace(r.reason, '\[value [0-9a-f]+\]', '[value]', 'g'), 60)
@@ -27,8 +27,8 @@ LIMIT 5
 SELECT t.source_table, r.table_id, r.chunk_id, r.row_number, r.column_name, r.sqlstate, r.reason,
        coalesce(r.reason_in_full, r.reason) AS reason_in_full, r.row_content
 FROM migration_status.rejected_rows r
-JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id)
-JOIN migration_status.migration_table_status t USING (run_id, table_id)
+JOIN migration_status.chunks c USING (run_id, table_id, chunk_id)
+JOIN migration_status.run_tables t USING (run_id, table_id)
 WHERE r.run_id = %(run_id)s AND c.status = 'completed'
   AND (%(table)s::text IS NULL OR upper(t.source_table) = upper(%(table)s::text))
   AND (%(chunk_id)s::integer IS NULL OR (r.table_id, r.chunk_id) = (%(table_id)s::integer, %(chunk_id)s::integer))
@@ -36,7 +36,7 @@ ORDER BY r.table_id, r.chunk_id, r.row_number
 
 -- name: chunks_with_rejects
 -- Chunks of a table that rows stayed out of.
-SELECT chunk_id FROM migration_status.migration_chunk_status
+SELECT chunk_id FROM migration_status.chunks
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'completed' AND rejected_rows > 0
 ORDER BY chunk_id
 
@@ -50,11 +50,11 @@ ORDER BY row_number FOR UPDATE
 -- name: loaded_since
 -- The run that has brought rows into the table's target after this one.
 SELECT later.run_id
-FROM migration_status.migration_table_status t
-JOIN migration_status.migration_runs r USING (run_id)
-JOIN migration_status.migration_table_status later
+FROM migration_status.run_tables t
+JOIN migration_status.runs r USING (run_id)
+JOIN migration_status.run_tables later
   ON (later.target_schema, later.target_table) = (t.target_schema, t.target_table) AND later.run_id <> t.run_id
-JOIN migration_status.migration_runs after ON after.run_id = later.run_id AND after.started_at > r.started_at
+JOIN migration_status.runs after ON after.run_id = later.run_id AND after.started_at > r.started_at
 WHERE t.run_id = %(run_id)s AND t.table_id = %(table_id)s
   AND (later.source_table = t.source_table OR NOT later.adds_only)
   AND later.status IN ('loading', 'finalizing', 'completed', 'failed')
@@ -78,7 +78,7 @@ WHERE r.run_id = %(run_id)s AND r.table_id = %(table_id)s AND r.chunk_id = %(chu
 
 -- name: count_replayed
 -- A chunk's counts still add up to the rows that were read.
-UPDATE migration_status.migration_chunk_status
+UPDATE migration_status.chunks
 SET rejected_rows = rejected_rows - %(rows)s, inserted_rows = inserted_rows + %(inserted)s,
     updated_rows = updated_rows + %(updated)s, unchanged_rows = unchanged_rows + %(unchanged)s,
     deduplicated_rows = deduplicated_rows + %(deduplicated)s,
@@ -87,7 +87,7 @@ WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)
 
 -- name: complete_without_rejects
 -- A run whose rows are all in after all.
-UPDATE migration_status.migration_runs r SET status = 'completed'
+UPDATE migration_status.runs r SET status = 'completed'
 WHERE r.run_id = %(run_id)s AND r.status = 'completed_with_rejects'
-  AND NOT EXISTS (SELECT FROM migration_status.migration_chunk_status c
+  AND NOT EXISTS (SELECT FROM migration_status.chunks c
                   WHERE c.run_id = r.run_id AND c.status = 'completed' AND c.rejected_rows > 0)

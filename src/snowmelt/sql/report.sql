@@ -6,7 +6,7 @@ SELECT run_id, source_name, status, config_hash, snapshot_at, started_at, comple
        plan_format, store, allow_shrink, accept_rejected, error_code, error_text, clock_timestamp() AS read_at,
        extract(epoch FROM coalesce(completed_at, clock_timestamp()) - started_at)::float8 AS seconds,
        current_setting('server_version') AS postgres_version
-FROM migration_status.migration_runs WHERE run_id = %(run_id)s
+FROM migration_status.runs WHERE run_id = %(run_id)s
 
 -- name: report_executions
 -- Who drove the run, the latest first.
@@ -29,7 +29,7 @@ SELECT t.table_id, t.source_table, t.target_schema, t.target_table, t.status, t.
        c.load_mode, c.first_claimed_at, c.last_loaded_at, c.percentiles[1] AS median_seconds,
        c.percentiles[2] AS p95_seconds, c.slowest_seconds, coalesce(c.total_seconds, 0) AS total_seconds,
        coalesce(v.changed_values, '{}') AS changed_values
-FROM migration_status.migration_table_status t
+FROM migration_status.run_tables t
 LEFT JOIN (
     SELECT table_id, count(*) AS chunks,
            count(*) FILTER (WHERE status = 'completed') AS completed,
@@ -53,7 +53,7 @@ LEFT JOIN (
            max(seconds) FILTER (WHERE status = 'completed') AS slowest_seconds,
            sum(seconds) FILTER (WHERE status = 'completed') AS total_seconds
     FROM (SELECT *, extract(epoch FROM completed_at - started_at)::float8 AS seconds
-          FROM migration_status.migration_chunk_status
+          FROM migration_status.chunks
           WHERE run_id = %(run_id)s AND status <> 'superseded') timed
     GROUP BY table_id
 ) c USING (table_id)
@@ -61,7 +61,7 @@ LEFT JOIN (
     SELECT table_id, jsonb_object_agg(name, changes) AS changed_values
     FROM (SELECT table_id, name, jsonb_object_agg(change, changed) AS changes
           FROM (SELECT k.table_id, a.key AS name, b.key AS change, sum(b.value::bigint) AS changed
-                FROM migration_status.migration_chunk_status k
+                FROM migration_status.chunks k
                 CROSS JOIN LATERAL jsonb_each(k.changed_values) a
                 CROSS JOIN LATERAL jsonb_each_text(a.value) b
                 WHERE k.run_id = %(run_id)s AND k.status = 'completed' AND k.changed_values IS NOT NULL
@@ -78,7 +78,7 @@ ORDER BY t.table_id
 WITH done AS (
     SELECT extract(epoch FROM started_at)::float8 AS start, extract(epoch FROM completed_at)::float8 AS stop,
            actual_rows - rejected_rows AS rows, coalesce(size_bytes, 0) AS size_bytes
-    FROM migration_status.migration_chunk_status
+    FROM migration_status.chunks
     WHERE run_id = %(run_id)s AND status = 'completed' AND completed_at > started_at
 ), span AS MATERIALIZED (  -- or it would be made anew for each chunk
     SELECT min(start) AS low, max(stop) AS high, (max(stop) - min(start)) / %(parts)s AS width FROM done
@@ -101,7 +101,7 @@ ORDER BY part
 -- How many chunks took how long: each part of the range is as many times longer than the one before.
 WITH done AS (
     SELECT greatest(extract(epoch FROM completed_at - started_at)::float8, 0.001) AS seconds
-    FROM migration_status.migration_chunk_status
+    FROM migration_status.chunks
     WHERE run_id = %(run_id)s AND status = 'completed'
 ), span AS MATERIALIZED (  -- or it would be made anew for each chunk
     SELECT ln(min(seconds)) AS low, greatest(ln(max(seconds)), ln(min(seconds)) + 0.001) AS high FROM done
@@ -118,8 +118,8 @@ ORDER BY part
 -- Why rows stayed out, a reason once, the most frequent first; values that a reason quotes make no new one.
 SELECT t.source_table, r.column_name, r.sqlstate, min(r.reason) AS reason, count(*) AS rows, count(*) OVER () AS kinds
 FROM migration_status.rejected_rows r
-JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id)
-JOIN migration_status.migration_table_status t USING (run_id, table_id)
+JOIN migration_status.chunks c USING (run_id, table_id, chunk_id)
+JOIN migration_status.run_tables t USING (run_id, table_id)
 WHERE r.run_id = %(run_id)s AND c.status = 'completed'
 GROUP BY t.table_id, t.source_table, r.column_name, r.sqlstate,
          left(regexp_replace(r.reason, '\[value [0-9a-f]+\]', '[value]', 'g'), 120)

@@ -49,13 +49,40 @@ BEGIN
 END
 $owners$;
 
+-- Before version 7 the tables of runs, tables and chunks had the names that views have now, at the end of this file.
+DO $names$
+DECLARE
+    renamed record;
+    part    record;
+BEGIN
+    FOR renamed IN
+        SELECT c.oid, n.before, n.since
+        FROM (VALUES ('migration_runs', 'runs'), ('migration_table_status', 'run_tables'),
+                     ('migration_chunk_status', 'chunks')) AS n (before, since)
+        JOIN pg_class c ON c.relnamespace = 'migration_status'::regnamespace AND c.relname = n.before AND c.relkind = 'r'
+    LOOP
+        IF renamed.before = 'migration_runs'
+           AND NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = renamed.oid AND attname = 'snowmelt_version') THEN
+            RAISE EXCEPTION 'the schema migration_status is another tool''s: its migration_runs has no column snowmelt_version'
+                  USING HINT = 'Rename it: ALTER SCHEMA migration_status RENAME TO other_migration_status.';
+        END IF;
+        EXECUTE format('ALTER TABLE migration_status.%I RENAME TO %I', renamed.before, renamed.since);
+        FOR part IN SELECT k.conname, renamed.since || substr(k.conname, 1 + length(renamed.before)) AS since
+                    FROM pg_constraint k
+                    WHERE k.conrelid = renamed.oid AND starts_with(k.conname, renamed.before || '_') LOOP
+            EXECUTE format('ALTER TABLE migration_status.%I RENAME CONSTRAINT %I TO %I', renamed.since, part.conname, part.since);
+        END LOOP;
+    END LOOP;
+END
+$names$;
+
 CREATE TABLE IF NOT EXISTS migration_status.schema_version (
     version      integer     PRIMARY KEY,
     installed_at timestamptz NOT NULL DEFAULT now()
 );
 
 -- One row per migration of one source.
-CREATE TABLE IF NOT EXISTS migration_status.migration_runs (
+CREATE TABLE IF NOT EXISTS migration_status.runs (
     run_id           text        PRIMARY KEY,
     source_name      text        NOT NULL,
     config_hash      text        NOT NULL,
@@ -80,7 +107,7 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_runs (
 
 -- Who drives a run: a Step Functions execution, or a process on someone's machine. One at a time.
 CREATE TABLE IF NOT EXISTS migration_status.run_executions (
-    run_id        text        NOT NULL REFERENCES migration_status.migration_runs ON DELETE CASCADE,
+    run_id        text        NOT NULL REFERENCES migration_status.runs ON DELETE CASCADE,
     execution_id  text        NOT NULL,
     started_at    timestamptz NOT NULL DEFAULT now(),
     renewed_at    timestamptz NOT NULL DEFAULT now(),
@@ -93,10 +120,12 @@ CREATE TABLE IF NOT EXISTS migration_status.run_executions (
 CREATE UNIQUE INDEX IF NOT EXISTS one_driver_per_run
     ON migration_status.run_executions (run_id) WHERE ended_at IS NULL;
 
-CREATE TABLE IF NOT EXISTS migration_status.migration_table_status (
-    run_id        text        NOT NULL REFERENCES migration_status.migration_runs ON DELETE CASCADE,
+CREATE TABLE IF NOT EXISTS migration_status.run_tables (
+    run_id        text        NOT NULL REFERENCES migration_status.runs ON DELETE CASCADE,
     table_id      integer     NOT NULL,
     source_table  text        NOT NULL,
+    source_database text,                               -- unknown of runs before version 7
+    source_schema text,
     target_schema text        NOT NULL,
     target_table  text        NOT NULL,
     status        text        NOT NULL DEFAULT 'pending'
@@ -118,11 +147,11 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_table_status (
     PRIMARY KEY (run_id, table_id)
 );
 CREATE UNIQUE INDEX IF NOT EXISTS one_active_run_per_target
-    ON migration_status.migration_table_status (target_schema, target_table)
+    ON migration_status.run_tables (target_schema, target_table)
     WHERE status IN ('pending', 'scanning', 'loading', 'finalizing') AND NOT adds_only;
 
 -- The unit of commit: a chunk is completed in the transaction that loads its rows, or not at all.
-CREATE TABLE IF NOT EXISTS migration_status.migration_chunk_status (
+CREATE TABLE IF NOT EXISTS migration_status.chunks (
     run_id         text        NOT NULL,
     table_id       integer     NOT NULL,
     chunk_id       integer     NOT NULL,
@@ -152,7 +181,7 @@ CREATE TABLE IF NOT EXISTS migration_status.migration_chunk_status (
     error_code     text,
     error_text     text,
     PRIMARY KEY (run_id, table_id, chunk_id),
-    FOREIGN KEY (run_id, table_id) REFERENCES migration_status.migration_table_status ON DELETE CASCADE
+    FOREIGN KEY (run_id, table_id) REFERENCES migration_status.run_tables ON DELETE CASCADE
 );
 
 -- What was found when a table's target was held against the rows that were read for it. Sums of a big table take several
@@ -177,24 +206,26 @@ CREATE TABLE IF NOT EXISTS migration_status.verification_results (
     summed_hashes   numeric     NOT NULL DEFAULT 0,
     tries           integer     NOT NULL DEFAULT 0,     -- of what one invocation must finish, such as finding the rows
     PRIMARY KEY (run_id, table_id),
-    FOREIGN KEY (run_id, table_id) REFERENCES migration_status.migration_table_status ON DELETE CASCADE
+    FOREIGN KEY (run_id, table_id) REFERENCES migration_status.run_tables ON DELETE CASCADE
 );
 
 -- What earlier versions lack.
-ALTER TABLE migration_status.migration_runs ADD COLUMN IF NOT EXISTS accept_rejected boolean NOT NULL DEFAULT false;
-ALTER TABLE migration_status.migration_runs ADD COLUMN IF NOT EXISTS planned_round integer NOT NULL DEFAULT -1;
-ALTER TABLE migration_status.migration_chunk_status ADD COLUMN IF NOT EXISTS changed_values jsonb;
-ALTER TABLE migration_status.migration_chunk_status ADD COLUMN IF NOT EXISTS kept_newer_rows bigint;
+ALTER TABLE migration_status.runs ADD COLUMN IF NOT EXISTS accept_rejected boolean NOT NULL DEFAULT false;
+ALTER TABLE migration_status.runs ADD COLUMN IF NOT EXISTS planned_round integer NOT NULL DEFAULT -1;
+ALTER TABLE migration_status.chunks ADD COLUMN IF NOT EXISTS changed_values jsonb;
+ALTER TABLE migration_status.chunks ADD COLUMN IF NOT EXISTS kept_newer_rows bigint;
 ALTER TABLE migration_status.verification_results ADD COLUMN IF NOT EXISTS kept_newer bigint NOT NULL DEFAULT 0;
-ALTER TABLE migration_status.migration_table_status ADD COLUMN IF NOT EXISTS omitted text NOT NULL DEFAULT '';
-ALTER TABLE migration_status.migration_table_status ADD COLUMN IF NOT EXISTS target_identity jsonb;
+ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS omitted text NOT NULL DEFAULT '';
+ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS target_identity jsonb;
+ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS source_database text;
+ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS source_schema text;
 DO $upgrade$
 BEGIN
-    IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'migration_status.migration_runs'::regclass
-                   AND conname = 'migration_runs_status_check'
+    IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'migration_status.runs'::regclass
+                   AND conname = 'runs_status_check'
                    AND pg_get_constraintdef(oid) LIKE '%completed_with_rejects%') THEN
-        ALTER TABLE migration_status.migration_runs DROP CONSTRAINT IF EXISTS migration_runs_status_check;
-        ALTER TABLE migration_status.migration_runs ADD CONSTRAINT migration_runs_status_check
+        ALTER TABLE migration_status.runs DROP CONSTRAINT IF EXISTS runs_status_check;
+        ALTER TABLE migration_status.runs ADD CONSTRAINT runs_status_check
             CHECK (status IN ('running', 'completed', 'completed_with_rejects', 'failed', 'abandoned'));
     END IF;
 END
@@ -471,7 +502,7 @@ CREATE TABLE IF NOT EXISTS migration_status.rejected_rows (
     rejected_at  timestamptz NOT NULL DEFAULT now(),
     reason_in_full text,                                -- with the values that the reason quotes
     PRIMARY KEY (run_id, table_id, chunk_id, row_number),
-    FOREIGN KEY (run_id, table_id, chunk_id) REFERENCES migration_status.migration_chunk_status ON DELETE CASCADE
+    FOREIGN KEY (run_id, table_id, chunk_id) REFERENCES migration_status.chunks ON DELETE CASCADE
 );
 
 ALTER TABLE migration_status.rejected_rows ADD COLUMN IF NOT EXISTS reason_in_full text;
@@ -492,8 +523,8 @@ BEGIN
     FROM pg_class c
     CROSS JOIN LATERAL aclexplode(c.relacl) a
     JOIN pg_roles r ON r.oid = a.grantee
-    WHERE c.oid = 'migration_status.migration_runs'::regclass AND a.privilege_type = 'INSERT' AND a.grantee <> c.relowner;
-    FOREACH named IN ARRAY ARRAY['migration_runs', 'saved_indexes', 'watermarks'] LOOP
+    WHERE c.oid = 'migration_status.runs'::regclass AND a.privilege_type = 'INSERT' AND a.grantee <> c.relowner;
+    FOREACH named IN ARRAY ARRAY['runs', 'saved_indexes', 'watermarks'] LOOP
         IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = format('migration_status.%I', named)::regclass
                        AND attname = 'loaded_by') THEN
             EXECUTE format('ALTER TABLE migration_status.%I ADD COLUMN loaded_by name NOT NULL DEFAULT current_user', named);
@@ -510,7 +541,7 @@ CREATE OR REPLACE FUNCTION migration_status.may_see(loaded_by name) RETURNS bool
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $function$
     SELECT loaded_by = current_user
         OR EXISTS (SELECT FROM pg_roles r WHERE r.rolname = loaded_by AND pg_has_role(r.oid, 'USAGE'))
-        OR NOT has_table_privilege('migration_status.migration_runs', 'INSERT')
+        OR NOT has_table_privilege('migration_status.runs', 'INSERT')
 $function$;
 
 -- What other roles hold of these targets, for one that would load them and does not see the runs of others.
@@ -520,8 +551,8 @@ RETURNS TABLE (target_schema text, target_table text, loaded_by name, run_id tex
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
     SELECT h.target_schema, h.target_table, h.loaded_by, h.run_id, h.holds
     FROM (SELECT t.target_schema, t.target_table, r.loaded_by, r.run_id, 'an open run' AS holds
-          FROM migration_status.migration_table_status t
-          JOIN migration_status.migration_runs r ON r.run_id = t.run_id
+          FROM migration_status.run_tables t
+          JOIN migration_status.runs r ON r.run_id = t.run_id
           WHERE t.status IN ('pending', 'scanning', 'loading', 'finalizing', 'failed') AND r.status IN ('running', 'failed')
           UNION ALL
           SELECT s.target_schema, s.target_table, s.loaded_by, s.run_id, 'an index to rebuild'
@@ -540,18 +571,20 @@ DECLARE
     named text;
     ours  text;
 BEGIN
-    FOREACH named IN ARRAY ARRAY['migration_runs', 'saved_indexes', 'watermarks', 'run_executions', 'migration_table_status',
-                                 'migration_chunk_status', 'verification_results', 'rejected_rows'] LOOP
-        CONTINUE WHEN EXISTS (SELECT FROM pg_policy
-                              WHERE polrelid = format('migration_status.%I', named)::regclass AND polname = 'own_rows');
-        IF named IN ('migration_runs', 'saved_indexes', 'watermarks') THEN
+    FOREACH named IN ARRAY ARRAY['runs', 'saved_indexes', 'watermarks', 'run_executions', 'run_tables', 'chunks',
+                                 'verification_results', 'rejected_rows'] LOOP
+        IF named IN ('runs', 'saved_indexes', 'watermarks') THEN
             ours := 'loaded_by = current_user OR EXISTS (SELECT FROM pg_catalog.pg_roles r '
                     'WHERE r.rolname = loaded_by AND pg_catalog.pg_has_role(r.oid, ''USAGE''))';
+            -- The name within is a text, which no renaming of the table changes.
+            EXECUTE format('DROP POLICY IF EXISTS watchers_look ON migration_status.%I', named);
             EXECUTE format('CREATE POLICY watchers_look ON migration_status.%I FOR SELECT USING '
-                           '(NOT pg_catalog.has_table_privilege(''migration_status.migration_runs'', ''INSERT''))', named);
+                           '(NOT pg_catalog.has_table_privilege(''migration_status.runs'', ''INSERT''))', named);
         ELSE
-            ours := format('EXISTS (SELECT FROM migration_status.migration_runs r WHERE r.run_id = %I.run_id)', named);
+            ours := format('EXISTS (SELECT FROM migration_status.runs r WHERE r.run_id = %I.run_id)', named);
         END IF;
+        CONTINUE WHEN EXISTS (SELECT FROM pg_policy
+                              WHERE polrelid = format('migration_status.%I', named)::regclass AND polname = 'own_rows');
         EXECUTE format('CREATE POLICY own_rows ON migration_status.%I USING (%s) WITH CHECK (%2$s)', named, ours);
         EXECUTE format('ALTER TABLE migration_status.%I ENABLE ROW LEVEL SECURITY', named);
     END LOOP;
@@ -562,7 +595,11 @@ $policies$;
 ALTER TABLE migration_status.fingerprint_key ENABLE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS loading_roles_read ON migration_status.fingerprint_key;
 CREATE POLICY loading_roles_read ON migration_status.fingerprint_key FOR SELECT
-    USING (pg_catalog.has_table_privilege('migration_status.migration_runs', 'INSERT'));
+    USING (pg_catalog.has_table_privilege('migration_status.runs', 'INSERT'));
+
+-- Five views for people: each has the names and words of the tool that Snowmelt takes the place of (in_progress, total_chunks,
+-- error_message, …), which notebooks and dashboards ask for, and all that the tables have. Where the word of a status
+-- differs, state has our own. Columns are added at the end, as a view is replaced in place.
 
 -- Each table of each run: rows and chunks, counted from the chunks themselves.
 CREATE OR REPLACE VIEW migration_status.v_table_progress AS
@@ -571,7 +608,7 @@ SELECT t.run_id,
        t.source_table,
        t.target_schema,
        t.target_table,
-       t.status,
+       CASE WHEN t.status IN ('scanning', 'loading', 'finalizing') THEN 'in_progress' ELSE t.status END AS status,
        t.strategy,
        t.source_rows,
        coalesce(c.rows_loaded, 0)                                             AS rows_loaded,
@@ -591,9 +628,19 @@ SELECT t.run_id,
        coalesce(c.kept_newer_rows, 0)                                         AS kept_newer_rows,
        c.first_claimed_at,
        c.last_completed_at                                                    AS last_loaded_at,
-       coalesce(c.deduplicated_rows, 0)                                       AS deduplicated_rows
-FROM migration_status.migration_table_status t
-JOIN migration_status.migration_runs r ON r.run_id = t.run_id AND migration_status.may_see(r.loaded_by)
+       coalesce(c.deduplicated_rows, 0)                                       AS deduplicated_rows,
+       t.status                                                               AS state,
+       r.source_name,
+       coalesce(c.chunks, 0)                                                  AS total_chunks,
+       coalesce(c.completed, 0)                                               AS completed_chunks,
+       coalesce(c.failed, 0)                                                  AS failed_chunks,
+       CASE WHEN t.status = 'completed' THEN 100.0
+            ELSE coalesce(round(100.0 * c.completed / nullif(c.chunks, 0), 1), 0.0) END AS completion_percentage,
+       coalesce(c.rows_loaded, 0)                                             AS total_rows_copied,
+       extract(epoch FROM coalesce(t.completed_at, clock_timestamp()) - t.started_at)::double precision AS duration_seconds,
+       t.completed_at
+FROM migration_status.run_tables t
+JOIN migration_status.runs r ON r.run_id = t.run_id AND migration_status.may_see(r.loaded_by)
 LEFT JOIN LATERAL (
     SELECT count(*)                                     AS chunks,
            count(*) FILTER (WHERE status = 'completed') AS completed,
@@ -606,14 +653,14 @@ LEFT JOIN LATERAL (
            sum(deduplicated_rows)::bigint               AS deduplicated_rows,
            max(completed_at)                            AS last_completed_at,
            min(started_at)                              AS first_claimed_at
-    FROM migration_status.migration_chunk_status
+    FROM migration_status.chunks
     WHERE run_id = t.run_id AND table_id = t.table_id AND status <> 'superseded'
 ) c ON true
 LEFT JOIN LATERAL (
     SELECT jsonb_object_agg(by_column.name, by_column.changes) AS changed_values
     FROM (SELECT name, jsonb_object_agg(change, changed) AS changes
           FROM (SELECT a.key AS name, b.key AS change, sum(b.value::bigint) AS changed
-                FROM migration_status.migration_chunk_status s
+                FROM migration_status.chunks s
                 CROSS JOIN LATERAL jsonb_each(s.changed_values) a
                 CROSS JOIN LATERAL jsonb_each_text(a.value) b
                 WHERE s.run_id = t.run_id AND s.table_id = t.table_id AND s.status = 'completed'
@@ -642,24 +689,160 @@ SELECT r.run_id,
        sum(p.chunks_failed)::bigint                           AS chunks_failed,
        max(p.last_moved_at)                                   AS last_moved_at,
        r.rounds,
-       r.stalled_rounds
-FROM migration_status.migration_runs r
+       r.stalled_rounds,
+       'in_progress'                                          AS run_status,
+       extract(epoch FROM clock_timestamp() - r.started_at)::double precision AS duration_seconds,
+       count(p.table_id)                                      AS total_tables,
+       count(p.table_id) FILTER (WHERE p.status = 'completed') AS completed_tables,
+       count(p.table_id) FILTER (WHERE p.status = 'failed')   AS failed_tables,
+       coalesce(sum(p.rows_loaded), 0)::bigint                AS total_rows_copied,
+       count(p.table_id) FILTER (WHERE p.status = 'in_progress') AS tables_in_progress,
+       coalesce(sum(p.chunks_running), 0)::bigint             AS chunks_in_progress
+FROM migration_status.runs r
 LEFT JOIN migration_status.run_executions e ON e.run_id = r.run_id AND e.ended_at IS NULL
 LEFT JOIN migration_status.v_table_progress p ON p.run_id = r.run_id
 WHERE r.status = 'running' AND migration_status.may_see(r.loaded_by)
 GROUP BY r.run_id, e.execution_id, e.renewed_at, e.expires_at;
 
+-- What a chunk reads, for whoever may see that: a range of keys has values of rows for its bounds. Else NULL.
+CREATE OR REPLACE FUNCTION migration_status.reads_of(of_run text, of_table integer, of_chunk integer) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    IF NOT has_column_privilege('migration_status.chunks', 'reads', 'SELECT') THEN
+        RETURN NULL;
+    END IF;
+    RETURN (SELECT c.reads FROM migration_status.chunks c
+            WHERE c.run_id = of_run AND c.table_id = of_table AND c.chunk_id = of_chunk);
+END
+$function$;
+
+-- Each run. What is counted is counted only when it is asked for.
+CREATE OR REPLACE VIEW migration_status.migration_runs AS
+SELECT
+       r.run_id, r.source_name, r.config_hash,
+       CASE r.status WHEN 'running' THEN 'in_progress' ELSE r.status END AS status,
+       r.snapshot_at, r.started_at, r.completed_at, r.rounds, r.waits, r.stalled_rounds, r.planned_round,
+       r.progress_mark, r.snowmelt_version, r.plan_format, r.store, r.allow_shrink, r.accept_rejected, r.error_code,
+       r.error_text, r.loaded_by,
+       r.status AS state,
+       1 AS total_sources,
+       (SELECT count(*) FROM migration_status.run_tables t WHERE t.run_id = r.run_id) AS total_tables,
+       (SELECT count(*) FROM migration_status.run_tables t
+        WHERE t.run_id = r.run_id AND t.status = 'completed') AS completed_tables,
+       (SELECT count(*) FROM migration_status.run_tables t
+        WHERE t.run_id = r.run_id AND t.status = 'failed') AS failed_tables,
+       (SELECT coalesce(sum(c.actual_rows - c.rejected_rows), 0)::bigint FROM migration_status.chunks c
+        WHERE c.run_id = r.run_id AND c.status = 'completed') AS total_rows_copied,
+       r.error_text AS error_message,
+       r.loaded_by AS created_by,
+       jsonb_build_object('snowmelt_version', r.snowmelt_version, 'snapshot_at', r.snapshot_at, 'rounds', r.rounds) AS metadata
+FROM migration_status.runs r
+WHERE migration_status.may_see(r.loaded_by);
+
+-- Each table of each run.
+CREATE OR REPLACE VIEW migration_status.migration_table_status AS
+SELECT
+       t.run_id, t.table_id, t.source_table, t.target_schema, t.target_table,
+       CASE WHEN t.status IN ('scanning', 'loading', 'finalizing') THEN 'in_progress' ELSE t.status END AS status,
+       t.load_epoch, t.strategy, t.adds_only, t.loads_after, t.query_id, t.second_query_id, t.source_rows, t.omitted,
+       t.truncated_at, t.target_identity, t.started_at, t.completed_at, t.error_code, t.error_text,
+       t.status AS state, t.source_database, t.source_schema, current_database()::text AS target_database,
+       (SELECT count(*) FROM migration_status.chunks c
+        WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status <> 'superseded') AS total_chunks,
+       (SELECT count(*) FROM migration_status.chunks c
+        WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'completed') AS completed_chunks,
+       (SELECT count(*) FROM migration_status.chunks c
+        WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'failed') AS failed_chunks,
+       (SELECT coalesce(sum(c.actual_rows - c.rejected_rows), 0)::bigint FROM migration_status.chunks c
+        WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'completed') AS total_rows_copied,
+       (SELECT count(*) > 0 FROM migration_status.saved_indexes s
+        WHERE s.run_id = t.run_id AND s.table_id = t.table_id) AS indexes_disabled,
+       (SELECT count(*) > 0 AND count(*) = count(s.restored_at) FROM migration_status.saved_indexes s
+        WHERE s.run_id = t.run_id AND s.table_id = t.table_id) AS indexes_restored,
+       t.error_text AS error_message
+FROM migration_status.run_tables t
+JOIN migration_status.runs r ON r.run_id = t.run_id AND migration_status.may_see(r.loaded_by);
+
+-- Each chunk of each table.
+CREATE OR REPLACE VIEW migration_status.migration_chunk_status AS
+SELECT
+       c.run_id, c.table_id, c.chunk_id, c.source_table,
+       CASE c.status WHEN 'running' THEN 'in_progress' ELSE c.status END AS status,
+       migration_status.reads_of(c.run_id, c.table_id, c.chunk_id) AS reads,
+       c.estimated_rows, c.actual_rows, c.load_mode, c.inserted_rows, c.updated_rows, c.unchanged_rows,
+       c.kept_newer_rows, c.deduplicated_rows, c.size_bytes, c.rejected_rows, c.changed_values, c.attempts,
+       c.lease_token, c.lease_until, c.backend_pid, c.backend_start, c.started_at, c.completed_at, c.spent_seconds,
+       c.error_code, c.error_text,
+       c.status AS state, t.source_database, t.source_schema,
+       migration_status.reads_of(c.run_id, c.table_id, c.chunk_id)::text AS chunk_range,
+       coalesce(c.actual_rows - c.rejected_rows, 0) AS rows_copied,
+       greatest(c.attempts - 1, 0) AS retry_count,
+       c.error_text AS error_message
+FROM migration_status.chunks c
+JOIN migration_status.run_tables t ON t.run_id = c.run_id AND t.table_id = c.table_id
+JOIN migration_status.runs r ON r.run_id = c.run_id AND migration_status.may_see(r.loaded_by);
+
+-- Who changed rows under these names meant the tables, and other words of theirs.
+CREATE OR REPLACE FUNCTION migration_status.refuse_change() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
+BEGIN
+    RAISE EXCEPTION 'migration_status.% is a view, and only read', TG_TABLE_NAME
+          USING ERRCODE = 'feature_not_supported',
+                HINT = format('The table is migration_status.%s, where status has other words: %s.', TG_ARGV[0], TG_ARGV[1]);
+END
+$function$;
+
 -- A view looks with the rights of its owner, to whom row security does not apply, unless it is told otherwise.
 DO $views$
 DECLARE
     named text;
+    parts text[];
     how   text := CASE WHEN current_setting('server_version_num')::integer >= 150000
                        THEN 'security_invoker' ELSE 'security_barrier' END;
 BEGIN
-    FOREACH named IN ARRAY ARRAY['v_table_progress', 'v_active_migrations'] LOOP
+    FOREACH named IN ARRAY ARRAY['migration_runs', 'migration_table_status', 'migration_chunk_status', 'v_table_progress',
+                                 'v_active_migrations'] LOOP
         EXECUTE format('ALTER VIEW migration_status.%I SET (%s = true)', named, how);
+    END LOOP;
+    FOREACH parts SLICE 1 IN ARRAY ARRAY[
+            ['migration_runs', 'runs', 'running'], ['migration_table_status', 'run_tables', 'scanning, loading, finalizing'],
+            ['migration_chunk_status', 'chunks', 'running']] LOOP
+        EXECUTE format('DROP TRIGGER IF EXISTS only_read ON migration_status.%I', parts[1]);
+        EXECUTE format('CREATE TRIGGER only_read INSTEAD OF INSERT OR UPDATE OR DELETE ON migration_status.%I '
+                       'FOR EACH ROW EXECUTE FUNCTION migration_status.refuse_change(%L, %L)', parts[1], parts[2], parts[3]);
     END LOOP;
 END
 $views$;
 
-INSERT INTO migration_status.schema_version (version) VALUES (1), (2), (3), (4), (5), (6) ON CONFLICT DO NOTHING;
+-- Who could read a table before version 7 reads the view that has its name, and the columns beneath it that are new.
+DO $grants$
+DECLARE
+    granted record;
+BEGIN
+    IF NOT EXISTS (SELECT FROM migration_status.schema_version) OR EXISTS (
+            SELECT FROM migration_status.schema_version WHERE version >= 7) THEN
+        RETURN;
+    END IF;
+    FOR granted IN
+        SELECT DISTINCT v.name, v.beneath,
+               CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role,
+               (SELECT string_agg(quote_ident(k.attname), ', ') FROM pg_attribute k
+                WHERE k.attrelid = c.oid AND k.attnum > 0 AND NOT k.attisdropped AND k.attname <> 'reads') AS columns
+        FROM (VALUES ('migration_runs', 'runs'), ('migration_table_status', 'run_tables'),
+                     ('migration_chunk_status', 'chunks'), ('v_table_progress', 'v_table_progress'),
+                     ('v_active_migrations', 'v_active_migrations')) AS v (name, beneath)
+        JOIN pg_class c ON c.relnamespace = 'migration_status'::regnamespace AND c.relname = v.beneath
+        CROSS JOIN LATERAL (
+            SELECT x.grantee FROM aclexplode(c.relacl) x WHERE x.privilege_type = 'SELECT'
+            UNION ALL
+            SELECT x.grantee FROM pg_attribute k CROSS JOIN LATERAL aclexplode(k.attacl) x
+            WHERE k.attrelid = c.oid AND k.attname = 'run_id' AND x.privilege_type = 'SELECT') a
+        WHERE a.grantee <> c.relowner
+    LOOP
+        EXECUTE format('GRANT SELECT ON migration_status.%I TO %s', granted.name, granted.role);
+        EXECUTE format('GRANT SELECT (%s) ON migration_status.%I TO %s', granted.columns, granted.beneath, granted.role);
+    END LOOP;
+END
+$grants$;
+
+INSERT INTO migration_status.schema_version (version) VALUES (1), (2), (3), (4), (5), (6), (7) ON CONFLICT DO NOTHING;

@@ -10,26 +10,26 @@ SELECT set_config('bytea_output', 'hex', false), set_config('intervalstyle', 'po
 -- those that were refused, and those that gave way to newer ones in the target.
 SELECT t.run_id, t.table_id, t.source_table, t.target_schema, t.target_table, t.status, t.error_code, t.query_id, t.source_rows,
        t.truncated_at, r.snapshot_at, r.started_at,
-       coalesce((SELECT sum(c.deduplicated_rows) FROM migration_status.migration_chunk_status c
+       coalesce((SELECT sum(c.deduplicated_rows) FROM migration_status.chunks c
                  WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'completed'), 0)::bigint
            AS deduplicated_rows,
-       coalesce((SELECT sum(c.rejected_rows) FROM migration_status.migration_chunk_status c
+       coalesce((SELECT sum(c.rejected_rows) FROM migration_status.chunks c
                  WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'completed'), 0)::bigint
            AS rejected_rows,
-       coalesce((SELECT sum(c.kept_newer_rows) FROM migration_status.migration_chunk_status c
+       coalesce((SELECT sum(c.kept_newer_rows) FROM migration_status.chunks c
                  WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'completed'), 0)::bigint
            AS kept_newer_rows,
-       (SELECT l.run_id FROM migration_status.migration_table_status l
-        JOIN migration_status.migration_runs n USING (run_id)
+       (SELECT l.run_id FROM migration_status.run_tables l
+        JOIN migration_status.runs n USING (run_id)
         WHERE l.target_schema = t.target_schema AND l.target_table = t.target_table AND n.started_at > r.started_at
           AND l.run_id <> t.run_id
           AND (l.source_table = t.source_table OR NOT l.adds_only)  -- what others add or merge is no row of this table
           AND (l.truncated_at IS NOT NULL OR l.status IN ('loading', 'finalizing', 'completed')
-               OR EXISTS (SELECT FROM migration_status.migration_chunk_status c
+               OR EXISTS (SELECT FROM migration_status.chunks c
                           WHERE c.run_id = l.run_id AND c.table_id = l.table_id AND c.status IN ('running', 'completed')))
         ORDER BY n.started_at DESC LIMIT 1) AS loaded_since_by
-FROM migration_status.migration_table_status t
-JOIN migration_status.migration_runs r USING (run_id)
+FROM migration_status.run_tables t
+JOIN migration_status.runs r USING (run_id)
 WHERE r.source_name = %(source_name)s AND (%(run_id)s::text IS NULL OR r.run_id = %(run_id)s)
 ORDER BY r.started_at DESC, r.run_id DESC, t.table_id
 
@@ -38,9 +38,9 @@ ORDER BY r.started_at DESC, r.run_id DESC, t.table_id
 SELECT t.run_id, t.query_id, r.snapshot_at, coalesce(sum(c.deduplicated_rows), 0)::bigint AS deduplicated_rows,
        coalesce(sum(c.rejected_rows), 0)::bigint AS rejected_rows,
        coalesce(sum(c.kept_newer_rows), 0)::bigint AS kept_newer_rows
-FROM migration_status.migration_table_status t
-JOIN migration_status.migration_runs r USING (run_id)
-LEFT JOIN migration_status.migration_chunk_status c
+FROM migration_status.run_tables t
+JOIN migration_status.runs r USING (run_id)
+LEFT JOIN migration_status.chunks c
     ON c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'completed'
 WHERE t.run_id = %(run_id)s AND t.table_id = %(table_id)s
 GROUP BY t.run_id, t.table_id, r.snapshot_at
@@ -49,7 +49,7 @@ GROUP BY t.run_id, t.table_id, r.snapshot_at
 -- The rows that were rejected of a table of a run.
 SELECT r.row_content
 FROM migration_status.rejected_rows r
-JOIN migration_status.migration_chunk_status c USING (run_id, table_id, chunk_id)
+JOIN migration_status.chunks c USING (run_id, table_id, chunk_id)
 WHERE r.run_id = %(run_id)s AND r.table_id = %(table_id)s AND c.status = 'completed'
 LIMIT %(limit)s
 
@@ -129,6 +129,6 @@ SET mode = excluded.mode, verdict = excluded.verdict, reason = excluded.reason, 
 SELECT v.table_id, t.source_table, v.mode, v.verdict, v.source_rows, v.target_rows, v.missing, v.extra, v.changed,
        coalesce((to_jsonb(v)->>'kept_newer')::bigint, 0) AS kept_newer, v.reason, v.seconds, v.checked_at
 FROM migration_status.verification_results v
-JOIN migration_status.migration_table_status t USING (run_id, table_id)
+JOIN migration_status.run_tables t USING (run_id, table_id)
 WHERE v.run_id = %(run_id)s AND v.verdict IS NOT NULL
 ORDER BY v.table_id

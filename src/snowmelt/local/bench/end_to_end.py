@@ -240,7 +240,7 @@ def _loading_seconds(postgres: LocalPostgres) -> float:
     """From the claim of the latest run's first chunk to the mark of its last."""
     query = (
         "SELECT extract(epoch FROM max(completed_at) - min(started_at))::float8"
-        " FROM migration_status.migration_chunk_status GROUP BY run_id ORDER BY min(started_at) DESC LIMIT 1"
+        " FROM migration_status.chunks GROUP BY run_id ORDER BY min(started_at) DESC LIMIT 1"
     )
     ((seconds,),) = postgres.rows(query, database=mixed_table.DATABASE)
     return float(seconds)

@@ -125,9 +125,9 @@ class _Bench:
     def _described(self, case: Case) -> str:
         """The sizes that count, as the run had them."""
         query = (
-            "SELECT t.query_id, count(*), max(c.actual_rows) FROM migration_status.migration_table_status t"
-            " JOIN migration_status.migration_chunk_status c USING (run_id, table_id)"
-            " WHERE run_id = (SELECT run_id FROM migration_status.migration_runs ORDER BY started_at DESC LIMIT 1)"
+            "SELECT t.query_id, count(*), max(c.actual_rows) FROM migration_status.run_tables t"
+            " JOIN migration_status.chunks c USING (run_id, table_id)"
+            " WHERE run_id = (SELECT run_id FROM migration_status.runs ORDER BY started_at DESC LIMIT 1)"
             " GROUP BY t.query_id"
         )
         ((query_id, chunks, chunk_rows),) = self._sandbox.postgres.rows(query, database=mixed_table.DATABASE)

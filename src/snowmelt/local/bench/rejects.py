@@ -86,7 +86,7 @@ def _config(folder: Path, table: str) -> Path:
 def _require_reasons(sandbox: Sandbox, bad: Mapping[int, str]) -> None:
     kept = sandbox.postgres.rows(
         "SELECT convert_from(row_content, 'UTF8'), reason FROM migration_status.rejected_rows"
-        " WHERE run_id = (SELECT max(run_id) FROM migration_status.migration_runs)",
+        " WHERE run_id = (SELECT max(run_id) FROM migration_status.runs)",
         database=DATABASE,
     )
     reasons = {int(json.loads(row)["ID"]): str(reason) for row, reason in kept}

@@ -88,10 +88,7 @@ class Effects:
 
     def expire_lease(self) -> None:
         """An hour passes for every lease that is out, and for no one else."""
-        self._try(
-            "UPDATE migration_status.migration_chunk_status SET lease_until = now() - interval '1 hour' "
-            "WHERE status = 'running'"
-        )
+        self._try("UPDATE migration_status.chunks SET lease_until = now() - interval '1 hour' WHERE status = 'running'")
 
     def hold_lock(self) -> None:
         """For a while, someone else holds the target, as soon as its lock is to be had."""
@@ -235,8 +232,8 @@ class Effects:
 
     def _query_ids(self) -> "Sequence[str]":
         rows = self._try(
-            "SELECT query_id FROM migration_status.migration_table_status WHERE query_id IS NOT NULL UNION "
-            "SELECT DISTINCT reads->>'query_id' FROM migration_status.migration_chunk_status WHERE reads ? 'query_id'"
+            "SELECT query_id FROM migration_status.run_tables WHERE query_id IS NOT NULL UNION "
+            "SELECT DISTINCT reads->>'query_id' FROM migration_status.chunks WHERE reads ? 'query_id'"
         )
         return [query_id for (query_id,) in rows or ()]
 

@@ -32,19 +32,19 @@ QUERY = r"query-request"
 # Statements of a run's phases, by their own text. An opened run has its driver written down.
 PLAN = (
     r"^SELECT pg_try_advisory_lock\(.*snowmelt:run|"
-    r"^UPDATE migration_status.migration_table_status SET status = 'scanning'|"
-    r"^INSERT INTO migration_status.migration_chunk_status|^TRUNCATE TABLE|^DROP INDEX|"
-    r"^UPDATE migration_status.migration_runs SET rounds"
+    r"^UPDATE migration_status.run_tables SET status = 'scanning'|"
+    r"^INSERT INTO migration_status.chunks|^TRUNCATE TABLE|^DROP INDEX|"
+    r"^UPDATE migration_status.runs SET rounds"
 )
 LOAD = (
-    r"^UPDATE migration_status.migration_chunk_status .*lease_token = gen_random_uuid|^COPY |^copy d|"
-    r"^UPDATE migration_status.migration_chunk_status SET status = 'completed'"
+    r"^UPDATE migration_status.chunks .*lease_token = gen_random_uuid|^COPY |^copy d|"
+    r"^UPDATE migration_status.chunks SET status = 'completed'"
 )
 INDEX = r"^SELECT migration_status.restore_index|^UPDATE migration_status.saved_indexes SET attempts"
 VERIFY = r"^(UPDATE|INSERT INTO) migration_status.verification_results|^SELECT .* AS hashes FROM"
 FINALIZE = (
-    r"^ANALYZE|^UPDATE migration_status.migration_table_status SET status = 'completed'|"
-    r"^UPDATE migration_status.migration_runs SET status = CASE|^UPDATE migration_status.run_executions SET ended_at"
+    r"^ANALYZE|^UPDATE migration_status.run_tables SET status = 'completed'|"
+    r"^UPDATE migration_status.runs SET status = CASE|^UPDATE migration_status.run_executions SET ended_at"
 )
 
 _STATEMENTS: tuple[tuple[str, int], ...] = (

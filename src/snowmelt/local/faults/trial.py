@@ -194,7 +194,7 @@ class Trial:
     def _runs(self) -> dict[str, str]:
         """The status of every run there is; none before the status schema is installed."""
         with suppress(psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
-            return dict(self._database.rows("SELECT run_id, status FROM migration_status.migration_runs"))
+            return dict(self._database.rows("SELECT run_id, status FROM migration_status.runs"))
         return {}
 
     def _has_verdict(self) -> bool:
