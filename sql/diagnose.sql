@@ -2,6 +2,7 @@
 -- SQL it stands below as a comment, to be copied, checked and run by hand.
 --   psql "$TARGET" -f sql/diagnose.sql                     about the latest run
 --   psql "$TARGET" -v run_id=RUN_ID -f sql/diagnose.sql    about one run
+--   psql "$TARGET" -v keys=on -f sql/diagnose.sql          reads the keys of its targets too: minutes for billions of rows
 -- The general cure is to start again with the same input: a run resumes where it stands, and nothing here is needed.
 \set ON_ERROR_STOP on
 -- No name below is looked up where anyone else may create anything.
@@ -222,3 +223,88 @@ ORDER BY count(*) DESC, t.table_id
 LIMIT 20;
 -- Mend: what they were refused for, then start again: a failed run tries them once more; of a completed one,
 -- `snowmelt rejects replay` does. `snowmelt rejects export` writes the rows themselves, to be mended and replayed.
+
+\echo
+\echo 17. Which ranges of keys are still to be loaded?
+SELECT c.source_table, array_to_string(t.key_columns, ', ') AS key, c.reads->>'start' AS from_here, c.reads->>'stop' AS up_to,
+       c.estimated_rows AS rows, c.chunk_id, c.state AS status, c.error_code
+FROM migration_status.migration_chunk_status c
+JOIN migration_status.migration_table_status t USING (run_id, table_id)
+WHERE c.run_id = :'run_id' AND t.strategy = 'key_range' AND c.state IN ('pending', 'running', 'failed')
+ORDER BY c.table_id, c.reads->'start' NULLS FIRST, c.chunk_id
+LIMIT 50;
+-- Fix: start again; a run resumes with the ranges that are missing. Whoever only watches sees no bounds, as they are values.
+
+-- What the keys of the targets say is asked of the tables themselves, by statements that are composed here: the key is the
+-- one that the run loads by, else the primary key.
+SELECT coalesce(string_agg(format('(SELECT %L AS target, %L AS key, low + 1 AS missing_from, high - 1 AS missing_to, '
+                                  'high - low - 1 AS missing FROM (SELECT k AS low, lead(k) OVER (ORDER BY k) AS high '
+                                  'FROM (SELECT DISTINCT %I::numeric AS k FROM %I.%I WHERE %3$I IS NOT NULL) d) g '
+                                  'WHERE high > low + 1 ORDER BY 5 DESC LIMIT 20)',
+                                  k.target, k.keys[1], k.keys[1], k.target_schema, k.target_table), ' UNION ALL ')
+                FILTER (WHERE k.is_number), 'SELECT ''no target has a number for its key'' AS answer') AS gaps,
+       coalesce(string_agg(format('SELECT %L AS target, %L AS key, coalesce(sum(n), 0) AS rows, '
+                                  'coalesce(sum(n) FILTER (WHERE has_null), 0) AS rows_with_null, '
+                                  'count(*) FILTER (WHERE n > 1 AND NOT has_null) AS keys_met_again, '
+                                  'coalesce(sum(n - 1) FILTER (WHERE n > 1 AND NOT has_null), 0) AS rows_too_many, '
+                                  'min(example) FILTER (WHERE n > 1 AND NOT has_null) AS one_of_them '
+                                  'FROM (SELECT count(*) AS n, %s AS has_null, ROW(%s)::text AS example FROM %I.%I GROUP BY %4$s) g',
+                                  k.target, array_to_string(k.keys, ', '), k.any_null, k.listed, k.target_schema, k.target_table),
+                           ' UNION ALL '), 'SELECT ''no target has a key'' AS answer') AS doubles,
+       coalesce(string_agg(format('(SELECT %L AS target, %L AS key, part, min(k) AS lowest, max(k) AS highest, count(*) AS rows '
+                                  'FROM (SELECT %I::numeric AS k, width_bucket(%3$I::numeric, r.low, r.high, 10) AS part '
+                                  'FROM %I.%I CROSS JOIN (SELECT min(%3$I)::numeric AS low, max(%3$I)::numeric + 1 AS high FROM %4$I.%5$I) r '
+                                  'WHERE %3$I IS NOT NULL) b GROUP BY part ORDER BY part)',
+                                  k.target, k.keys[1], k.keys[1], k.target_schema, k.target_table), ' UNION ALL ')
+                FILTER (WHERE k.is_number), 'SELECT ''no target has a number for its key'' AS answer') AS numbers,
+       coalesce(string_agg(format('SELECT %L AS target, %L AS key, unnest(ARRAY[0, 10, 25, 50, 75, 90, 100]) AS percent_of_rows, '
+                                  'unnest(percentile_disc(ARRAY[0, 0.1, 0.25, 0.5, 0.75, 0.9, 1]) WITHIN GROUP (ORDER BY %I))::text AS up_to '
+                                  'FROM %I.%I',
+                                  k.target, k.keys[1], k.keys[1], k.target_schema, k.target_table), ' UNION ALL ')
+                FILTER (WHERE NOT k.is_number), 'SELECT ''no target has another key than a number'' AS answer') AS others
+FROM (SELECT f.target_schema, f.target_table, f.target_schema || '.' || f.target_table AS target, f.keys,
+             (SELECT string_agg(quote_ident(n), ', ') FROM unnest(f.keys) AS n) AS listed,
+             (SELECT string_agg(quote_ident(n) || ' IS NULL', ' OR ') FROM unnest(f.keys) AS n) AS any_null,
+             (SELECT a.atttypid IN ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype, 'numeric'::regtype)
+              FROM pg_attribute a WHERE a.attrelid = f.oid AND a.attname = f.keys[1]) AS is_number
+      FROM (SELECT DISTINCT ON (c.oid) c.oid, t.target_schema, t.target_table,
+                   CASE WHEN cardinality(t.key_columns) > 0 THEN t.key_columns
+                        ELSE ARRAY(SELECT a.attname::text FROM pg_index i
+                                   CROSS JOIN unnest(i.indkey) WITH ORDINALITY AS p (number, place)
+                                   JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = p.number
+                                   WHERE i.indrelid = c.oid AND i.indisprimary AND p.place <= i.indnkeyatts
+                                   ORDER BY p.place) END AS keys
+            FROM migration_status.migration_table_status t
+            JOIN pg_namespace n ON n.nspname = t.target_schema
+            JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.target_table
+            WHERE t.run_id = :'run_id' AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+            ORDER BY c.oid, t.table_id) f
+      WHERE NOT EXISTS (SELECT FROM unnest(f.keys) AS n (name)
+                        WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = f.oid AND a.attname = n.name
+                                          AND NOT a.attisdropped))
+        AND cardinality(f.keys) > 0) k \gset keys_
+
+\echo
+\echo 18. Which ranges of keys are missing in the targets? (with -v keys=on)
+\if :{?keys}
+:keys_gaps;
+\endif
+-- Fix: numbers may be missing in the source too: count them there (sql/count_source.sql, with the range as WHERE). What is there
+-- and not here is loaded by `snowmelt verify --repair`, or by a run with --no-resume.
+
+\echo
+\echo 19. Are there duplicates and NULLs in the keys of the targets? (with -v keys=on)
+\if :{?keys}
+:keys_doubles;
+\endif
+-- Fix: rows too many come of a target without a unique index that was loaded twice, or of a source that has them: count there by
+-- the same columns. uniqueness_columns with a unique index keep them out; on_duplicate_keys says which row of a key is loaded.
+
+\echo
+\echo 20. How are the keys distributed? (with -v keys=on)
+\if :{?keys}
+:keys_numbers;
+:keys_others;
+\endif
+-- Fix: where most rows are in few parts, ranges of that key are cut finer by themselves; a second chunking column helps where one
+-- value has too many rows.

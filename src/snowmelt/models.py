@@ -257,6 +257,14 @@ class TablePlan(Value):
     """One clause: which source columns are not loaded, and what pairs of types lose; nothing where all is kept."""
 
     @property
+    def key_columns(self) -> tuple[str, ...]:
+        """Target columns that tell rows apart, or else those whose source columns cut the table into ranges."""
+        if self.key or self.keys is None:
+            return self.key
+        targets = {column.source.name: column.target.name for column in self.columns}
+        return tuple(targets[column.name] for column in self.keys.columns if column.name in targets)
+
+    @property
     def is_cast(self) -> bool:
         """Whether rows go through a staging table because PostgreSQL has to convert some of their values."""
         return any(column.cast for column in self.columns)

@@ -289,6 +289,25 @@ def test_connections_are_tried_on_both_sides_whatever_one_of_them_says(world: Wo
     assert "Connection refused" in verdicts["postgres"]["message"]
 
 
+def test_connections_are_tried_though_no_table_is_enabled(world: World) -> None:
+    world.add_table("entries", 10)
+    world.tables[0]["enabled"] = False
+    world.configure()
+    config = ("--config", str(world.config))
+
+    sound = world.cli("test-connections", "--json", *config)
+    world.configure(postgres={"host": "127.0.0.1", "port": 1, "user": "x"})
+    unreachable = world.cli("test-connections", "--json", *config)
+
+    assert (sound.exit_code, sound.err) == (0, "")
+    told = {verdict["server"]: verdict["message"] for verdict in json.loads(sound.out)["verdicts"]}
+    assert "signed in as SANDBOX" in told["snowflake"]
+    assert "no table of it is enabled" in told["snowflake"]
+    assert "connected to" in told["postgres"]
+    assert (unreachable.exit_code, unreachable.err) == (1, "")
+    assert [verdict["ok"] for verdict in json.loads(unreachable.out)["verdicts"]] == [True, False]
+
+
 def test_a_config_that_is_sound_is_said_to_be(world: World) -> None:
     world.add_table("entries", 10)
     world.configure()

@@ -21,7 +21,18 @@ from snowmelt.wiring import Wiring
 
 FOLDER = Path(__file__).parents[2] / "sql"
 ROLE = "operator_sql_loader"
-FOR_POSTGRES = ("clear_state", "count_target", "diagnose", "grants_postgres", "progress", "status_schema")
+FOR_POSTGRES = (
+    "clear_state",
+    "count_target",
+    "diagnose",
+    "grants_postgres",
+    "progress",
+    "reset_state",
+    "reset_targets",
+    "status_schema",
+)
+CHANGES = {"clear_state", "grants_postgres", "reset_state", "reset_targets"}
+STATES = ("completed", "with_rejects", "failed", "running", "abandoned", "unknown")
 FOR_SNOWFLAKE = ("count_source", "grants_snowflake")
 COMPLAINTS = r"^.*(?:ERROR|FATAL|unterminated|invalid command|extra argument|unrecognized).*$"
 """What psql says of a statement, or of a line of its own, that it did not understand."""
@@ -37,6 +48,8 @@ class Runs:
     completed: str = ""
     failed: str = ""
     running: str = ""
+    with_rejects: str = ""
+    abandoned: str = ""
 
     def new_target(self, name: str) -> str:
         """An empty table that the role may load."""
@@ -86,8 +99,15 @@ def runs(
         database.execute(f"CREATE ROLE {ROLE} LOGIN")
         try:
             given = Runs(database, snowflake, tmp_path_factory.mktemp("operators"))
+            abandoned = given.start("open", given.new_target("given_up"))
+            for table in ("run_tables", "runs"):
+                database.execute(
+                    f"UPDATE migration_status.{table} SET status = 'abandoned' WHERE run_id = '{abandoned}'"
+                )
             yield replace(
                 given,
+                abandoned=abandoned,
+                with_rejects=given.start("few", given.new_target("few"), table="BAD", max_rejected_rows=10),
                 completed=given.start("done", given.new_target("good")),
                 failed=given.start("broken", given.new_target("bad"), table="BAD"),
                 running=given.start("open", given.new_target("left_open")),
@@ -97,12 +117,12 @@ def runs(
             database.execute(f"DROP ROLE {ROLE}")
 
 
-def psql(database: Database, file: str, *options: str, **variables: str) -> str:
-    """What psql prints for the file; it must find nothing wrong with it."""
-    return _psql(database, "-f", str(FOLDER / file), *options, **variables)
+def psql(database: Database, file: str, *options: str, types: str = "", **variables: str) -> str:
+    """What psql prints for the file, and for who types that; it must find nothing wrong with it."""
+    return _psql(database, "-f", str(FOLDER / file), *options, types=types, **variables)
 
 
-def _psql(database: Database, *options: str, **variables: str) -> str:
+def _psql(database: Database, *options: str, types: str = "", **variables: str) -> str:
     assigned = [f"--set={name}={value}" for name, value in variables.items()]
     done = subprocess.run(
         [find_programs() / "psql", "--no-psqlrc", "--dbname", database.dsn, *assigned, *options],
@@ -110,7 +130,7 @@ def _psql(database: Database, *options: str, **variables: str) -> str:
         capture_output=True,
         text=True,
         encoding="utf-8",
-        stdin=subprocess.DEVNULL,
+        input=types,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
@@ -226,11 +246,12 @@ def test_each_file_is_run_here_by_the_program_of_its_server() -> None:
     assert sorted(file.stem for file in FOLDER.glob("*.sql")) == sorted(FOR_POSTGRES + FOR_SNOWFLAKE)
 
 
-@pytest.mark.parametrize("state", ["completed", "failed", "running", "unknown"])
-@pytest.mark.parametrize("file", [name for name in FOR_POSTGRES if name not in {"clear_state", "grants_postgres"}])
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("file", [name for name in FOR_POSTGRES if name not in CHANGES])
 def test_what_only_looks_is_understood_word_for_word_in_each_state_of_a_run(runs: Runs, file: str, state: str) -> None:
     kept = runs.database.rows("SELECT run_id, status FROM migration_status.runs ORDER BY run_id")
-    psql(runs.database, f"{file}.sql", "--set=ON_ERROR_STOP=1", run_id=getattr(runs, state, "of-nobody"))
+    keys = {"keys": "on"} if file == "diagnose" else {}
+    psql(runs.database, f"{file}.sql", "--set=ON_ERROR_STOP=1", run_id=getattr(runs, state, "of-nobody"), **keys)
     assert runs.database.rows("SELECT run_id, status FROM migration_status.runs ORDER BY run_id") == kept
 
 
@@ -246,7 +267,7 @@ def test_no_file_asks_what_psql_cannot_answer_in_a_database_without_a_run(databa
     psql(database, "status_schema.sql", "--set=ON_ERROR_STOP=1")
     for file in FOR_POSTGRES:
         if file != "grants_postgres":  # it grants to a role that there must be
-            psql(database, f"{file}.sql", "--set=ON_ERROR_STOP=1", run_id="of-nobody")
+            psql(database, f"{file}.sql", "--set=ON_ERROR_STOP=1", run_id="of-nobody", source="nobody", keys="on")
 
 
 # --- mending --------------------------------------------------------------------------------------------------------
@@ -322,6 +343,133 @@ def chunks_and_tables(runs: Runs, run_id: str) -> tuple[int, int]:
     chunks = "SELECT count(*) FROM migration_status.chunks WHERE run_id = %s"
     tables = "SELECT count(*) FROM migration_status.run_tables WHERE run_id = %s"
     return one(runs.database, chunks, run_id), one(runs.database, tables, run_id)
+
+
+# --- resetting ------------------------------------------------------------------------------------------------------
+
+
+def everything(runs: Runs) -> list[Any]:
+    """All that the status schema has of runs, and the rows of every target."""
+    names = [
+        name for (name,) in runs.database.rows("SELECT relname FROM pg_stat_user_tables WHERE schemaname = 'public'")
+    ]
+    rows = [runs.database.rows(f"SELECT count(*) FROM {name}") for name in sorted(names)]
+    tables = ("runs", "run_tables", "chunks", "watermarks", "rejected_rows", "saved_indexes")
+    return rows + [runs.database.rows(f"SELECT t::text FROM migration_status.{name} t ORDER BY 1") for name in tables]
+
+
+def source_of(runs: Runs, run_id: str) -> str:
+    found = runs.database.rows("SELECT source_name FROM migration_status.runs WHERE run_id = %s", (run_id,))
+    return str(found[0][0]) if found else "nobody"
+
+
+@pytest.mark.parametrize("answer", ["no", "", "y"])
+@pytest.mark.parametrize("file", ["reset_state.sql", "reset_targets.sql"])
+def test_a_reset_changes_nothing_without_a_yes(runs: Runs, file: str, answer: str) -> None:
+    before = everything(runs)
+    for state in STATES:
+        source = source_of(runs, getattr(runs, state, "of-nobody"))
+        said = psql(runs.database, file, types=f"{answer}\n", source=source)
+        expected = {"unknown": "source nobody", "running": "kept: run", "abandoned": ""}
+        assert expected.get(state, "nothing was changed") in said
+    assert everything(runs) == before
+
+
+def test_the_reset_of_a_source_forgets_its_runs_and_watermarks_and_no_row_of_a_target(runs: Runs) -> None:
+    over = runs.start("done", runs.new_target("loaded_before_reset"))
+    source, others = source_of(runs, over), runs.database.rows("SELECT count(*) FROM migration_status.runs")[0][0]
+    runs.database.execute(
+        "INSERT INTO migration_status.watermarks"
+        " (source_name, target_schema, target_table, watermark, watermark_type, run_id)"
+        f" VALUES ('{source}', 'public', 'loaded_before_reset', '1', 'number', '{over}')"
+    )
+    said = psql(runs.database, "reset_state.sql", types=f"{source}\nyes\n")
+    assert re.search(rf"{over} \| completed .*\|\s+1 \|\s+4 \|\s+0", said)
+    assert "public.loaded_before_reset" in said
+    assert f"forgotten: all runs and watermarks of source {source}" in said
+    assert one(runs.database, "SELECT count(*) FROM migration_status.runs") == others - 1
+    assert one(runs.database, "SELECT count(*) FROM migration_status.watermarks") == 0
+    assert one(runs.database, "SELECT count(*) FROM loaded_before_reset") == 2000
+
+
+def test_a_run_that_is_driven_keeps_its_source_from_being_reset(runs: Runs) -> None:
+    before = everything(runs)
+    for file in ("reset_state.sql", "reset_targets.sql"):
+        said = psql(runs.database, file, source=source_of(runs, runs.running), confirm="yes")
+        assert f"kept: run {runs.running} is driven by test:left_open" in said
+    assert everything(runs) == before
+
+
+def test_the_reset_of_targets_empties_them_and_closes_what_was_open_on_them(runs: Runs) -> None:
+    target = runs.new_target("to_be_emptied")
+    done = runs.start("open", target)
+    runs.database.execute(
+        f"UPDATE migration_status.run_executions SET expires_at = now() - interval '1 h' WHERE run_id = '{done}';"
+        f"INSERT INTO {target} SELECT n, 'old' FROM generate_series(1, 9) n;"
+        "INSERT INTO migration_status.watermarks"
+        " (source_name, target_schema, target_table, watermark, watermark_type, run_id)"
+        f" VALUES ('open_{target}', 'public', '{target}', '1', 'number', '{done}')"
+    )
+    said = psql(runs.database, "reset_targets.sql", types="yes\n", source=f"open_{target}")
+    assert re.search(rf"public\.{target} \|.*\|\s+1$", said, re.MULTILINE)
+    assert re.search(rf"{done} \| running", said)
+    assert f"emptied: public.{target}" in said
+    assert one(runs.database, f"SELECT count(*) FROM {target}") == 0
+    assert one(runs.database, "SELECT count(*) FROM migration_status.watermarks") == 0
+    closed = "SELECT r.status, t.status FROM migration_status.runs r JOIN migration_status.run_tables t USING (run_id)"
+    assert runs.database.rows(f"{closed} WHERE run_id = %s", (done,)) == [("abandoned", "abandoned")]
+    assert runs.start("open", target) != done
+
+
+def test_targets_that_another_table_refers_to_are_not_emptied(runs: Runs) -> None:
+    target = runs.new_target("referred_to")
+    run_id = runs.start("done", target)
+    runs.database.execute(f"CREATE TABLE refers (id bigint REFERENCES {target}); INSERT INTO refers VALUES (1)")
+    with pytest.raises(AssertionError, match="cannot truncate a table referenced in a foreign key"):
+        psql(runs.database, "reset_targets.sql", source=source_of(runs, run_id), confirm="yes")
+    assert one(runs.database, f"SELECT count(*) FROM {target}") == 2000
+    assert one(runs.database, "SELECT count(*) FROM refers") == 1
+
+
+# --- keys of the targets --------------------------------------------------------------------------------------------
+
+
+def test_diagnosis_finds_gaps_duplicates_and_nulls_in_keys_and_how_they_are_distributed(runs: Runs) -> None:
+    runs.database.execute('CREATE TABLE "Gap Table" (id bigint, name varchar(8))')
+    psql(runs.database, "grants_postgres.sql", role=ROLE, schema="public")
+    run_id = runs.start("done", '"Gap Table"', chunking_columns=["ID"])
+    runs.database.execute(
+        'DELETE FROM "Gap Table" WHERE id BETWEEN 100 AND 149 OR id = 7;'
+        """INSERT INTO "Gap Table" VALUES (5, 'x'), (5, 'y'), (NULL, 'z')"""
+    )
+    said = psql(runs.database, "diagnose.sql", "--tuples-only", "--no-align", run_id=run_id, keys="on")
+    _, gaps, doubles, distribution = re.split(r"^(?:18|19|20)\. .*$", said, flags=re.MULTILINE)
+    assert gaps.split() == ["public.Gap", "Table|id|100|149|50", "public.Gap", "Table|id|7|7|1"]
+    assert doubles.strip() == "public.Gap Table|id|1952|1|1|2|(5)"
+    parts = [line.split("|")[2:] for line in distribution.strip().splitlines()[:10]]
+    assert parts[:2] == [["1", "0", "199", "151"], ["2", "200", "399", "200"]]
+    assert "no target has another key than a number" in distribution
+
+
+def test_diagnosis_names_ranges_that_are_still_to_be_loaded_and_takes_other_keys_than_numbers(
+    runs: Runs,
+) -> None:
+    runs.database.execute("CREATE TABLE named (id bigint, name varchar(8) PRIMARY KEY)")
+    psql(runs.database, "grants_postgres.sql", role=ROLE, schema="public")
+    run_id = runs.start("open", "named")
+    runs.database.execute(
+        f"UPDATE migration_status.run_tables SET strategy = 'key_range' WHERE run_id = '{run_id}';"
+        "INSERT INTO migration_status.chunks (run_id, table_id, chunk_id, source_table, reads, estimated_rows, status)"
+        f" VALUES ('{run_id}', 0, 1, 'GOOD', '{{\"start\": null, \"stop\": [\"m\"]}}', 5, 'completed'),"
+        f" ('{run_id}', 0, 2, 'GOOD', '{{\"start\": [\"m\"], \"stop\": null}}', 7, 'pending');"
+        "INSERT INTO named SELECT n, 'n' || n FROM generate_series(1, 9) n"
+    )
+    said = psql(runs.database, "diagnose.sql", "--tuples-only", "--no-align", run_id=run_id, keys="on")
+    _, ranges, gaps, doubles, distribution = re.split(r"^(?:17|18|19|20)\. .*$", said, flags=re.MULTILINE)
+    assert ranges.strip() == 'GOOD||["m"]||7|2|pending|'
+    assert "no target has a number for its key" in gaps
+    assert doubles.strip() == "public.named|name|9|0|0|0|"
+    assert "public.named|name|50|n5" in distribution
 
 
 # --- Snowflake ------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from psycopg2 import sql as compose
 
 from opened_run import PLAN, RUN, TABLE_ID, connect, open_run, take_over
-from snowmelt.errors import TargetChangedError
+from snowmelt.errors import TargetChangedError, TruncationRefusedError
 from snowmelt.local.postgres import Database
 from snowmelt.planning import one_scan
 from snowmelt.postgres import leases, status_store, target_identity, targets
@@ -66,6 +66,34 @@ def loading(opened: Database) -> Iterator[Session]:
         ready = targets.Ready(PLAN, "query", 10, tuple(one_scan.plan("query", [10], 5)))
         targets.start_loading(session, RUN, [ready], allow_shrink=False)
         yield session
+
+
+@pytest.mark.parametrize(
+    ("source_rows", "advice", "refused", "allowed"),
+    [
+        (0, "set allow_shrink_to to 0 (an empty source passes with no other share)", 0.001, 0.0),
+        (3, "set allow_shrink_to to 3 divided by the rows of the target, or less", 0.31, 0.3),
+    ],
+)
+def test_the_advice_of_a_truncation_that_is_refused_is_what_lets_it_happen(
+    opened: Database, source_rows: int, advice: str, refused: float, allowed: float
+) -> None:
+    opened.execute("INSERT INTO target SELECT generate_series(1, 10)")
+    chunks = tuple(one_scan.plan("query", [source_rows] if source_rows else [], 5))
+
+    def truncate(share: float) -> None:
+        plan = PLAN.model_copy(update={"allow_shrink_to": share})
+        targets.start_loading(session, RUN, [targets.Ready(plan, "query", source_rows, chunks)], allow_shrink=False)
+
+    with connect(opened) as session:
+        status_store.record_scan(session, RUN, TABLE_ID, "query")
+        for share in (0.5, refused):
+            with pytest.raises(TruncationRefusedError) as caught:
+                truncate(share)
+            assert advice in caught.value.message
+            assert opened.rows("SELECT count(*) FROM target") == [(10,)]
+        truncate(allowed)
+    assert opened.rows("SELECT count(*) FROM target") == [(0,)]
 
 
 def load(session: Session, chunk_id: int) -> None:

@@ -50,6 +50,7 @@ VALUES: dict[str, object] = {
     "load_epoch": 1,
     "load_mode": "copy",
     "loads_after": ["{}"],
+    "key_columns": ['["id"]'],
     "adds_only": [True],
     "max_attempts": 3,
     "new_read_codes": ["RowCountError"],

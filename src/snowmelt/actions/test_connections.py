@@ -38,15 +38,17 @@ def _snowflake(wiring: Wiring, config: Config, source: SourceConfig) -> Connecti
     try:
         with wiring.source(config, source, run_id=None) as snowflake:
             identity = snowflake.identity()
-            for table in _enabled(source):
+            tables = _enabled(source)
+            for table in tables:
                 snowflake.describe_table(source.snowflake_database, source.snowflake_schema, table.snowflake_name)
     except SnowmeltError as error:
         return ConnectionVerdict(server="snowflake", ok=False, message=error.message)
+    read = "every table of {} can be read" if tables else "source {}: no table of it is enabled, so none was looked at"
     return ConnectionVerdict(
         server="snowflake",
         ok=True,
         message=f"signed in as {identity.user}, role {identity.role}, warehouse {identity.warehouse}; "
-        f"every table of {source.source_name} can be read",
+        + read.format(source.source_name),
     )
 
 

@@ -1,5 +1,6 @@
 """Runs, their drivers and their tables, as the status schema holds them."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -291,6 +292,7 @@ def open_run(
                 "omitted": [t.omitted for t in table_plans],
                 # An array of arrays must be even, so each travels as text.
                 "loads_after": ["{" + ",".join(map(str, t.loads_after)) + "}" for t in table_plans],
+                "key_columns": [json.dumps(t.key_columns) for t in table_plans],
             },
         )
         _record_skipped(cursor, plan, skipped)

@@ -93,11 +93,16 @@ def _refuse_shrinking(cursor: Cursor, table: Ready) -> None:
         return
     most = int(rows / plan.allow_shrink_to)
     if tables.has_more_rows_than(cursor, plan.target, most):
+        share = (
+            f"{rows} divided by the rows of the target, or less"
+            if rows
+            else "0 (an empty source passes with no other share)"
+        )
         raise TruncationRefusedError(
             f"table {plan.source}: the source has {rows} rows and the target {plan.target} more than {most}; emptying "
             "it would lose data, and nothing was touched; look at the source and its source_filter: once the source is "
             f"right, start again and a new run begins; if the loss is meant, start {WITH_ALLOW_SHRINK}, or set "
-            f"allow_shrink_to below {plan.allow_shrink_to:g} and start {WITH_NO_RESUME}"
+            f"allow_shrink_to to {share}, and start {WITH_NO_RESUME}"
         )
 
 

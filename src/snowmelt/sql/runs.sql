@@ -173,12 +173,13 @@ VALUES (%(run_id)s, %(source_name)s, %(config_hash)s, %(snapshot_at)s, %(snowmel
 -- The run's tables, each of which now holds its target.
 INSERT INTO migration_status.run_tables
     (run_id, table_id, source_table, source_database, source_schema, target_schema, target_table, strategy, adds_only,
-     loads_after, omitted)
+     loads_after, key_columns, omitted)
 SELECT %(run_id)s, t.table_id, t.source_table, %(source_database)s, %(source_schema)s, t.target_schema, t.target_table,
-       t.strategy, t.adds_only, t.loads_after::integer[], t.omitted
+       t.strategy, t.adds_only, t.loads_after::integer[], ARRAY(SELECT jsonb_array_elements_text(t.key_columns)), t.omitted
 FROM unnest(%(table_ids)s::integer[], %(source_tables)s::text[], %(schemas)s::text[], %(tables)s::text[],
-            %(strategies)s::text[], %(adds_only)s::boolean[], %(loads_after)s::text[], %(omitted)s::text[])
-     AS t (table_id, source_table, target_schema, target_table, strategy, adds_only, loads_after, omitted)
+            %(strategies)s::text[], %(adds_only)s::boolean[], %(loads_after)s::text[], %(key_columns)s::jsonb[],
+            %(omitted)s::text[])
+     AS t (table_id, source_table, target_schema, target_table, strategy, adds_only, loads_after, key_columns, omitted)
 
 -- name: insert_skipped_table
 -- A table that a check refused: it holds no target, and no resume opens it.

@@ -137,6 +137,7 @@ CREATE TABLE IF NOT EXISTS migration_status.run_tables (
     query_id      text,                                 -- the scan in Snowflake, or the histogram of the key
     second_query_id text,                               -- what looks into the crowded parts of the histogram
     source_rows   bigint,                               -- rows of that scan
+    key_columns   text[]      NOT NULL DEFAULT '{}',    -- of the target: what tells its rows apart, or cuts it into ranges
     omitted       text        NOT NULL DEFAULT '',      -- source columns that are not loaded, and what types lose
     truncated_at  timestamptz,                          -- set in the transaction that truncated the target
     target_identity jsonb,                              -- the target as its load began: oid, numbers of columns, files
@@ -219,6 +220,7 @@ ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS omitted text NO
 ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS target_identity jsonb;
 ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS source_database text;
 ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS source_schema text;
+ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS key_columns text[] NOT NULL DEFAULT '{}';
 DO $upgrade$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'migration_status.runs'::regclass
@@ -759,7 +761,7 @@ SELECT
         WHERE s.run_id = t.run_id AND s.table_id = t.table_id) AS indexes_disabled,
        (SELECT count(*) > 0 AND count(*) = count(s.restored_at) FROM migration_status.saved_indexes s
         WHERE s.run_id = t.run_id AND s.table_id = t.table_id) AS indexes_restored,
-       t.error_text AS error_message
+       t.error_text AS error_message, t.key_columns
 FROM migration_status.run_tables t
 JOIN migration_status.runs r ON r.run_id = t.run_id AND migration_status.may_see(r.loaded_by);
 
