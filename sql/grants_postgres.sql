@@ -15,10 +15,11 @@ SELECT set_config('search_path', 'pg_catalog, pg_temp', false) AS search_path \g
 \endif
 
 -- Targets: read to see that they are empty, load, truncate where a table says truncate_onstart, update and stage in a
--- temporary table where one says uniqueness_columns.
+-- temporary table where one says uniqueness_columns, and delete what the source does not have where `snowmelt verify
+-- --repair` is asked to.
 GRANT CONNECT, TEMPORARY ON DATABASE :"DBNAME" TO :"role";
 GRANT USAGE ON SCHEMA :"schema" TO :"role";
-GRANT SELECT, INSERT, UPDATE, TRUNCATE ON ALL TABLES IN SCHEMA :"schema" TO :"role";
+GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON ALL TABLES IN SCHEMA :"schema" TO :"role";
 
 -- Sequences behind serial and identity columns: they are moved past what was loaded.
 GRANT SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA :"schema" TO :"role";

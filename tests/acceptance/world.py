@@ -49,6 +49,8 @@ class World:
     """What commands that ended have printed."""
     variables: dict[str, str] = field(default_factory=dict)
     """What the environment has beside, or instead of, what ``environment`` gives."""
+    schema: str = "public"
+    """Schema of the targets; those of ``add_table`` are made in it."""
     _commands: int = 0
 
     @property
@@ -66,7 +68,7 @@ class World:
         self.snowflake.load_table(
             self.source_database, "PUBLIC", name.upper(), _rows(rows, " " * row_bytes), types=TYPES
         )
-        self.target.execute(TARGET.format(sql.Identifier(name.lower())))
+        self.target.execute(TARGET.format(sql.Identifier(self.schema, name.lower())))
         self.tables.append({"source": name.upper(), **settings})
 
     def drop_rows_silently(self, name: str) -> None:
@@ -85,7 +87,7 @@ class World:
             "source_sf_database": self.source_database,
             "source_sf_schema": "PUBLIC",
             "target_pg_database": f'"{self.target.name}"',
-            "target_pg_schema": "public",
+            "target_pg_schema": self.schema,
             "tables": self.tables,
         }
         usual = {"snowflake": {}, "postgres": {}, "lambda_timeout_buffer_seconds": 2, "verification": "off"}
@@ -173,7 +175,7 @@ class World:
             table=name,
             source=(self.source_database, "PUBLIC", name.upper()),
             database=self.target.name,
-            target=("public", name.lower()),
+            target=(self.schema, name.lower()),
         )
         return compared.verified and compared.source_rows > 0
 

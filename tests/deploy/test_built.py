@@ -101,7 +101,8 @@ def test_a_wheel_that_is_not_the_locked_one_ends_the_build(tmp_path: Path) -> No
 
 def test_what_was_built_moves_the_demo_s_tables_where_only_tmp_can_be_written(artifacts: Built) -> None:
     template = artifacts.task.parent / "template.yaml"
-    command = f"{sys.executable} -m snowmelt.local.demo --definition statemachine/migration.asl.json"
+    files = "--definition statemachine/migration.asl.json --grants sql/grants_postgres.sql"
+    command = f"{sys.executable} -m snowmelt.local.demo {files}"
     ended = run(f"{command} --built {template} --python $RUNTIME_PYTHON --runtime-packages $RUNTIME_PACKAGES --json")
     assert ended.returncode == 0, ended.stderr
     summary = json.loads(ended.stdout.splitlines()[-1])

@@ -28,7 +28,7 @@ def main() -> int:
     """Run it; the exit code."""
     options = _options()
     try:
-        return _run(options.definition, _build(options), options.report, as_json=options.json)
+        return _run(options.definition, options.grants, _build(options), options.report, as_json=options.json)
     except SnowmeltError as error:
         console.err.print(f"{error.code}: {error.message}", markup=False)
         return error.exit_code
@@ -39,6 +39,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
     parser.add_argument("--report", type=Path, help="keep the run's report in this HTML file")
     parser.add_argument("--definition", type=Path, required=True, help="the state machine's ASL file")
+    parser.add_argument(
+        "--grants", type=Path, required=True, help="the SQL file that grants the loading role its rights"
+    )
     parser.add_argument("--built", type=Path, help="run what `sam build` made; the template that it wrote")
     parser.add_argument("--python", type=Path, help="a Python of the built function's version")
     parser.add_argument("--runtime-packages", type=Path, help="a folder with Lambda's runtime client and boto3")
@@ -63,14 +66,16 @@ def _build(options: argparse.Namespace) -> Build | None:
     return Build(built.read(options.built), options.python, options.runtime_packages)
 
 
-def _run(definition: Path, build: Build | None, report: Path | None, *, as_json: bool) -> int:
+def _run(definition: Path, grants: Path, build: Build | None, report: Path | None, *, as_json: bool) -> int:
     with ExitStack() as stack:
         console.err.print("starting a stand-in for Snowflake and a real PostgreSQL")
         sandbox = stack.enter_context(started())
         console.err.print("loading 336,776 flights, with airlines, airports, planes and weather, into Snowflake")
         data.load(sandbox)
-        environment = {"SNOWMELT_CONFIG": str(data.config_path()), **sandbox.environment()}
-        aws = stack.enter_context(_deployed(definition, build, environment, sandbox))
+        console.err.print(f"granting role {data.ROLE} what {grants.name} grants, and nothing else", markup=False)
+        secret = {**sandbox.environment(), **data.create_loading_role(sandbox, grants)}
+        environment = {"SNOWMELT_CONFIG": str(data.config_path()), **secret}
+        aws = stack.enter_context(_deployed(definition, build, environment, secret))
         wiring = Wiring(Settings(config=str(data.config_path())), environment)
         config = wiring.config()
         source = config.source(data.SOURCE_NAME)
@@ -102,7 +107,7 @@ def _run(definition: Path, build: Build | None, report: Path | None, *, as_json:
 
 
 def _deployed(
-    definition: Path, build: Build | None, environment: Mapping[str, str], sandbox: Sandbox
+    definition: Path, build: Build | None, environment: Mapping[str, str], secret: Mapping[str, str]
 ) -> AbstractContextManager[LocalAws]:
     """The stack, of this checkout or of what was built from it."""
     if build is None:
@@ -122,7 +127,7 @@ def _deployed(
         runtime_packages=build.runtime_packages,
         python=build.python,
         config=data.config_path(),
-        secret=sandbox.environment(),
+        secret=secret,
         timeout_seconds=TIMEOUT_SECONDS,
         concurrency=CONCURRENCY + 1,
     )

