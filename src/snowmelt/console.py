@@ -22,6 +22,7 @@ from snowmelt import disclosure, terminal_text
 from snowmelt.errors import ConfigError, OutputError, SnowmeltError
 from snowmelt.models import DryRunPlan
 from snowmelt.monitor import ErrorGroup, Monitor, RunProgress, TableProgress
+from snowmelt.postgres.expired_rows import ExpiredRows
 from snowmelt.postgres.rejected import RejectedRow
 from snowmelt.verification.verdicts import TableVerdict, Verification
 from snowmelt.wording import counted, gave_way
@@ -281,10 +282,19 @@ def show_errors(groups: Sequence[ErrorGroup]) -> None:
             _say(f"  what to do: {group.cure}; tried again: {group.retried}")
 
 
-def show_rejects(rows: Sequence[RejectedRow], *, show_values: bool = False) -> None:
-    """Show a line per rejected row."""
+def warn_of_expired_rows(expired: Sequence[ExpiredRows]) -> None:
+    """Say on stderr how many rejected rows are not kept any more."""
+    for each in expired:
+        err.print(text_of(str(each)))
+
+
+def show_rejects(
+    rows: Sequence[RejectedRow], *, expired: Sequence[ExpiredRows] = (), show_values: bool = False
+) -> None:
+    """Show a line per rejected row, and say what is not kept any more."""
+    warn_of_expired_rows(expired)
     if not rows:
-        out.print("no row was refused")
+        out.print("no rejected row is kept" if expired else "no row was refused")
         return
     grid = _Grid(box=None, pad_edge=False, header_style="bold")
     for name in ("table", "chunk", "row", "column", "code", "reason"):

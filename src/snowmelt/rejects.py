@@ -4,14 +4,15 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 from pydantic import Field, ValidationError
 
 from snowmelt.config import Config, SourceConfig
 from snowmelt.errors import ConfigError, HeldError, MissingError
 from snowmelt.models import Value
-from snowmelt.postgres import rejected, status_store
+from snowmelt.postgres import expired_rows, rejected, status_store
+from snowmelt.postgres.expired_rows import ExpiredRows
 from snowmelt.postgres.rejected import RejectedRow, Replayed
 from snowmelt.postgres.session import Session
 from snowmelt.wiring import Wiring
@@ -24,6 +25,16 @@ class ReplayedTable(Value):
     brought_in: int
     refused: int
     reasons: tuple[str, ...] = ()
+    expired: int = 0
+    """Rows that are not kept any more, and so were not loaded."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The rejected rows of a run that are kept, and how many of each table are not any more."""
+
+    rows: tuple[RejectedRow, ...]
+    expired: tuple[ExpiredRows, ...]
 
 
 class _Line(Value, extra="ignore"):
@@ -44,10 +55,11 @@ def _connected(wiring: Wiring, config: Config, source: SourceConfig) -> Iterator
 
 def listed(
     wiring: Wiring, config: Config, source: SourceConfig, *, run_id: str | None, table: str | None = None
-) -> tuple[RejectedRow, ...]:
-    """The rows of a run that stayed out, of the latest run unless one is named; of one table, or of all."""
+) -> Listing:
+    """Return the rejected rows of a run, of the latest run unless one is named; of one table, or of all."""
     with _connected(wiring, config, source) as session:
-        return tuple(rejected.read(session, _run(session, source, run_id), table))
+        run_id = _run(session, source, run_id)
+        return Listing(tuple(rejected.read(session, run_id, table)), expired_rows.read(session, run_id, table=table))
 
 
 def exported(rows: Iterable[RejectedRow]) -> Iterator[str]:
@@ -76,21 +88,27 @@ def replay(
             raise HeldError(f"run {run_id} is {status}; only rows of an ended run can be replayed")
         rows = tuple(rejected.read(session, run_id, table))
         if lines is not None:
-            rows = _mended(rows, lines)
+            rows = _mended(rows, lines, expired=expired_rows.read(session, run_id, table=table))
         resources = wiring.open_run(run_id)
         tally: defaultdict[int, Replayed] = defaultdict(Replayed)
         names = {row.table_id: row.table for row in rows}
         plans = {table_id: rejected.present_plan(session, resources.table(table_id)) for table_id in names}
         for (table_id, chunk_id), values in rejected.by_chunk(rows).items():
             tally[table_id] += rejected.replay(session, run_id, plans[table_id], chunk_id, values)
-        return tuple(
+        expired = {each.table: each for each in expired_rows.read(session, run_id, table=table)}
+        replayed = tuple(
             ReplayedTable(
                 table=names[table_id],
                 brought_in=done.brought_in,
                 refused=done.refused,
                 reasons=status_store.rejection_reasons(session, run_id, table_id),
+                expired=expired.pop(names[table_id]).rows if names[table_id] in expired else 0,
             )
             for table_id, done in tally.items()
+        )
+        return replayed + tuple(
+            ReplayedTable(table=each.table, brought_in=0, refused=0, reasons=(str(each),), expired=each.rows)
+            for each in expired.values()
         )
 
 
@@ -103,7 +121,9 @@ def _run(session: Session, source: SourceConfig, run_id: str | None) -> str:
     return str(rows[0]["run_id"])
 
 
-def _mended(rows: Sequence[RejectedRow], lines: Sequence[str]) -> tuple[RejectedRow, ...]:
+def _mended(
+    rows: Sequence[RejectedRow], lines: Sequence[str], *, expired: Sequence[ExpiredRows]
+) -> tuple[RejectedRow, ...]:
     """The rows that the lines name, with the lines' values; ConfigError for a line that names none."""
     there = {(row.table, row.chunk_id, row.row_number): row for row in rows}
     mended = []
@@ -118,7 +138,7 @@ def _mended(rows: Sequence[RejectedRow], lines: Sequence[str]) -> tuple[Rejected
         if row is None:
             raise ConfigError(
                 f"line {number}: row {line.row_number} of chunk {line.chunk_id} of table {line.table} is not among the "
-                "refused rows of the run"
+                f"rejected rows of the run{''.join(f'; {each}' for each in expired if each.table == line.table)}"
             )
         mended.append(replace(row, values=line.values))
     return tuple(mended)

@@ -51,20 +51,23 @@ DDL = {
 """What makes a target more than a plain table."""
 HAS_VALUES = {
     "rejected_rows": ("row_content", "reason_in_full"),
-    "migration_chunk_status": ("reads",),
+    "chunks": ("reads",),
     "watermarks": ("watermark",),
     "fingerprint_key": ("key",),
 }
 OF_A_RUN = (
-    "migration_runs",
+    "runs",
     "run_executions",
-    "migration_table_status",
-    "migration_chunk_status",
+    "run_tables",
+    "chunks",
     "verification_results",
     "rejected_rows",
     "saved_indexes",
     "watermarks",
     "v_table_progress",
+    "migration_runs",
+    "migration_table_status",
+    "migration_chunk_status",
 )
 """What runs leave behind, each row of it with the id of its run."""
 
@@ -296,11 +299,11 @@ def test_a_killed_run_and_its_failed_rows_go_on_with_the_granted_rights(roles: t
     for loader in (a, b):
         for words in ("test-connections", "preflight", "migrate --dry-run"):
             loader.cli(*words.split())
-        (killed,) = loader.runs_seen("migration_runs")
+        (killed,) = loader.runs_seen("runs")
         failed = loader.migrate(code=1)
         assert failed["run_id"] == killed
         loader.world.target.execute(f"ALTER TABLE {loader.world.schema}.late DROP CONSTRAINT not_five")
         loader.cli("retry", "--json")
         loader.cli("report", "--json")
         assert loader.world.equal("late")
-        assert loader.runs_seen("migration_runs") == {killed}
+        assert loader.runs_seen("runs") == {killed}

@@ -282,7 +282,7 @@ def test_refused_rows_are_taken_out_mended_and_replayed(world: World) -> None:
     ]
     assert again.exit_code == 2
     assert "line 1: row" in again.err
-    assert "is not among the refused rows of the run" in again.err
+    assert "is not among the rejected rows of the run" in again.err
     world.target.execute("ALTER TABLE kinds ALTER money TYPE numeric(9, 2)")
     rest = world.cli("rejects", "replay")
     assert rest.exit_code == 1
@@ -348,3 +348,41 @@ def test_there_is_nothing_to_retry_in_a_run_that_is_complete(world: World) -> No
     assert world.cli("errors").out.strip() == "no error"
     assert world.cli("rejects", "list").out.strip() == "no row was refused"
     assert world.cli("rejects", "replay").exit_code == 1
+
+
+def test_rejected_rows_that_are_older_than_their_retention_are_removed_and_named(world: World) -> None:
+    add_kinds(world, ["LONG", "CHECKED"], max_rejected_rows=1, truncate_onstart=True)
+    world.add_table("other", 10, truncate_onstart=True)
+    world.configure(rejects_retention="30d", max_retry_attempts=1)
+    code, failed = migrate(world, "--tables", "KINDS")
+    assert (code, failed["status"]) == (1, "failed")
+    counted = world.status("SELECT sum(rejected_rows)::int AS n FROM migration_status.chunks")
+    export = world.folder / "export.jsonl"
+    export.write_text(world.cli("rejects", "export").out, encoding="utf-8")
+
+    # A refusal once more does not make a row younger.
+    assert world.cli("rejects", "replay").exit_code == 1
+    world.target.execute("UPDATE migration_status.rejected_rows SET rejected_at = now() - interval '31 days'")
+    assert world.cli("rejects", "replay").exit_code == 1
+    code, other = migrate(world, "--tables", "OTHER")
+
+    line = f"KINDS: 2 rejected rows of run {failed['run_id']} had waited longer than rejects_retention"
+    assert code == 0
+    assert line in " ".join(other["warnings"])
+    assert world.target.rows("SELECT count(*)::int FROM migration_status.rejected_rows") == [(0,)]
+    assert world.status("SELECT sum(rejected_rows)::int AS n FROM migration_status.chunks") == counted
+    of_run = ("--run", failed["run_id"])
+    for command, out in (("list", "no rejected row is kept"), ("export", "")):
+        said = world.cli("rejects", command, *of_run)
+        assert (said.exit_code, said.out.strip(), line in " ".join(said.err.split())) == (0, out, True), said
+    replayed = world.cli("rejects", "replay", *of_run)
+    assert (replayed.exit_code, line in " ".join(replayed.out.split())) == (1, True), replayed
+    (told,) = json.loads(world.cli("rejects", "replay", "--json", *of_run).out)
+    assert (told["table"], told["brought_in"], told["refused"], told["expired"]) == ("KINDS", 0, 0, 2)
+    gone = world.cli("rejects", "replay", "--file", str(export), *of_run)
+    assert (gone.exit_code, line in " ".join(gone.err.split())) == (2, True), gone
+
+    # A resume could load none of them: the next start reads the source again.
+    world.target.execute("ALTER TABLE kinds DROP CONSTRAINT IF EXISTS checked, ALTER long TYPE text")
+    _, fresh = migrate(world, "--tables", "KINDS")
+    assert fresh["run_id"] != failed["run_id"]

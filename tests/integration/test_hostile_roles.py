@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import psycopg2
 import pytest
@@ -14,7 +15,7 @@ from snowmelt.errors import AccessError, HeldError
 from snowmelt.local.postgres import Database, LocalPostgres
 from snowmelt.local.postgres_programs import find_programs
 from snowmelt.models import TableName
-from snowmelt.postgres import indexes, status_store, tables
+from snowmelt.postgres import expired_rows, indexes, status_store, tables
 from snowmelt.postgres.session import Session
 
 VERSIONS = (15, 16, 18)
@@ -535,3 +536,39 @@ def test_a_target_that_another_role_holds_is_refused_by_its_name(scene: Scene) -
         status_store.refuse_held_by_others(cursor, [TABLE])
 
     assert f"role {scene.loader} has an open run on it, from run run-of-loader" in caught.value.message
+
+
+def test_only_old_rows_of_the_roles_own_ended_runs_of_the_source_expire(scene: Scene) -> None:
+    scene.install()
+    runs = {
+        "ended": (scene.loader, "failed", "ledger", 31),
+        "young": (scene.loader, "completed_with_rejects", "ledger", 29),
+        "on": (scene.loader, "running", "ledger", 31),
+        "elsewhere": (scene.loader, "failed", "other source", 31),
+        "theirs": (scene.other, "failed", "ledger", 31),
+    }
+    for run_id, (role, status, source, days) in runs.items():
+        scene.insert_run(role, run_id, run_id, status)
+        scene.database.execute(
+            f"UPDATE migration_status.runs SET source_name = '{source}' WHERE run_id = '{run_id}';"
+            "INSERT INTO migration_status.chunks (run_id, table_id, chunk_id, source_table, status,"
+            f" reads, estimated_rows, rejected_rows) SELECT '{run_id}', 0, c, 'LEDGER', 'completed', '{{}}', 9, 2"
+            " FROM generate_series(1, 2) c;"
+            "INSERT INTO migration_status.rejected_rows (run_id, table_id, chunk_id, row_number, reason, row_content,"
+            f" rejected_at) SELECT '{run_id}', 0, c, n, 'x', '', now() - interval '{days} days'"
+            " FROM generate_series(1, 2) c, generate_series(1, 2) n"
+        )
+    with scene.session(scene.loader) as session:
+        removed = expired_rows.remove(session, "ledger", timedelta(days=30))
+        assert [(each.run_id, each.table, each.rows) for each in removed] == [("ended", "LEDGER", 4)]
+        assert expired_rows.remove(session, "ledger", timedelta(days=30)) == ()
+        assert expired_rows.read(session, "ended") == removed
+        assert expired_rows.read(session, "ended", table="ledger", table_id=0) == removed
+        assert expired_rows.read(session, "young") == expired_rows.read(session, "ended", table="X") == ()
+        (line,) = status_store.rejection_reasons(session, "ended")
+    assert line.startswith("LEDGER: 4 rejected rows of run ended had waited longer than rejects_retention")
+    kept = "SELECT run_id, count(*)::int FROM migration_status.rejected_rows GROUP BY run_id ORDER BY run_id"
+    assert scene.database.rows(kept) == [("elsewhere", 4), ("on", 4), ("theirs", 4), ("young", 4)]
+    counts = "SELECT rejected_rows, expired_rows FROM migration_status.chunks WHERE run_id = 'ended'"
+    assert scene.database.rows(counts) == [(2, 2), (2, 2)]
+    scene.database.execute("DELETE FROM migration_status.runs")

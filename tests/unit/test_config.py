@@ -727,6 +727,16 @@ def test_how_long_a_run_stays_resumable_can_change() -> None:
     assert frozen(tree(resume_max_age="30d")) == frozen(tree())
 
 
+def test_how_long_rejected_rows_are_kept_can_change_and_is_a_day_at_least() -> None:
+    assert frozen(tree(rejects_retention="30d")) == frozen(tree())
+    assert load(tree()).rejects_retention is None
+    assert load(tree(rejects_retention="P30D")).rejects_retention == timedelta(days=30)
+    for written in ("23h", 90, "0d", "soon"):
+        (problem,) = problems(tree(rejects_retention=written))
+        assert problem.startswith("rejects_retention: "), problem
+    assert "must be at least 1d" in problems(tree(rejects_retention="23h"))[0]
+
+
 def test_numbers_hash_alike_however_they_are_written() -> None:
     same = [tree(), tree(lambda_timeout_buffer_seconds=90), tree(lambda_timeout_buffer_seconds="${BUFFER}")]
 
@@ -814,7 +824,12 @@ def test_the_schema_accepts_what_the_config_accepts_and_describes_every_key() ->
     placeholder = tree({"source": "A", "enabled": "${E}", "batch_size": "${B}"}, parallel_threads="${P}")
     from_environment = {"sources": [source({"source": "A"})]}
 
-    for accepted in (json.loads(example()), placeholder, from_environment, tree(resume_max_age="60s")):
+    for accepted in (
+        json.loads(example()),
+        placeholder,
+        from_environment,
+        tree(resume_max_age="60s", rejects_retention="90d"),
+    ):
         assert list(validator.iter_errors(accepted)) == []
     for refused in (
         tree(batchsize=1),

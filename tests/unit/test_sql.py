@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ VALUES: dict[str, object] = {
     "max_attempts": 3,
     "new_read_codes": ["RowCountError"],
     "most": 5,
+    "older_than": timedelta(days=30),
     "omitted": [""],
     "names": ["statement_timeout"],
     "parts": 10,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from snowmelt.actions.retention import remove_expired_rows
 from snowmelt.actions.verify_at_end import verify_at_end
 from snowmelt.deadline import Deadline
 from snowmelt.errors import (
@@ -73,6 +74,7 @@ def finalize(event: FinalizeEvent, wiring: Wiring, deadline: Deadline) -> Finali
             if not _close_tables(run, row, session, deadline):
                 return _more("indexes or tables are left to finish", 10)
             status_store.finish_run(session, event.run_id, _verdict(run, session))
+            remove_expired_rows(session, run.config, run.plan.source_name)
             leases.end_idle_workers(session, event.run_id)
             if not deadline.allows(_REPORT_SECONDS):
                 return _more("the report is left to make", 1)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from snowmelt import __version__, manifest_store
 from snowmelt import config as configs
 from snowmelt.actions.dry_run import dry_run
+from snowmelt.actions.retention import remove_expired_rows
 from snowmelt.actions.table_plans import TablePlans, table_plans
 from snowmelt.config import Config, SourceConfig, TableConfig
 from snowmelt.deadline import Deadline
@@ -69,8 +70,11 @@ def _validated(event: ValidateConfigEvent, asked: _Asked, wiring: Wiring, deadli
         status_store.install(session)
         decision = _decide(event, asked, session, wiring)
         if isinstance(decision, Resume):
-            return _resume(decision, event, session, wiring)
-        return _open(decision, event, asked, session, wiring)
+            result = _resume(decision, event, session, wiring)
+        else:
+            result = _open(decision, event, asked, session, wiring)
+        expired = remove_expired_rows(session, asked.config, asked.source.source_name)
+        return result.model_copy(update={"warnings": _few((*expired, *result.warnings))})
 
 
 def _decide(event: ValidateConfigEvent, asked: _Asked, session: Session, wiring: Wiring) -> Resume | Fresh:

@@ -22,7 +22,8 @@ def list_rejects(
 ) -> None:
     """List the rejected rows of a run, and why each was rejected."""
     console.set_up_logging("WARNING", as_json=False)
-    console.show_rejects(rejects.listed(*opened(config_path, source), run_id=run_id, table=table), show_values=values)
+    found = rejects.listed(*opened(config_path, source), run_id=run_id, table=table)
+    console.show_rejects(found.rows, expired=found.expired, show_values=values)
 
 
 @app.command("export")
@@ -34,8 +35,10 @@ def export_rejects(
 ) -> None:
     """Print the refused rows of a run, each as a line of JSON that can be mended and replayed."""
     console.set_up_logging("WARNING", as_json=False)
-    for line in rejects.exported(rejects.listed(*opened(config_path, source), run_id=run_id, table=table)):
+    found = rejects.listed(*opened(config_path, source), run_id=run_id, table=table)
+    for line in rejects.exported(found.rows):
         console.show_json_line(line)
+    console.warn_of_expired_rows(found.expired)
 
 
 @app.command("replay")
@@ -66,5 +69,5 @@ def replay_rejects(
                 console.out.print(console.text_of(f"  {reason}"))
         if not done:
             console.out.print("no row is out")
-    if any(each.refused for each in done):
+    if any(each.refused or each.expired for each in done):
         raise typer.Exit(EXIT_FAILED)

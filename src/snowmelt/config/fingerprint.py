@@ -12,7 +12,8 @@ def frozen(config: Config, source: SourceConfig, tables: Sequence[TableConfig]) 
     """What the run of those tables depends on, as JSON, with every default filled in and without any secret.
 
     Global settings that tables inherit appear in the tables; names appear as the databases know them. How a
-    server is signed in to, how long a run stays resumable, and how it is verified, shape no run.
+    server is signed in to, how long a run stays resumable, how long rejected rows are kept, and how a run is verified,
+    shape no run.
     """
     return {
         "snowflake": config.snowflake.model_dump(include={"account", "user", "role", "warehouse"}),

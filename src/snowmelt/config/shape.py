@@ -23,6 +23,7 @@ from snowmelt.config.values import (
     NoneOrMore,
     Port,
     PostgresName,
+    Retention,
     Seconds,
     Secret,
     Share,
@@ -359,6 +360,8 @@ class Config(_Part):
     """A run that was started longer ago is not resumed: 7d, 12h, or ISO 8601."""
     skip_failing_tables: Flag = False
     """true skips tables that a check refuses and loads the others; the run then ends as failed."""
+    rejects_retention: Retention | None = None
+    """How long rejected rows are kept, such as 90d; without it, until they are replayed or their run is deleted."""
     compatibility: Compatibility | None = None
     """predecessor reads the config as those of the tool that Snowmelt replaces; rsa_key implies it."""
     sources: tuple[SourceConfig, ...] = Field(min_length=1)

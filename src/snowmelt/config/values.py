@@ -83,6 +83,12 @@ def _not_negative(value: timedelta) -> timedelta:
     return value
 
 
+def _at_least_a_day(value: timedelta) -> timedelta:
+    if value < timedelta(days=1):
+        raise ValueError("must be at least 1d, so that somebody can look at the rows of a run that ended at night")
+    return value
+
+
 def _checked_by(check: Callable[[str], str]) -> AfterValidator:
     def unchanged(value: str) -> str:  # errors and messages show a name as it was written
         check(value)
@@ -119,6 +125,7 @@ Age = Annotated[
     AfterValidator(_not_negative),
     WithJsonSchema({"type": "string"}),
 ]
+Retention = Annotated[Age, AfterValidator(_at_least_a_day)]
 SnowflakeName = Annotated[Text, _checked_by(names.in_snowflake)]
 PostgresName = Annotated[Text, _checked_by(names.in_postgres)]
 Condition = Annotated[Text, _checked_by(conditions.require_closed)]

@@ -21,7 +21,7 @@ from snowmelt.errors import (
 from snowmelt.models import ChunkRead, Consents, RunPlan, TableName, TablePlan, chunk_read, is_run_id
 from snowmelt.planning import watermarks
 from snowmelt.planning.resume import KnownRun
-from snowmelt.postgres import leases, target_identity
+from snowmelt.postgres import expired_rows, leases, target_identity
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
 from snowmelt.wording import WITH_NO_RESUME
 
@@ -773,14 +773,18 @@ def first_chunk_errors(session: Session, run_id: str) -> tuple[str, ...]:
 
 
 def rejection_reasons(session: Session, run_id: str, table_id: int | None = None) -> tuple[str, ...]:
-    """Why rows of a run, or of a table of it, stayed out: a line for each reason, the most frequent first."""
+    """Return why rows of a run, or of a table of it, were rejected: a line for each reason, the most frequent first.
+
+    What is not kept any more has a line of its own for each table.
+    """
+    expired = expired_rows.read(session, run_id, table_id=table_id)
     return tuple(
         f"{row['source_table']}: {row['rows']} row{'s' * (row['rows'] > 1)}, the first of them row "
         f"{row['row_number']} of chunk {row['chunk_id']}"
         + (f', column "{row["column_name"]}"' if row["column_name"] else "")
         + f": {row['reason']}"
         for row in session.rows(sql.query("rejection_reasons"), run_id=run_id, table_id=table_id)
-    )
+    ) + tuple(map(str, expired))
 
 
 def bounds(session: Session, run_id: str) -> tuple[str, ...]:

@@ -66,11 +66,48 @@ DELETE FROM migration_status.rejected_rows
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND chunk_id = %(chunk_id)s
   AND row_number = ANY (%(row_numbers)s::bigint[])
 
+-- name: expire_rejected_rows
+-- Remove rejected rows of a source's ended runs that are older than that, and count them in their chunks. Of each table, how
+-- many were removed. Rows that are being replayed are left to the next time.
+WITH expired AS (
+    SELECT x.run_id, x.table_id, x.chunk_id, x.row_number
+    FROM migration_status.rejected_rows x
+    JOIN migration_status.runs r USING (run_id)
+    WHERE r.source_name = %(source_name)s AND r.status <> 'running' AND x.rejected_at < now() - %(older_than)s::interval
+    FOR UPDATE OF x SKIP LOCKED
+), removed AS (
+    DELETE FROM migration_status.rejected_rows x USING expired e
+    WHERE (x.run_id, x.table_id, x.chunk_id, x.row_number) = (e.run_id, e.table_id, e.chunk_id, e.row_number)
+    RETURNING x.run_id, x.table_id, x.chunk_id
+), counted AS (
+    SELECT run_id, table_id, chunk_id, count(*) AS rows FROM removed GROUP BY run_id, table_id, chunk_id
+), noted AS (
+    UPDATE migration_status.chunks c SET expired_rows = c.expired_rows + n.rows
+    FROM counted n WHERE (c.run_id, c.table_id, c.chunk_id) = (n.run_id, n.table_id, n.chunk_id)
+    RETURNING c.run_id, c.table_id, n.rows
+)
+SELECT t.run_id, t.source_table, sum(n.rows)::bigint AS rows
+FROM noted n
+JOIN migration_status.run_tables t USING (run_id, table_id)
+JOIN migration_status.runs r USING (run_id)
+GROUP BY t.run_id, t.source_table, t.table_id, r.started_at
+ORDER BY r.started_at, t.run_id, t.table_id
+
+-- name: expired_rows
+-- How many rejected rows of each table of a run, or of one of them, are not kept any more.
+SELECT t.run_id, t.source_table, sum(c.expired_rows)::bigint AS rows
+FROM migration_status.chunks c
+JOIN migration_status.run_tables t USING (run_id, table_id)
+WHERE c.run_id = %(run_id)s AND c.status = 'completed' AND c.expired_rows > 0
+  AND (%(table)s::text IS NULL OR upper(t.source_table) = upper(%(table)s::text))
+  AND (%(table_id)s::integer IS NULL OR t.table_id = %(table_id)s::integer)
+GROUP BY t.run_id, t.source_table, t.table_id
+ORDER BY t.table_id
+
 -- name: explain_rejected_rows
--- Why rows are refused once more.
+-- Why rows are refused once more; they expire as they would have otherwise.
 UPDATE migration_status.rejected_rows r
-SET column_name = n.column_name, sqlstate = n.sqlstate, reason = n.reason, reason_in_full = n.reason_in_full,
-    rejected_at = now()
+SET column_name = n.column_name, sqlstate = n.sqlstate, reason = n.reason, reason_in_full = n.reason_in_full
 FROM unnest(%(row_numbers)s::bigint[], %(columns)s::text[], %(sqlstates)s::text[], %(reasons)s::text[],
             %(reasons_in_full)s::text[])
      AS n (row_number, column_name, sqlstate, reason, reason_in_full)

@@ -170,6 +170,7 @@ CREATE TABLE IF NOT EXISTS migration_status.chunks (
     deduplicated_rows bigint,                           -- gave way to a newer row of the same key in the same chunk
     size_bytes     bigint,
     rejected_rows  bigint      NOT NULL DEFAULT 0,
+    expired_rows   bigint      NOT NULL DEFAULT 0,      -- of these, those that rejects_retention has removed
     changed_values jsonb,                               -- column -> what was changed -> how many values
     attempts       integer     NOT NULL DEFAULT 0,
     lease_token    uuid,                                -- who may complete it
@@ -215,6 +216,7 @@ ALTER TABLE migration_status.runs ADD COLUMN IF NOT EXISTS accept_rejected boole
 ALTER TABLE migration_status.runs ADD COLUMN IF NOT EXISTS planned_round integer NOT NULL DEFAULT -1;
 ALTER TABLE migration_status.chunks ADD COLUMN IF NOT EXISTS changed_values jsonb;
 ALTER TABLE migration_status.chunks ADD COLUMN IF NOT EXISTS kept_newer_rows bigint;
+ALTER TABLE migration_status.chunks ADD COLUMN IF NOT EXISTS expired_rows bigint NOT NULL DEFAULT 0;
 ALTER TABLE migration_status.verification_results ADD COLUMN IF NOT EXISTS kept_newer bigint NOT NULL DEFAULT 0;
 ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS omitted text NOT NULL DEFAULT '';
 ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS target_identity jsonb;
@@ -779,7 +781,8 @@ SELECT
        migration_status.reads_of(c.run_id, c.table_id, c.chunk_id)::text AS chunk_range,
        coalesce(c.actual_rows - c.rejected_rows, 0) AS rows_copied,
        greatest(c.attempts - 1, 0) AS retry_count,
-       c.error_text AS error_message
+       c.error_text AS error_message,
+       c.expired_rows
 FROM migration_status.chunks c
 JOIN migration_status.run_tables t ON t.run_id = c.run_id AND t.table_id = c.table_id
 JOIN migration_status.runs r ON r.run_id = c.run_id AND migration_status.may_see(r.loaded_by);
