@@ -68,4 +68,5 @@ def _log_keys(event: Mapping[str, Any], context: LambdaContext) -> dict[str, obj
         "table": item.get("table") if isinstance(item, Mapping) else None,
         "request_id": context.aws_request_id,
     }
-    return {key: value for key, value in keys.items() if value is not None}
+    # What else somebody sends for an id is told by the error, and not written into every line of the log.
+    return {key: value for key, value in keys.items() if isinstance(value, str)}

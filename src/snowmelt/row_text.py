@@ -33,8 +33,10 @@ def parsed(content: bytes) -> RowText:
     """The values of a row that ``row_text`` wrote; DataError when it is something else."""
     try:
         row = json.loads(content)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"a row is not JSON: {error}") from error
+    except RecursionError:
+        raise DataError("a row is not JSON of a name and a text for each value: it is nested too deep") from None
     if not isinstance(row, dict) or not all(value is None or isinstance(value, str) for value in row.values()):
         raise DataError("a row is not a JSON object whose values are texts or null")
     return row

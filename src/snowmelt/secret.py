@@ -62,7 +62,7 @@ def _read(secret_id: str) -> Mapping[str, str]:
         raise AccessError(
             f"secret {secret_id} cannot be read ({error}); check SNOWMELT_SECRET_ID and the role's permission"
         ) from error
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):  # the last where it is nested too deep
         values = None
     if not isinstance(values, dict) or not all(isinstance(v, str) for v in values.values()):
         raise ConfigError(

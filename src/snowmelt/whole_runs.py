@@ -50,6 +50,7 @@ def _answer(event: Mapping[str, Any], wiring: Wiring, deadline: Deadline, execut
             return {"statusCode": code, "body": done.model_dump(mode="json")}
         case "validate_config":
             dry = {**event, "dry_run": True, "execution_id": execution_id}
+            actions.parse(dry)  # before a field of it is used
             checked = _each_checked(dry, wiring, deadline)
             return {"statusCode": _OK, "body": {"status": "completed", "checks": checked}}
         case _:

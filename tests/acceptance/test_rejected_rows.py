@@ -360,6 +360,14 @@ def test_rejected_rows_that_are_older_than_their_retention_are_removed_and_named
     export = world.folder / "export.jsonl"
     export.write_text(world.cli("rejects", "export").out, encoding="utf-8")
 
+    deep = world.folder / "deep.jsonl"
+    for levels in (900, 100_000):
+        first = json.loads(export.read_text(encoding="utf-8").splitlines()[0])
+        nested = f'"values": {{"LONG": {"[" * levels}{"]" * levels}}}'
+        deep.write_text(f'{{"table": "KINDS", "chunk_id": {first["chunk_id"]}, "row_number": 1, {nested}}}\n')
+        refused = world.cli("rejects", "replay", "--file", str(deep))
+        assert (refused.exit_code, "Traceback" in refused.err, "line 1" in refused.err) == (2, False, True), refused
+
     # A refusal once more does not make a row younger.
     assert world.cli("rejects", "replay").exit_code == 1
     world.target.execute("UPDATE migration_status.rejected_rows SET rejected_at = now() - interval '31 days'")

@@ -1,8 +1,9 @@
 """Rows that PostgreSQL refuses stay out, each with its reason; all others go in, whatever way they are loaded."""
 
 import json
+import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from snowmelt.models import ScanSlice, SourceColumn, TableName, TablePlan
 from snowmelt.postgres import leases, load, quarantine, status_store, tables
 from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.session import Session
+from snowmelt.row_text import parsed
 from snowmelt.types import Match, match
 
 VISITS = TableName(schema_name="public", name="visits")
@@ -39,15 +41,22 @@ def visits(request: pytest.FixtureRequest, database: Database) -> Database:
 
 @pytest.fixture
 def session(visits: Database) -> Iterator[Session]:
-    server = visits.server
+    with opened(visits) as found:
+        yield found
+
+
+@contextmanager
+def opened(database: Database) -> Iterator[Session]:
+    """A session in a database with the status schema and a run in it."""
+    server = database.server
     config = PostgresConfig(host=server.host, port=server.port, user=server.user, sslmode="disable")
-    with closing(Session.connect(config, database=visits.name, application_name="test")) as opened:
-        status_store.install(opened)
-        visits.execute(
+    with closing(Session.connect(config, database=database.name, application_name="test")) as session:
+        status_store.install(session)
+        database.execute(
             "INSERT INTO migration_status.runs (run_id, source_name, config_hash, snapshot_at,"
             " snowmelt_version, plan_format, store) VALUES ('r', 's', 'h', now(), '1', 1, 'x')"
         )
-        yield opened
+        yield session
 
 
 def plan(session: Session, **more: Any) -> TablePlan:
@@ -226,3 +235,37 @@ def test_a_duplicate_is_no_matter_for_the_quarantine(visits: Database, session: 
         sifted(visits, session, plan(session), [fine(1), fine(1)])
 
     assert session.rows(sql.SQL("SELECT 1 FROM migration_status.rejected_rows")) == []
+
+
+DEEP = 200_000
+
+
+def test_values_that_postgresql_cannot_follow_or_hold_are_rejected_and_the_others_loaded(database: Database) -> None:
+    """Deeper than ``max_stack_depth`` lets it read, and wider than a row of an index may be."""
+    database.execute(
+        "CREATE TABLE visits (id bigint, age smallint, code text, host jsonb); CREATE INDEX ON visits (code)"
+    )
+    wide = secrets.token_hex(9000)
+    rows: list[Visit] = [
+        (1, 1, "a", '{"a": [1]}'),
+        (2, 1, "b", "[" * DEEP + "]" * DEEP),
+        (3, 1, "c", '{"a":' * DEEP + "1" + "}" * DEEP),
+        (4, 1, wide, "{}"),
+        (5, 1, "e", "[" * 500 + "]" * 500),
+        (6, 1, "f", "[" * DEEP),
+    ]
+    with opened(database) as session:
+        loaded = sifted(database, session, plan(session, max_rejected_rows=9), rows)
+
+    assert (loaded.inserted, loaded.rejected) == (2, 4)
+    assert [row for (row,) in database.rows("SELECT id FROM visits ORDER BY id")] == [1, 5]
+    kept = database.rows("SELECT row_number, sqlstate, reason FROM migration_status.rejected_rows ORDER BY row_number")
+    assert [(number, sqlstate) for number, sqlstate, _ in kept] == [
+        (2, "54001"),
+        (3, "54001"),
+        (4, "54000"),
+        (6, "54001"),
+    ]
+    assert "stack depth limit exceeded" in kept[0][2]
+    contents = database.rows("SELECT row_content FROM migration_status.rejected_rows ORDER BY row_number")
+    assert [len(parsed(bytes(content))["HOST"] or "") for (content,) in contents[:2]] == [2 * DEEP, 6 * DEEP + 1]

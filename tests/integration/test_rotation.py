@@ -10,7 +10,7 @@ import pytest
 from psycopg2 import sql
 
 import left_behind
-from snowmelt.errors import AccessError
+from snowmelt.errors import AccessError, ConfigError
 from snowmelt.local.aws.moto_service import CREDENTIALS, REGION, MotoService
 from snowmelt.local.postgres import LocalPostgres
 from snowmelt.local.snowflake import LocalSnowflake
@@ -65,6 +65,10 @@ class Rotating:
         """Change the secret."""
         values = {"POSTGRES_PASSWORD": password, "SNOWFLAKE_PASSWORD": password}
         self._client.put_secret_value(SecretId=SECRET, SecretString=json.dumps(values))
+
+    def secret_is(self, text: str) -> None:
+        """Make the secret that text, which need not be JSON."""
+        self._client.put_secret_value(SecretId=SECRET, SecretString=text)
 
     def wiring(self) -> Wiring:
         """Return what a process builds once and keeps while it is warm."""
@@ -167,3 +171,12 @@ def test_a_secret_that_cannot_be_read_when_a_sign_in_is_refused_is_named_beside_
 
     with pytest.raises(AccessError, match=f"password authentication failed.*; and secret {SECRET} cannot be read"):
         signs_in(wiring, to="postgres")
+
+
+def test_a_secret_that_is_nested_too_deep_is_refused_as_any_other_that_is_no_object_of_strings(
+    rotating: Rotating,
+) -> None:
+    for levels in (5, 900, 20_000):
+        rotating.secret_is(f'{{"POSTGRES_PASSWORD": {"[" * levels}{"]" * levels}}}')
+        with pytest.raises(ConfigError, match="must hold a JSON object of strings"):
+            Secret(SECRET).values()

@@ -754,6 +754,15 @@ def test_differences_name_each_change() -> None:
     )
 
 
+@pytest.mark.parametrize("levels", [60, 900, 100_000])
+@pytest.mark.parametrize("key", ["sources", "snowflake", "batch_size", "made_up"])
+def test_a_config_that_is_nested_too_deep_is_refused(key: str, levels: int) -> None:
+    for opening, closing in (("[", "]"), ('{"a":', "}")):
+        text = f'{{"{key}": {opening * levels}1{closing * levels}}}'
+        with pytest.raises(ConfigError, match=r"^the file is nested too deep"):
+            configs.load(text, {}, where="the file")
+
+
 # --- the page and the schema ----------------------------------------------------------------------------------------
 
 TITLES = {

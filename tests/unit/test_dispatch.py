@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snowmelt import actions
+from snowmelt import actions, whole_runs
 from snowmelt.actions.dispatch import ACTIONS
+from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError, SnowmeltError
 from snowmelt.models import (
     FinalizeEvent,
@@ -19,6 +20,8 @@ from snowmelt.models import (
     Value,
     WorkItem,
 )
+from snowmelt.settings import Settings
+from snowmelt.wiring import Wiring
 
 ITEM = {"item_id": 0, "table_id": 1, "table": "FLIGHTS", "chunks": [1, 2], "slowest_seconds": 0.5}
 GOOD: Mapping[str, tuple[Mapping[str, Any], Value]] = {
@@ -199,3 +202,36 @@ def test_no_field_leads_to_an_error_that_is_not_explained(action: str, more: Map
         actions.parse({**GOOD[action][0], **more, "action": action})
     except SnowmeltError as error:
         assert "\n" not in error.message  # noqa: PT017 - other errors fail the test as they are
+
+
+def nested(levels: int, wrap: str = "list") -> Any:
+    """Return so many lists, or objects, in each other."""
+    value: Any = "x"
+    for _ in range(levels):
+        value = [value] if wrap == "list" else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("levels", [60, 900, 200_000])
+@pytest.mark.parametrize("wrap", ["list", "object"])
+@pytest.mark.parametrize("key", ["action", "source_name", "tables", "input", "item", "run_id", "made up"])
+def test_an_event_that_is_nested_too_deep_is_refused_by_the_name_of_its_field(key: str, wrap: str, levels: int) -> None:
+    with pytest.raises(ConfigError, match=f"event.{key} is nested too deep"):
+        actions.parse({"action": "validate_config", key: nested(levels, wrap)})
+
+
+def test_an_event_that_is_a_deep_list_is_refused() -> None:
+    with pytest.raises(ConfigError, match="the event is not a JSON object, but a list that is nested too deep"):
+        actions.parse(nested(200_000))
+
+
+@pytest.mark.parametrize("source_name", [["a"], {"a": "b"}, 7, nested(900)], ids=["list", "object", "number", "deep"])
+def test_a_lone_function_answers_a_source_that_is_no_name_by_the_name_of_the_field(source_name: Any) -> None:
+    wiring = Wiring(Settings(config="nowhere.json"), {})
+    for action in ("validate_config", "migrate", "test_connections"):
+        event = {"action": action, "source_name": source_name}
+
+        answer = whole_runs.answer(event, wiring, Deadline.after(60), request_id="r")
+
+        assert (answer["statusCode"], answer["body"]["error"]) == (400, "ConfigError")
+        assert "event.source_name" in answer["body"]["message"]

@@ -1,7 +1,7 @@
 """From an event to the action it names."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -29,6 +29,8 @@ ACTIONS = ("validate_config", "plan_chunks", "process_chunk", "finalize", "test_
 _KNOWN = (*ACTIONS, "migrate", "test_postgres", "test_snowflake")
 _IGNORED = ("resume_attempt_count",)
 """Keys that callers count their own tries by."""
+_DEEPEST = 20
+"""Far more than any event needs, and far less than the stack allows."""
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 
 
@@ -51,14 +53,14 @@ def flattened(event: Mapping[str, Any]) -> Mapping[str, Any]:
 def parse(event: Mapping[str, Any]) -> Event:
     """The event as a value; ConfigError names every field that is wrong."""
     if not isinstance(event, Mapping):
-        raise ConfigError(f"the event is not a JSON object, but {json.dumps(event)[:100]}")
+        raise ConfigError(f"the event is not a JSON object, but {_shown(event)}")
+    _refuse_deep(event)
     # Callers of StartExecution write null for what they leave out.
     given = flattened(event)
     action = given.get("action")
     if action not in _KNOWN:
         raise ConfigError(
-            f"event.action is {json.dumps(action)[:100]}{_suggestion(str(action))}; "
-            f"it must be one of {', '.join(_KNOWN)}"
+            f"event.action is {_shown(action)}{_suggestion(str(action))}; it must be one of {', '.join(_KNOWN)}"
         )
     try:
         return _EVENTS.validate_python(given)
@@ -81,6 +83,29 @@ def _result(event: Event, wiring: Wiring, deadline: Deadline) -> Value:
             raise ConfigError("migrate takes a whole run: only the function itself is asked for it, not its actions")
         case _:
             return test_connections(event, wiring)
+
+
+def _refuse_deep(event: Mapping[str, Any]) -> None:
+    """Raise ConfigError for an event that is nested deeper than any is: whoever went down it might not come back."""
+    for key, value in event.items():
+        level = [value]
+        for _ in range(_DEEPEST):
+            level = [part for each in level for part in _parts(each)]
+        if level:
+            raise ConfigError(f"event.{str(key)[:100]} is nested too deep; no part of an event is")
+
+
+def _shown(value: object) -> str:
+    try:
+        return json.dumps(value)[:100]
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deep"
+
+
+def _parts(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _problem(action: str, details: Mapping[str, Any]) -> str:

@@ -67,8 +67,10 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:  # its cause would carry the whole text, secrets too
         position = f"line {error.lineno} column {error.colno}"
         raise ConfigError(f"{where} is not JSON: {position}: {error.msg}; mend it there") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ConfigError(f"{where} is not JSON: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{where} is nested too deep to be read; no part of a config is") from None
     if not isinstance(document, _Object):
         raise ConfigError(f"{where} must be one JSON object with the keys snowflake, postgres and sources")
     document.pop("$schema", None)  # what editors read

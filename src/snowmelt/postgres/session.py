@@ -344,6 +344,14 @@ _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
     "23503": (RejectedRowsError, "load the referenced table first, or drop the foreign key while loading"),
     "23514": (RejectedRowsError, "the source has rows that the target's CHECK forbids"),
     "23P01": (RejectedRowsError, "the source has rows that the target's exclusion constraint forbids"),
+    "54000": (
+        RejectedRowsError,
+        "the source has a value that is larger than PostgreSQL, or an index of the target, takes",
+    ),
+    "54001": (
+        RejectedRowsError,
+        "the source has a value that is nested deeper than the server follows: see its max_stack_depth",
+    ),
     "P0001": (RejectedRowsError, "a trigger or function of the target refuses such rows"),
     "SM001": (
         AccessError,
