@@ -103,3 +103,27 @@ def test_so_it_is_where_collations_call_different_texts_equal(
     is_short = seed == 1
     with world_with_icu(snowflake, tmp_path) as world:
         merge_at_random(world, seed, tables=5 if is_short else 12, runs=2 if is_short else 5, has_collations=True)
+
+
+@pytest.mark.skipif(not has_icu(), reason=f"PostgreSQL {ICU_VERSION} with ICU and citext is not on this machine")
+def test_a_row_changed_by_hand_under_a_spelling_that_the_source_lacks_is_a_difference(
+    snowflake: LocalSnowflake, tmp_path: Path
+) -> None:
+    with world_with_icu(snowflake, tmp_path) as world:
+        table = f'"{world.source_database}"."PUBLIC"."WORDS"'
+        world.snowflake.execute(f"CREATE TABLE {table} (K VARCHAR, M NUMBER(9,0), V VARCHAR)")
+        world.snowflake.execute(f"INSERT INTO {table} VALUES ('Abc', 3, 'a'), ('ABC', 3, 'a'), ('Xyz', 4, 'x')")
+        world.target.execute("CREATE TABLE words (k citext PRIMARY KEY, m integer, v text)")
+        merged = {"uniqueness_columns": ["K"], "source_watermark": "M", "on_duplicate_keys": "newest"}
+        world.tables.append({"source": "WORDS", **merged})
+        world.configure(verification="checksums")
+        migrate(world)
+        assert [
+            row["verdict"] for row in world.status("SELECT verdict FROM migration_status.verification_results")
+        ] == ["equal"]
+
+        world.target.execute("UPDATE words SET k = 'aBC', v = 'by hand' WHERE k = 'abc'")
+        assert world.cli("verify").exit_code == 3
+        assert world.cli("verify", "--repair").exit_code == 0
+        assert world.target.rows("SELECT lower(k::text), v FROM words ORDER BY 1") == [("abc", "a"), ("xyz", "x")]
+        assert world.cli("verify").exit_code == 0

@@ -427,7 +427,7 @@ def test_merge_verification_and_repair_agree_which_row_stays(database: Database,
         by_key = Hashing(table.columns, key, is_exact=True)
         keys = fingerprints.known_pairs(cursor, staging.rows(table), by_key, by_key, None)
         ids = [row["id"] for row in fetch(cursor, sql.SQL("SELECT id FROM pg_temp.snowmelt_staging_7"))]
-        stays = fingerprints.kept(fetch(cursor, fingerprints.kept_query(table, by_key)))
+        stays = fingerprints.kept(fetch(cursor, fingerprints.kept_query(table, by_key, ())))
         return [i for i, (hash_, _) in zip(ids, keys, strict=True) if hash_ % 2**64 in stays]
 
     if load_mode != "copy":

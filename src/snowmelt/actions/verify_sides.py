@@ -96,10 +96,13 @@ class StagedSide:
         query = fingerprints.pairs_query(staging.rows(self._plan), self._hashing, count, buckets)
         return [pair for rows in self._asked(query) for pair in fingerprints.as_pairs(rows)]
 
-    def kept(self) -> dict[int, int]:
-        """Rows whose target's row stays, by the hash of their key; of a key with several rows some may have to go."""
+    def kept(self, unmatched: Collection[int]) -> dict[int, int]:
+        """Rows whose target's row stays, by the hash of their key; of a key with several rows some may have to go.
+
+        ``unmatched`` as in ``fingerprints.kept_query``.
+        """
         found: dict[int, int] = {}
-        for rows in self._asked(fingerprints.kept_query(self._plan, self._hashing)):
+        for rows in self._asked(fingerprints.kept_query(self._plan, self._hashing, unmatched)):
             for key, count in fingerprints.kept(rows).items():
                 found[key] = found.get(key, 0) + count
         return found

@@ -337,7 +337,7 @@ class _Check:
         """Take from the suspects the rows that a merge leaves alone; how many of the source's rows those are."""
         if not (self._keeps_rows and found.in_source):
             return 0
-        kept = self._kept(source, found_by, found.in_source)
+        kept = self._kept(source, found_by, found.in_source, found.extra)
         gone = {key: rows for key, rows in kept.items() if key in found.in_source}
         found.missing_rows -= sum(rows for key, rows in gone.items() if key in found.missing)
         found.missing -= gone.keys()
@@ -346,11 +346,13 @@ class _Check:
         found.changed -= gone.keys()
         return sum(gone.values())
 
-    def _kept(self, source: SourceRows, found_by: Hashing, keys: Collection[int]) -> dict[int, int]:
+    def _kept(
+        self, source: SourceRows, found_by: Hashing, keys: Collection[int], unmatched: Collection[int]
+    ) -> dict[int, int]:
         can_fetch = bool(self._key) or not found_by.is_exact or _hashes_agree(self._compared)
         if not can_fetch or len(keys) > MOST_CONFIRMED:
             opener = Opener(self._snowflake, source, self._result_id)
-            among_all = StagedSide(self._session, self._plan, found_by, opener).kept()
+            among_all = StagedSide(self._session, self._plan, found_by, opener).kept(unmatched)
             if not can_fetch:
                 return among_all
             keys = [key for key in keys if key in among_all]
@@ -359,7 +361,8 @@ class _Check:
         with self._session.transaction() as cursor:
             for part in comparing.in_parts(keys, KEYS_AT_ONCE):
                 with self._rows_staged(cursor, source, part):
-                    kept |= fingerprints.kept(fetch(cursor, fingerprints.kept_query(self._plan, found_by)))
+                    query = fingerprints.kept_query(self._plan, found_by, unmatched)
+                    kept |= fingerprints.kept(fetch(cursor, query))
         return kept
 
     def _countable(self, target: TargetSide) -> TargetSide:

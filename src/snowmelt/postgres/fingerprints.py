@@ -44,8 +44,13 @@ class Hashing:
         """SQL for the hash of a row's key."""
         return self._hash(self.key or self.compared)
 
-    def _hash(self, columns: Sequence[ColumnPlan]) -> compose.SQL:
-        return compose.SQL(forms.hash_in_postgres([self.field(c, quoted(c.target.name)) for c in columns]))
+    def key_hash_of(self, alias: str) -> compose.SQL:
+        """SQL for the hash of the key of a relation's row, where several relations are in scope."""
+        return self._hash(self.key or self.compared, prefix=f"{alias}.")
+
+    def _hash(self, columns: Sequence[ColumnPlan], *, prefix: str = "") -> compose.SQL:
+        fields = [self.field(column, prefix + quoted(column.target.name)) for column in columns]
+        return compose.SQL(forms.hash_in_postgres(fields))
 
     def field(self, column: ColumnPlan, name: str) -> str:
         """SQL for one field."""
@@ -202,15 +207,19 @@ def signed(keys: Collection[int]) -> list[int]:
     return [(key + half) % HASHES - half for key in sorted(keys)]
 
 
-def kept_query(plan: TablePlan, hashing: Hashing) -> Statement:
+def kept_query(plan: TablePlan, hashing: Hashing, unmatched: Collection[int]) -> Statement:
     """Hashes of the staged keys whose rows a merge does not load, as the target's row stays: it is newer.
 
     Insert-only keeps whatever row is there. A row whose key is the same only to PostgreSQL has also given way to one
-    of the source that is as new.
+    of the source that is as new: to no row under a spelling that the source does not have. ``unmatched`` holds the
+    hashes of the target's keys that are such.
     """
     targets = {column.target.name: column.target for column in plan.columns}
-    stays = compose.SQL("true" if plan.load_mode == "insert_only" else "(NOT {} OR ({} AND ({})))").format(
-        marks.may_replace(plan, "s", "t"), marks.may_replace(plan, "t", "s"), _is_spelt_otherwise(plan)
+    stays = compose.SQL("true" if plan.load_mode == "insert_only" else "(NOT {} OR ({} AND ({}) AND NOT {}))").format(
+        marks.may_replace(plan, "s", "t"),
+        marks.may_replace(plan, "t", "s"),
+        _is_spelt_otherwise(plan),
+        _among(hashing.key_hash_of("t"), unmatched),
     )
     return compose.SQL(
         "SELECT key_hash, count(*) AS rows FROM"
