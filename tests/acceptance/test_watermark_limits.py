@@ -109,7 +109,9 @@ def test_a_stored_watermark_that_is_none_is_blamed_where_it_is_and_only_there(wo
     assert world.target.rows("SELECT count(*) FROM orders") == [(22,)]
     world.target.execute("UPDATE migration_status.watermarks SET watermark = 'infinity'")
 
-    refused(world.cli("migrate"), "watermark of public.orders in migration_status.watermarks is ", "delete it")
+    refused(
+        world.cli("migrate"), "watermark of public.orders in table watermarks of the status schema is ", "delete it"
+    )
     found = json.loads(world.cli("preflight", "--json").out)
     assert [f["check"] for f in found["findings"] if f["severity"] == "error"] == ["watermark"]
 

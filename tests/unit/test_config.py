@@ -150,7 +150,10 @@ def test_http_to_any_other_host_is_refused(host: str | None) -> None:
 @pytest.mark.parametrize(
     ("section", "key"),
     [
-        *(("postgres", key) for key in ("sslmode", "port", "host", "user", "sslrootcert", "status_schema_owner")),
+        *(
+            ("postgres", key)
+            for key in ("sslmode", "port", "host", "user", "sslrootcert", "status_schema", "status_schema_owner")
+        ),
         *(("snowflake", key) for key in ("protocol", "port", "statement_timeout_seconds", "private_key_path", "role")),
     ],
 )

@@ -164,9 +164,10 @@ def _too_many_rejected(
     return RejectedRowsError(
         f"table {table.source_table}: {tally.rejected} of {tally.rows_read} rows are refused, more than "
         f"max_rejected_rows ({run.table(table.table_id).max_rejected_rows}); all others are in, and these are in "
-        f"migration_status.rejected_rows: {'; '.join(reasons)}{not_tried}; change the target so that it takes them and "
-        "start again: they are loaded, and nothing else is; or fix them in the source and start again: what the target "
-        f"still rejects is read by a new run; or, if they may be left in rejected_rows, start {WITH_ACCEPT_REJECTED}"
+        f"{session.status_schema}.rejected_rows: {'; '.join(reasons)}{not_tried}; change the target so that it takes "
+        "them and start again: they are loaded, and nothing else is; or fix them in the source and start again: what "
+        "the target still rejects is read by a new run; or, if they may be left in rejected_rows, start "
+        f"{WITH_ACCEPT_REJECTED}"
     )
 
 
@@ -301,7 +302,9 @@ def _result(run: RunResources, session: Session, deadline: Deadline) -> Finalize
     if row.status == "completed_with_rejects":
         rejected = sum(t["rejected_rows"] for t in progress)
         reasons = status_store.rejection_reasons(session, run.run_id)
-        message += f"; {counted(rejected, 'row')} stayed out, see migration_status.rejected_rows: {'; '.join(reasons)}"
+        message += (
+            f"; {counted(rejected, 'row')} stayed out, see {session.status_schema}.rejected_rows: {'; '.join(reasons)}"
+        )
     message += _kept_newer(progress)
     message += "".join(
         f"; {gave_way(t['deduplicated_rows'])} ({t['source_table']})" for t in progress if t["deduplicated_rows"]

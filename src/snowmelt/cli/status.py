@@ -1,6 +1,7 @@
 """``snowmelt status``, ``runs`` and ``errors``: how far runs are, and what went wrong in them."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,7 +44,9 @@ def install(
 ) -> None:
     """Put the status schema into the target database, or print its DDL."""
     if show:
-        sys.stdout.write(sql.text("status_schema.sql"))
+        there = Path(config_path).exists()
+        schema = opened(config_path, source)[1].postgres.status_schema if there else sql.STATUS_SCHEMA
+        sys.stdout.write(sql.in_schema(sql.text("status_schema.sql"), schema))
         return
     console.out.print(f"status schema installed: {monitor.install(*opened(config_path, source))}")
 

@@ -24,6 +24,7 @@ from snowmelt.config.values import (
     Port,
     PostgresName,
     Retention,
+    SchemaName,
     Seconds,
     Secret,
     Share,
@@ -123,8 +124,10 @@ class PostgresConfig(_Part):
     """As in libpq; verify-full by default, prefer for a server on this machine."""
     sslrootcert: Text | None = None
     """File of the certificate authorities that are trusted, or system."""
+    status_schema: SchemaName = "migration_status"
+    """Schema in which runs keep their status; runs with another one know nothing of these."""
     status_schema_owner: Text | None = None
-    """Role that may own the schema migration_status, beside user, the roles it is a member of, and superusers."""
+    """Role that may own the status schema, beside user, the roles it is a member of, and superusers."""
 
 
 # --- values -------------------------------------------------------------------------------------------------

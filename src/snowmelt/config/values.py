@@ -103,6 +103,26 @@ def _host(value: str) -> str:
     return value
 
 
+def _schema_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", value) or value.startswith("pg_"):
+        raise ValueError("must have lower-case letters, digits and underscores only, and not begin with a digit or pg_")
+    if _RESERVED.fullmatch(value):
+        raise ValueError("must be a name that SQL has no other use for, such as migration_status")
+    return value
+
+
+_RESERVED = re.compile(
+    r"all|analyse|analyze|and|any|array|as|asc|asymmetric|authorization|binary|both|case|cast|check|collate|"
+    r"collation|column|concurrently|constraint|create|cross|current_catalog|current_date|current_role|"
+    r"current_schema|current_time|current_timestamp|current_user|default|deferrable|desc|distinct|do|else|end|"
+    r"except|false|fetch|for|foreign|freeze|from|full|grant|group|having|ilike|in|information_schema|initially|"
+    r"inner|intersect|into|is|isnull|join|lateral|leading|left|like|limit|localtime|localtimestamp|natural|not|"
+    r"notnull|null|offset|on|only|or|order|outer|overlaps|placing|primary|public|references|returning|right|"
+    r"select|session_user|similar|some|symmetric|system_user|table|tablesample|then|to|trailing|true|union|"
+    r"unique|user|using|variadic|verbose|when|where|window|with"
+)
+"""Words that PostgreSQL takes for a name only in quotes, and schemas that everybody has."""
+
 Count = Annotated[int, Strict(), Field(ge=1), BeforeValidator(_whole_number)]
 NoneOrMore = Annotated[int, Strict(), Field(ge=0), BeforeValidator(_whole_number)]
 Threads = Annotated[int, Strict(), Field(ge=1, le=1000), BeforeValidator(_whole_number)]
@@ -113,6 +133,7 @@ Flag = Annotated[bool, Strict(), BeforeValidator(_flag)]
 Text = Annotated[str, Field(min_length=1)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
 Host = Annotated[Text, AfterValidator(_host)]
+SchemaName = Annotated[Text, AfterValidator(_schema_name)]
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),

@@ -10,7 +10,7 @@ from snowmelt.planning import watermarks
 from snowmelt.planning.watermarks import Found, Kind
 from snowmelt.wording import counted
 
-_STORED = "migration_status.watermarks"
+_STORED = "table watermarks of the status schema"
 _shown = disclosure.fingerprint
 """How a watermark is shown: it is a value of a row."""
 

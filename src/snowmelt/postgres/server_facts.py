@@ -14,7 +14,9 @@ def read(session: Session) -> ServerFacts:
     (row,) = session.rows(sql.query("server_facts"))
     slots = tuple(Slot.model_validate(slot) for slot in session.rows(sql.query("unread_slots")))
     lacking = tuple((r["name"], r["lacking"]) for r in session.rows(sql.query("status_without_privilege")))
-    return ServerFacts.model_validate({**row, "unread_slots": slots, "without_privilege": lacking})
+    return ServerFacts.model_validate(
+        {**row, "unread_slots": slots, "without_privilege": lacking, "status_schema": session.status_schema}
+    )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from types import TracebackType
 from typing import Any, Self
 
@@ -54,14 +55,36 @@ _LINK_OPTIONS: dict[str, Any] = {
 }
 
 
+class _OtherCursor(RealDictCursor):
+    """A cursor of a session whose status schema is not called as the SQL files call it."""
+
+    status_schema = sql.STATUS_SCHEMA
+
+    def execute(self, query: str | bytes | Composable, vars: Any = None) -> None:  # noqa: A002 - as it is called there
+        """Execute a statement, a named one with the name of the schema put in."""
+        named = sql.in_schema(sql.Query(query), self.status_schema) if isinstance(query, str) else query
+        super().execute(named, vars)
+
+
+@cache
+def _cursors(schema: str) -> type[RealDictCursor]:
+    if schema == sql.STATUS_SCHEMA:
+        return RealDictCursor
+    return type("_CursorOfSchema", (_OtherCursor,), {"status_schema": schema})
+
+
 class Session:
     """A connection in autocommit, with transactions where they are asked for.
 
     Statements are named queries or composed from identifiers; a plain string is not accepted.
     """
 
-    def __init__(self, connection: psycopg2.extensions.connection, *, where: str) -> None:
+    def __init__(
+        self, connection: psycopg2.extensions.connection, *, where: str, status_schema: str = sql.STATUS_SCHEMA
+    ) -> None:
         self._connection = connection
+        self.status_schema = status_schema
+        self._cursors = _cursors(status_schema)
         self.where = where
         self.pooled = False
         """Whether a pooler stands between; one that keeps a session of the server for this one."""
@@ -101,7 +124,7 @@ class Session:
         except psycopg2.Error as error:
             raise _connect_error(error, where=where, user=config.user) from error
         connection.autocommit = True
-        return cls(connection, where=where)
+        return cls(connection, where=where, status_schema=config.status_schema)
 
     def _settle(self, config: PostgresConfig, database: str) -> None:
         """Put the session's settings in place; AccessError where a pooler would give it to others meanwhile."""
@@ -178,7 +201,7 @@ class Session:
         try:
             with self._translated():
                 self._connection.autocommit = False
-                with self._connection, self._connection.cursor(cursor_factory=RealDictCursor) as cursor:
+                with self._connection, self._connection.cursor(cursor_factory=self._cursors) as cursor:
                     if self._guard is not None:
                         self._guard(cursor)
                     yield cursor
@@ -208,7 +231,7 @@ class Session:
             with self.transaction() as cursor:
                 yield cursor
         else:
-            with self._translated(), self._connection.cursor(cursor_factory=RealDictCursor) as cursor:
+            with self._translated(), self._connection.cursor(cursor_factory=self._cursors) as cursor:
                 yield cursor
 
     @contextmanager
@@ -356,7 +379,7 @@ _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
     "SM001": (
         AccessError,
         (
-            "drop the schema migration_status, or have a superuser change the owner; where you trust that role, name "
+            "drop that schema, or have a superuser change the owner; where you trust that role, name "
             "it in postgres.status_schema_owner"
         ),
     ),
@@ -411,7 +434,7 @@ def translate(error: psycopg2.Error, *, where: str) -> SnowmeltError:
     told = shown_of(error)
     text, context = told.primary, "; ".join(part for part in (told.detail, told.context) if part)
     context = f" ({context})" if context else ""
-    if state in _NAMES_NOTHING and "migration_status." in text:
+    if state in _NAMES_NOTHING and f"{_schema_of(error)}." in text:
         return MissingError(
             f"{where}: {text}: the status schema, or part of it, is gone, and with it what runs had done: see who "
             "dropped it; then start again, and a new run begins; a target that a run had begun to load must be emptied "
@@ -482,11 +505,23 @@ def shown_of(error: psycopg2.Error) -> ServerText:
             sqlstate=error.pgcode,
             primary=error.diag.message_primary or "",
             detail=error.diag.message_detail or "",
-            context=error.diag.context or "",
+            context=_as_the_files_call_it(error.diag.context or "", _schema_of(error)),
             statement=_statement(error),
             has_position=error.diag.statement_position is not None,
         )
     )
+
+
+def _schema_of(error: psycopg2.Error) -> str:
+    return str(getattr(error.cursor, "status_schema", sql.STATUS_SCHEMA))
+
+
+def _as_the_files_call_it(context: str, schema: str) -> str:
+    """Return the context of an error with our own functions, and no others, under the name that is trusted."""
+    if schema == sql.STATUS_SCHEMA:
+        return context
+    anothers = context.replace(f"function {sql.STATUS_SCHEMA}.", "function another.")
+    return anothers.replace(f"function {schema}.", f"function {sql.STATUS_SCHEMA}.")
 
 
 def reason_in_full(error: psycopg2.Error) -> str:

@@ -837,9 +837,10 @@ def _why_read_only(server: Row) -> str:
 def _refuse_foreign_schema(session: Session, relations: Sequence[str]) -> None:
     if relations:
         raise ConfigError(
-            f"{session.where}: the schema migration_status is another tool's: {'; '.join(relations)}; Snowmelt keeps "
-            "its status in a schema of that name; rename the other one (ALTER SCHEMA migration_status RENAME TO "
-            "other_migration_status), then start again"
+            f"{session.where}: the schema {session.status_schema} is another tool's: {'; '.join(relations)}; "
+            "Snowmelt keeps its status in a schema of that name; give it another one (postgres.status_schema in the "
+            f"config), or rename this one (ALTER SCHEMA {session.status_schema} RENAME TO "
+            f"other_{session.status_schema}), then start again"
         )
 
 
@@ -857,7 +858,7 @@ def check_access(session: Session) -> Row:
     _refuse_foreign_schema(session, server["foreign_relations"])
     if not server["has_status_schema"] and not server["may_create_schema"]:
         raise AccessError(
-            f"{session.where}: user {server['user']} may not create the schema migration_status; "
+            f"{session.where}: user {server['user']} may not create the schema {session.status_schema}; "
             f'GRANT CREATE ON DATABASE "{server["database"]}" TO "{server["user"]}", '
             "or let an administrator run `snowmelt status install`"
         )

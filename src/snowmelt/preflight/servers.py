@@ -54,6 +54,7 @@ class ServerFacts(Value):
     without_privilege: tuple[tuple[str, str], ...]
     """Tables of the status schema with what the role may not do to them."""
     may_use_status: bool = True
+    status_schema: str = "migration_status"
     """Whether the role may use the status schema, if it is there."""
 
     @property
@@ -157,10 +158,10 @@ def _privileges(facts: ServerFacts, *, is_staged: bool) -> Iterator[Finding]:
         text = f"role {facts.role} may not make temporary tables, where rows are converted and merged"
         yield _found("error", "temporary", text, "GRANT TEMPORARY", grant)
     if not facts.may_use_status:
-        text = f"role {facts.role} may not use the schema migration_status"
+        text = f"role {facts.role} may not use the schema {facts.status_schema}"
         grants = (
-            f"GRANT USAGE ON SCHEMA migration_status TO {role};",
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA migration_status TO {role};",
+            f"GRANT USAGE ON SCHEMA {facts.status_schema} TO {role};",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {facts.status_schema} TO {role};",
         )
         yield _found("error", "status_privileges", text, "GRANT what it needs", *grants)
     elif facts.without_privilege:
@@ -168,9 +169,9 @@ def _privileges(facts: ServerFacts, *, is_staged: bool) -> Iterator[Finding]:
         yield _found(
             "error",
             "status_privileges",
-            f"role {facts.role} lacks privileges in the schema migration_status: {lacking}",
+            f"role {facts.role} lacks privileges in the schema {facts.status_schema}: {lacking}",
             "GRANT them",
-            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA migration_status TO {role};",
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {facts.status_schema} TO {role};",
         )
 
 

@@ -19,6 +19,9 @@ _FILES = (
     "preflight.sql",
     "overview.sql",
 )
+STATUS_SCHEMA = "migration_status"
+"""What the files call the status schema."""
+_SCHEMA = re.compile(rf"\b{STATUS_SCHEMA}\b")
 _BLOCK = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
@@ -26,6 +29,12 @@ _BLOCK = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 def text(file: str) -> Query:
     """A whole file, such as ``status_schema.sql``."""
     return Query(files(__name__).joinpath(file).read_text(encoding="utf-8"))
+
+
+@cache
+def in_schema(statement: Query, schema: str) -> Query:
+    """Return the statement for a status schema of that name, which needs no quotes, as the config sees to."""
+    return statement if schema == STATUS_SCHEMA else Query(_SCHEMA.sub(schema, statement))
 
 
 @cache
