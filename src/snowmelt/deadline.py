@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 
@@ -24,13 +24,15 @@ class Deadline:
     hard_seconds: float
     buffer_seconds: float = 0.0
     clock: Callable[[], float] = time.monotonic
+    given_seconds: float = 0.0
+    """How long the invocation had when it was told of its end."""
 
     @classmethod
     def after(
         cls, seconds: float, *, buffer_seconds: float = 0.0, clock: Callable[[], float] = time.monotonic
     ) -> "Deadline":
         """A deadline that many seconds from now."""
-        return cls(hard_seconds=clock() + seconds, buffer_seconds=buffer_seconds, clock=clock)
+        return cls(clock() + seconds, buffer_seconds, clock, given_seconds=seconds)
 
     @classmethod
     def of_invocation(cls, context: LambdaContext) -> "Deadline":
@@ -39,7 +41,7 @@ class Deadline:
 
     def with_buffer(self, buffer_seconds: float) -> "Deadline":
         """The same end, with that much kept back for an orderly exit."""
-        return Deadline(self.hard_seconds, buffer_seconds, self.clock)
+        return replace(self, buffer_seconds=buffer_seconds)
 
     def lifetime_seconds(self) -> float:
         """Seconds until the runtime is killed; what a lease lasts."""

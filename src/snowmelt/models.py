@@ -374,6 +374,8 @@ class RunPlan(Value):
     lambda_timeout_buffer_seconds: float
     tables: tuple[str, ...]
     """Source tables; the position is the ``table_id``."""
+    compatibility: Compatibility | None = None
+    """Whose files the config was read as."""
     skipped: tuple[int, ...] = ()
     """Those of them that a check refused, which have no plan."""
 
@@ -530,8 +532,28 @@ class MigrateEvent(Asked):
     action: Literal["migrate"] = "migrate"
 
 
+class NextSourceEvent(Value):
+    """Say which source an execution runs next, and keep how the one before has ended."""
+
+    action: Literal["next_source"]
+    execution_id: ExecutionId
+    given: dict[str, Any]
+    """The execution's input at first, then the start of the source that has ended."""
+    left: tuple[str, ...] | None = None
+    """Sources that are still to be run; None before the first."""
+    done: tuple["SourceOutcome", ...] = ()
+    outcome: dict[str, Any] | None = None
+    """What the state machine knows of the end: the verdict, or what a dry run says, or the failure of a state."""
+
+
 Event = Annotated[
-    MigrateEvent | ValidateConfigEvent | PlanChunksEvent | ProcessChunkEvent | FinalizeEvent | TestConnectionsEvent,
+    NextSourceEvent
+    | MigrateEvent
+    | ValidateConfigEvent
+    | PlanChunksEvent
+    | ProcessChunkEvent
+    | FinalizeEvent
+    | TestConnectionsEvent,
     Field(discriminator="action"),
 ]
 
@@ -611,6 +633,18 @@ class MigrateResult(Value):
     status: Literal["completed", "failed", "partial"]
     message: str
     runs: tuple[SourceOutcome, ...]
+
+
+class NextSourceResult(Value):
+    """The start of the next source's run, or how all of them ended."""
+
+    next: Literal["source", "completed", "failed"]
+    sources: Literal["one", "several"]
+    start: dict[str, Any] = {}
+    done: tuple[SourceOutcome, ...] = ()
+    left: tuple[str, ...] = ()
+    message: str = ""
+    result: MigrateResult | None = None
 
 
 class ConnectionVerdict(Value):

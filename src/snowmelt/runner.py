@@ -27,7 +27,7 @@ from snowmelt.models import (
     ValidateConfigResult,
 )
 from snowmelt.postgres import status_store
-from snowmelt.wiring import Wiring
+from snowmelt.wiring import Wiring, with_buffer
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +66,9 @@ def migrate(
     end of the invocation that all of it happens in. SnowmeltError when the run cannot be opened or no longer moves,
     OutOfTimeError when the invocation ends before the run: the same start resumes it.
     """
-    config = wiring.config()
+    config = wiring.config(start.get("compatibility"))
     database = config.source(start.get("source_name")).postgres_database
-    kept = within and within.with_buffer(config.lambda_timeout_buffer_seconds)
+    kept = within and with_buffer(within, config.lambda_timeout_buffer_seconds, config.compatibility)
     loop = _Loop(wiring, execution_id, invocation_seconds, kept)
     with wiring.target(config, database, "snowmelt driver") as session, wiring.driven_by(session):
         event = {**start, "action": "validate_config", **loop.driver}

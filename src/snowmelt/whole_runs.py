@@ -16,8 +16,8 @@ from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError, MissingError, OutOfTimeError, SnowmeltError
 from snowmelt.manifest_store import Store
 from snowmelt.models import MigrateEvent, MigrateResult, SourceOutcome, ValidateConfigResult
-from snowmelt.wiring import Wiring
-from snowmelt.wording import counted
+from snowmelt.wiring import Wiring, with_buffer
+from snowmelt.wording import NOTHING_TO_LOAD
 
 ANSWERED = ("migrate", "validate_config", "test_connections", "test_postgres", "test_snowflake")
 """Actions whose result is also told as ``statusCode`` and ``body``, which callers of a lone function read."""
@@ -74,17 +74,16 @@ def migrate(event: MigrateEvent, wiring: Wiring, deadline: Deadline, *, executio
 
     A source whose run fails does not stop the others. ConfigError when the event or the config is not right.
     """
-    config = wiring.config()
-    sources = [source.source_name for source in config.sources_named(event.source_name)]
-    kept = deadline.with_buffer(config.lambda_timeout_buffer_seconds)
-    if len(sources) > 1 and (event.resume_run_id or event.tables):
-        raise ConfigError(
-            f"resume_run_id and tables belong to one source, and the event asks for {', '.join(sources)}; name one"
-        )
+    config = wiring.config(event.compatibility)
+    sources, idle = config.sources_to_run(event.source_name)
+    kept = with_buffer(deadline, config.lambda_timeout_buffer_seconds, config.compatibility)
+    if len(sources) + len(idle) > 1 and (event.resume_run_id or event.tables):
+        names = ", ".join((*sources, *idle))
+        raise ConfigError(f"resume_run_id and tables belong to one source, and the event asks for {names}; name one")
     series = _Series(wiring.store, event)
-    outcomes: list[SourceOutcome] = []
+    outcomes = [SourceOutcome(source_name=name, status="completed", message=NOTHING_TO_LOAD) for name in idle]
     for name in sources:
-        if any(o.status == "partial" for o in outcomes) or (outcomes and not kept.allows(0)):
+        if any(o.status == "partial" for o in outcomes) or (len(outcomes) > len(idle) and not kept.allows(0)):
             waits = "begins with the next invocation; send the same event again"
             outcomes.append(SourceOutcome(source_name=name, status="not_started", message=waits))
             continue
@@ -144,14 +143,10 @@ def _ended(name: str, run_id: str, wiring: Wiring, execution_id: str) -> SourceO
 
 
 def _together(outcomes: list[SourceOutcome]) -> MigrateResult:
-    statuses = {o.status for o in outcomes}
-    if statuses & {"partial", "not_started"}:
-        status, said = "partial", "time is nearly over; send the same event again to go on"
-    elif "failed" in statuses:
-        status, said = "failed", "; ".join(o.message for o in outcomes if o.status == "failed")
-    else:
-        status, said = "completed", f"{counted(len(outcomes), 'source')} completed"
-    return MigrateResult.model_validate({"status": status, "message": said, "runs": outcomes})
+    if not {o.status for o in outcomes} & {"partial", "not_started"}:
+        return actions.together(tuple(outcomes))
+    said = "time is nearly over; send the same event again to go on"
+    return MigrateResult.model_validate({"status": "partial", "message": said, "runs": outcomes})
 
 
 class _Series:

@@ -188,7 +188,7 @@ class RunResources:
     @cached_property
     def config(self) -> Config:
         """The config as it is now, for its connections; what moves is taken from the frozen plan alone."""
-        return self._wiring.config()
+        return self._wiring.config(self.plan.compatibility)
 
     def drive(self, session: Session, execution_id: str) -> RunRow:
         """The run, driven by this execution: this session and those opened later do only what its driver may.
@@ -278,7 +278,7 @@ class RunResources:
 
     def within_buffer(self, deadline: Deadline) -> Deadline:
         """The deadline with the run's buffer kept back; ConfigError when that leaves nothing."""
-        return keep_back(deadline, self.plan.lambda_timeout_buffer_seconds)
+        return keep_back(deadline, self.plan.lambda_timeout_buffer_seconds, self.plan.compatibility)
 
     def table(self, table_id: int) -> TablePlan:
         """The frozen plan of one table."""
@@ -289,15 +289,26 @@ class RunResources:
         return self._wiring.driver(execution_id)
 
 
-def keep_back(deadline: Deadline, buffer_seconds: float) -> Deadline:
+_LARGEST_BUFFER = 0.4
+"""Of an invocation, for configs of the predecessor, which runs with any time-out whatever its buffer."""
+
+
+def keep_back(deadline: Deadline, buffer_seconds: float, compatibility: Compatibility | None = None) -> Deadline:
     """The deadline with a buffer for an orderly exit; ConfigError when that leaves no time to work."""
-    kept = deadline.with_buffer(buffer_seconds)
+    kept = with_buffer(deadline, buffer_seconds, compatibility)
     if not kept.allows(0):
         raise ConfigError(
             f"lambda_timeout_buffer_seconds is {buffer_seconds:g}, but the function's time-out leaves this invocation "
             f"{deadline.lifetime_seconds():.0f} s; lower the buffer or raise the time-out"
         )
     return kept
+
+
+def with_buffer(deadline: Deadline, buffer_seconds: float, compatibility: Compatibility | None) -> Deadline:
+    """Return the deadline with that buffer, or with the largest that a config of the predecessor has."""
+    if compatibility == "predecessor":
+        buffer_seconds = min(buffer_seconds, _LARGEST_BUFFER * deadline.given_seconds)
+    return deadline.with_buffer(buffer_seconds)
 
 
 def _config_text(where: str) -> str:

@@ -7,6 +7,9 @@ WITH_NO_RESUME = "with --no-resume (no_resume: true in the execution's input)"
 WITH_ACCEPT_REJECTED = "with --accept-rejected (accept_rejected: true in the execution's input)"
 WITH_ALLOW_SHRINK = "with --allow-shrink (allow_shrink: true in the execution's input)"
 
+NOTHING_TO_LOAD = "none of its tables is enabled, so there is nothing to load"
+"""Of a source that is among several, or in a config of the predecessor."""
+
 
 def with_resume_run_id(run_id: str) -> str:
     """Return how that run is named to a start, on the command line and on AWS."""

@@ -215,6 +215,23 @@ def items(count: int) -> list[dict[str, Any]]:
     ]
 
 
+def next_of(event: Event, sources: tuple[str, ...]) -> dict[str, Any]:
+    """Answer as the function does: the next of these sources, or what they came to."""
+    is_first = event["left"] is None
+    left = list(sources) if is_first else event["left"]
+    done = event["done"] if is_first else [*event["done"], event["outcome"]]
+    failed = any("failure" in outcome for outcome in done)
+    return {
+        "next": "source" if left else "failed" if failed else "completed",
+        "sources": "several" if len(done) + len(left) > 1 else "one",
+        "start": {**event["given"], "source_name": left[0]} if left else {},
+        "done": done,
+        "left": left[1:],
+        "message": "said by the function",
+        "result": None if left else {"runs": done},
+    }
+
+
 @dataclass
 class Migration:
     """A script of a run: each list holds the answers of one action, in order; the last one stays."""
@@ -223,10 +240,13 @@ class Migration:
     validate: list[Any] = field(default_factory=lambda: [RUN])
     verdicts: list[Any] = field(default_factory=lambda: [COMPLETED])
     chunk: Script = lambda event: COUNTS
+    sources: tuple[str, ...] = ("flights",)
 
     def __call__(self, event: Event) -> Answer:
         if event["action"] == "process_chunk":
             return self.chunk(event)
+        if event["action"] == "next_source":
+            return next_of(event, self.sources)
         answers: list[Any] = {
             "validate_config": self.validate,
             "plan_chunks": self.plans,
@@ -287,10 +307,9 @@ def test_every_action_of_the_driver_carries_the_execution_that_drives(engine: Wo
 @pytest.mark.parametrize(
     "request_",
     [
-        {},
         {"source_name": "flights"},
         {"source_name": "flights", "no_resume": True, "resume_run_id": "run-0", "tables": ["FLIGHTS"]},
-        {"colour": "blue"},
+        {"source_name": "flights", "colour": "blue"},
     ],
 )
 def test_the_input_reaches_validate_config_as_it_was_given(engine: Workflow, request_: dict[str, Any]) -> None:
@@ -305,10 +324,12 @@ def test_the_input_reaches_validate_config_as_it_was_given(engine: Workflow, req
 def test_a_caller_cannot_pose_as_another_execution_or_ask_for_another_action(engine: Workflow) -> None:
     engine.function.answers(Migration(plans=[plan("finalize", 1)]))
 
-    engine.run({"action": "finalize", "execution_id": "someone"})
+    for source in ({"source_name": "flights"}, {}):
+        engine.function.events.clear()
+        engine.run({"action": "finalize", "execution_id": "someone", **source})
 
-    assert engine.function.events[0]["action"] == "validate_config"
-    assert engine.function.events[0]["execution_id"] != "someone"
+        assert not [e for e in engine.function.events[:-1] if e["action"] == "finalize"]
+        assert {e["execution_id"] for e in engine.function.events}.isdisjoint({"someone"})
 
 
 def test_a_dry_run_ends_after_validation(engine: Workflow) -> None:
@@ -319,6 +340,88 @@ def test_a_dry_run_ends_after_validation(engine: Workflow) -> None:
     assert ended.status == "SUCCEEDED"
     assert ended.output == {"run_id": "run-1", "resumed": False, "message": "opened", "tables": 1}
     assert [event["action"] for event in engine.function.events] == ["validate_config"]
+
+
+# --- several sources ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("request_", [{}, {"input": {"source_name": "flights"}}, {"source_name": None}])
+def test_an_input_that_comes_to_one_source_ends_as_that_source_does(engine: Workflow, request_: dict[str, Any]) -> None:
+    engine.function.answers(Migration(plans=[plan("finalize", 1)]))
+
+    ended = engine.run(request_)
+
+    assert (ended.status, ended.output) == ("SUCCEEDED", COMPLETED)
+    assert len(engine.function.of("next_source")) == 1
+    assert engine.function.of("next_source")[0]["given"] == request_
+    assert engine.function.of("validate_config")[0]["source_name"] == "flights"
+
+
+def test_sources_are_run_one_after_another_and_the_output_lists_their_runs(engine: Workflow) -> None:
+    other = {**RUN, "run_id": "run-2"}
+    plans = [plan("wait", 1), plan("finalize", 2), plan("finalize", 1)]
+    engine.function.answers(Migration(plans=plans, validate=[RUN, other], sources=("flights", "ledger")))
+
+    ended = engine.run({"source_name": "flights,ledger"})
+
+    assert ended.status == "SUCCEEDED"
+    assert ended.output == {"runs": [{"run_id": run, "verdict": COMPLETED} for run in ("run-1", "run-2")]}
+    assert [event["source_name"] for event in engine.function.of("validate_config")] == ["flights", "ledger"]
+    assert [(e["run_id"], e["round"]) for e in engine.function.of("plan_chunks")] == [
+        ("run-1", 0),
+        ("run-1", 1),
+        ("run-2", 0),
+    ]
+
+
+@pytest.mark.parametrize("action", ["validate_config", "plan_chunks", "finalize"])
+def test_a_source_that_an_error_ends_does_not_stop_the_next_and_fails_the_execution(
+    engine: Workflow, action: str
+) -> None:
+    raised = FunctionError("DataError", "what went wrong")
+    answers = {"validate_config": RUN, "plan_chunks": plan("finalize", 1), "finalize": COMPLETED}
+    faulty = {name: [raised, answer] if name == action else [answer] for name, answer in answers.items()}
+    script = Migration(
+        plans=faulty["plan_chunks"],
+        validate=faulty["validate_config"],
+        verdicts=faulty["finalize"],
+        sources=("flights", "ledger"),
+    )
+    engine.function.answers(script)
+
+    ended = engine.run({"source_name": "flights,ledger"})
+
+    assert (ended.status, ended.error, ended.cause) == ("FAILED", "MigrationFailed", "said by the function")
+    first, second = engine.function.of("next_source")[1:]
+    assert first["outcome"]["failure"]["Error"] == "DataError"
+    assert first["outcome"]["run_id"] == (None if action == "validate_config" else "run-1")
+    assert second["outcome"] == {"run_id": "run-1", "verdict": COMPLETED}
+    assert second["done"] == [first["outcome"]]
+
+
+def test_a_dry_run_of_several_sources_touches_none_and_lists_all(engine: Workflow) -> None:
+    engine.function.answers(Migration(plans=[plan("finalize", 1)], sources=("flights", "ledger")))
+
+    ended = engine.run({"dry_run": True})
+
+    said = {"run_id": "run-1", "resumed": False, "message": "opened", "tables": 1}
+    assert (ended.status, ended.output) == ("SUCCEEDED", {"runs": [{"run": said}, {"run": said}]})
+    assert engine.function.of("plan_chunks") == []
+
+
+@pytest.mark.parametrize("asked_before", [0, 1])
+def test_an_error_of_the_choice_of_sources_is_the_cause(engine: Workflow, asked_before: int) -> None:
+    script = Migration(plans=[plan("finalize", 1)], sources=("flights", "ledger"))
+
+    def answer(event: Event) -> Answer:
+        is_wrong = event["action"] == "next_source" and len(engine.function.of("next_source")) > asked_before
+        return FunctionError("ConfigError", "the config has no source nothing") if is_wrong else script(event)
+
+    engine.function.answers(answer)
+
+    ended = engine.run({"source_name": "nothing, flights"})
+
+    assert (ended.status, ended.error, ended.cause) == ("FAILED", "ConfigError", "the config has no source nothing")
 
 
 def test_a_failed_verdict_fails_the_execution_with_its_message(engine: Workflow) -> None:

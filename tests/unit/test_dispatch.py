@@ -163,7 +163,7 @@ def test_an_unknown_action_is_answered_with_those_there_are_and_the_one_that_was
     assert refusal({"action": "plan_chunk", "run_id": "r"}) == (
         'event.action is "plan_chunk" (did you mean plan_chunks?); it must be one of '
         "validate_config, plan_chunks, process_chunk, finalize, test_connections, "
-        "migrate, test_postgres, test_snowflake"
+        "next_source, migrate, test_postgres, test_snowflake"
     )
 
 

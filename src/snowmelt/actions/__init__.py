@@ -1,5 +1,7 @@
 """What the Lambda and the CLI do: each action is safe to run twice with the same event."""
 
-from snowmelt.actions.dispatch import ACTIONS, flattened, parse, run
+from snowmelt.actions.dispatch import ACTIONS, parse, run
+from snowmelt.actions.nested_events import flattened
+from snowmelt.actions.next_source import together
 
-__all__ = ["ACTIONS", "flattened", "parse", "run"]
+__all__ = ["ACTIONS", "flattened", "parse", "run", "together"]

@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from snowmelt.actions.finalize import finalize
+from snowmelt.actions.nested_events import flattened
+from snowmelt.actions.next_source import next_source
 from snowmelt.actions.plan_chunks import plan_chunks
 from snowmelt.actions.process_chunk import process_chunk
 from snowmelt.actions.test_connections import test_connections
@@ -18,6 +20,7 @@ from snowmelt.models import (
     Event,
     FinalizeEvent,
     MigrateEvent,
+    NextSourceEvent,
     PlanChunksEvent,
     ProcessChunkEvent,
     ValidateConfigEvent,
@@ -26,9 +29,7 @@ from snowmelt.models import (
 from snowmelt.wiring import Wiring
 
 ACTIONS = ("validate_config", "plan_chunks", "process_chunk", "finalize", "test_connections")
-_KNOWN = (*ACTIONS, "migrate", "test_postgres", "test_snowflake")
-_IGNORED = ("resume_attempt_count",)
-"""Keys that callers count their own tries by."""
+_KNOWN = (*ACTIONS, "next_source", "migrate", "test_postgres", "test_snowflake")
 _DEEPEST = 20
 """Far more than any event needs, and far less than the stack allows."""
 _EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
@@ -37,17 +38,6 @@ _EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 def run(event: Mapping[str, Any], wiring: Wiring, deadline: Deadline) -> dict[str, Any]:
     """The result of the action, as plain JSON. SnowmeltError when it cannot be had."""
     return _result(parse(event), wiring, deadline).model_dump(mode="json")
-
-
-def flattened(event: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the event with the keys of its ``input`` and ``defaults`` beside its own, which come first."""
-    if not isinstance(event, Mapping):
-        return event
-    parts = [part for key in ("defaults", "input") if isinstance(part := event.get(key), Mapping)]
-    nested = {key: value for part in parts for key, value in part.items() if value is not None}
-    own = {k: v for k, v in event.items() if not (k in ("defaults", "input") and isinstance(v, Mapping | None))}
-    given = {**nested, **{key: value for key, value in own.items() if value is not None}}
-    return {key: value for key, value in given.items() if key not in _IGNORED}
 
 
 def parse(event: Mapping[str, Any]) -> Event:
@@ -79,6 +69,8 @@ def _result(event: Event, wiring: Wiring, deadline: Deadline) -> Value:
             return process_chunk(event, wiring, deadline)
         case FinalizeEvent():
             return finalize(event, wiring, deadline)
+        case NextSourceEvent():
+            return next_source(event, wiring)
         case MigrateEvent():
             raise ConfigError("migrate takes a whole run: only the function itself is asked for it, not its actions")
         case _:

@@ -62,7 +62,7 @@ def validate_config(event: ValidateConfigEvent, wiring: Wiring, deadline: Deadli
 
 
 def _validated(event: ValidateConfigEvent, asked: _Asked, wiring: Wiring, deadline: Deadline) -> ValidateConfigResult:
-    keep_back(deadline, asked.config.lambda_timeout_buffer_seconds)
+    keep_back(deadline, asked.config.lambda_timeout_buffer_seconds, asked.config.compatibility)
     with wiring.target(asked.config, asked.source.postgres_database, "snowmelt validate") as session:
         status_store.check_access(session)
         if event.dry_run:
@@ -254,6 +254,7 @@ def _open(
         code_path=asked.source.code_path,
         lambda_timeout_buffer_seconds=asked.config.lambda_timeout_buffer_seconds,
         tables=tuple(t.source for t in asked.tables),
+        compatibility=asked.config.compatibility,
         skipped=tuple(t.table_id for t in planned.skipped),
     )
     manifest_store.save_run(wiring.store, plan, planned.loaded)

@@ -35,7 +35,12 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 def start(
     stack: StackName = "snowmelt",
     region: Region = None,
-    source: Annotated[str | None, typer.Option("--source", "-s", help="Source of the config.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--source", "-s", help="Sources of the config, commas between; all that are enabled unless given."
+        ),
+    ] = None,
     no_resume: NoResume = False,
     resume_run_id: ResumeRunId = None,
     tables: Tables = None,

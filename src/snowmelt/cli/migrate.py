@@ -36,6 +36,7 @@ from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError, MissingError, SnowmeltError
 from snowmelt.models import ValidateConfigResult
 from snowmelt.wiring import Wiring
+from snowmelt.wording import NOTHING_TO_LOAD
 
 
 def migrate(
@@ -61,7 +62,10 @@ def migrate(
     console.set_up_logging(log_level, as_json=as_json, log_format=log_format)
     wiring = wired(config_path, compatibility)
     config = wiring.config()
-    sources = config.sources_named(source)
+    to_run, idle = config.sources_to_run(source)
+    sources = [config.source(name) for name in to_run]
+    for name in idle:
+        console.show_note(f"source {name}: {NOTHING_TO_LOAD}")
     if len(sources) > 1 and (resume_run_id or tables):
         names = ", ".join(s.source_name for s in sources)
         raise ConfigError(f"--resume-run-id and --tables belong to one source, and this is for {names}; add --source")
@@ -82,9 +86,10 @@ def migrate(
     if len(sources) == 1:
         exit_code = _run(start, sources[0], config, wiring, as_json=as_json)
     elif parallel_sources > 1:
-        exit_code = max(apart(sources, parallel_sources))
+        exit_code = max(apart(sources, parallel_sources), default=0)
     else:
-        exit_code = max(_one_of_several(start, each, config, wiring, as_json=as_json) for each in sources)
+        codes = (_one_of_several(start, each, config, wiring, as_json=as_json) for each in sources)
+        exit_code = max(codes, default=0)
     if exit_code:
         raise typer.Exit(exit_code)
 

@@ -31,7 +31,7 @@ def load(
     document = _parsed(text, where)
     problems = list(_repeated_keys(document, where))
     unfilled: list[Problem] = []
-    filled = _filled(document, (), environment, unfilled)
+    filled = _filled(document, (), _with_either_name(environment), unfilled)
     given = _without_blanks(filled, ())
     tree = with_fallbacks(adapted(given, implied(given, compatibility)), environment)
     config: Config | None = None
@@ -43,6 +43,15 @@ def load(
     if config is None or problems:
         raise ConfigError(f"{where} has {counted(len(problems), 'problem')}", map(str, problems))
     return config
+
+
+def _with_either_name(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment with the key pair under both names that files of the predecessor give it."""
+    names = ("SNOWFLAKE_PRIVATE_KEY", "SNOWFLAKE_RSA_KEY")
+    given = next((environment[name] for name in names if environment.get(name)), None)
+    if given is None:
+        return environment
+    return {**environment, **{name: environment.get(name) or given for name in names}}
 
 
 class _Object(dict[str, Any]):

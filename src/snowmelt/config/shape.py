@@ -396,6 +396,18 @@ class Config(_Part):
         known = {source.source_name for source in self.sources}
         return tuple(self.source(name) for name in dict.fromkeys([listed] if listed in known else given))
 
+    def sources_to_run(self, listed: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the names of the sources that are asked for, and apart from them of those without an enabled table.
+
+        One alone without an enabled table counts as to be run, and its run says what is wrong, except in a config of
+        the predecessor, where it is complete.
+        """
+        sources = self.sources_named(listed)
+        idle = tuple(s.source_name for s in sources if not any(table.enabled for table in s.tables))
+        if len(sources) == 1 and self.compatibility != "predecessor":
+            idle = ()
+        return tuple(s.source_name for s in sources if s.source_name not in idle), idle
+
     def _only_source(self) -> SourceConfig:
         enabled = [source for source in self.sources if source.enabled]
         if len(enabled) == 1:

@@ -255,7 +255,9 @@ def open_run(
     targets = [t.target for t in table_plans]
     with session.transaction() as cursor:
         _lock_opening(session, cursor)
-        driven = fetch_one(cursor, sql.query("driven_run"), execution_id=driver.execution_id)
+        driven = fetch_one(
+            cursor, sql.query("driven_run"), execution_id=driver.execution_id, source_name=plan.source_name
+        )
         if driven is not None:
             return str(driven["run_id"])
         refuse_held_by_others(cursor, targets)

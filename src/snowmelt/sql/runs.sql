@@ -218,10 +218,12 @@ SET renewed_at = clock_timestamp(),
 WHERE run_id = %(run_id)s AND ended_at IS NULL
 
 -- name: driven_run
--- The run that this execution drives already, as when it is asked twice.
+-- The run of the source that this execution drives already, as when it is asked twice; it may drive one of another source,
+-- whose run an error ended.
 SELECT e.run_id FROM migration_status.run_executions e
 JOIN migration_status.runs r USING (run_id)
 WHERE e.execution_id = %(execution_id)s AND e.ended_at IS NULL AND r.status = 'running'
+  AND r.source_name = %(source_name)s
 
 -- name: left_behind
 -- Closed runs with a worker that may still hold a target of this run.
