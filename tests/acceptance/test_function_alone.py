@@ -67,7 +67,7 @@ def test_sources_are_run_to_their_end_by_short_invocations(world: World, event: 
         answers = called_until_the_end(aws, event)
 
     assert len(answers) > 2
-    assert {answer["statusCode"] for answer in answers if "statusCode" in answer} == {200}
+    assert {answer["statusCode"] for answer in answers if "statusCode" in answer} == {200}, answers[-1]
     assert answers[-1]["body"]["status"] == "completed"
     assert {r["source_name"]: r["status"] for r in answers[-1]["body"]["runs"]} == {
         SOURCE: "completed",
