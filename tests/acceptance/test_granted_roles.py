@@ -20,7 +20,9 @@ from snowmelt.actions.verify import verify
 from snowmelt.actions.verify_source import Asked
 from snowmelt.config import Config, SourceConfig
 from snowmelt.errors import DataError, MissingError
-from snowmelt.local.postgres_programs import find_programs
+from snowmelt.local.postgres import LocalPostgres
+from snowmelt.local.postgres_programs import DEFAULT_VERSION, find_programs, versions
+from snowmelt.local.snowflake import LocalSnowflake
 from snowmelt.lookout import Lookout, Scene
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
@@ -145,8 +147,17 @@ def psql(world: World, file: str, user: str | None = None, **variables: str) -> 
     return done.stdout
 
 
+Roles = tuple[Loader, Loader, Loader]
+
+
 @pytest.fixture
-def roles(world: World) -> Iterator[tuple[Loader, Loader, Loader]]:
+def roles(world: World) -> Iterator[Roles]:
+    with made_in(world) as made:
+        yield made
+
+
+@contextmanager
+def made_in(world: World) -> Iterator[Roles]:
     """Two loading roles and a watcher, who may do nothing yet."""
     names = [f"{word}_{world.target.name}" for word in ("loader_a", "loader_b", "watcher")]
     for name in names:
@@ -221,10 +232,20 @@ def every_mode(a: Loader) -> tuple[str, str]:
     return first, second["run_id"]
 
 
-def test_every_mode_is_done_with_the_granted_rights_and_each_role_sees_only_its_own(
-    roles: tuple[Loader, Loader, Loader],
-) -> None:
-    a, b, watcher = roles
+def test_every_mode_is_done_with_the_granted_rights_and_each_role_sees_only_its_own(roles: Roles) -> None:
+    each_does_and_sees_its_own(*roles)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("version", [version for version in versions() if version != DEFAULT_VERSION])
+def test_roles_are_kept_apart_on_every_postgresql(version: int, snowflake: LocalSnowflake, tmp_path: Path) -> None:
+    with LocalPostgres(version=version, durable=False) as server, server.database() as database:
+        snowflake.create_schema(database.name.upper(), "PUBLIC")
+        with made_in(World(snowflake, database, tmp_path)) as made:
+            each_does_and_sees_its_own(*made)
+
+
+def each_does_and_sees_its_own(a: Loader, b: Loader, watcher: Loader) -> None:
     add_tables(a)
     add_tables(b, only=("filled", "merged", "strict"))
     grant(a, b, watcher)
@@ -281,11 +302,13 @@ def test_every_mode_is_done_with_the_granted_rights_and_each_role_sees_only_its_
 
 
 @pytest.mark.full
-def test_a_killed_run_and_its_failed_rows_go_on_with_the_granted_rights(roles: tuple[Loader, Loader, Loader]) -> None:
+def test_a_killed_run_and_its_failed_rows_go_on_with_the_granted_rights(roles: Roles) -> None:
     a, b, watcher = roles
     for loader in (a, b):
         loader.world.add_table("late", 15_500, row_bytes=1000, truncate_onstart=True)
-        loader.world.target.execute(f"ALTER TABLE {loader.world.schema}.late ADD CONSTRAINT not_five CHECK (id <> 5)")
+        loader.world.target.execute(
+            f"ALTER TABLE {loader.world.schema}.late ADD CONSTRAINT not_late CHECK (id <> 15000)"
+        )
         loader.world.configure(batch_size=4_000, parallel_threads=1)
     grant(a, b, watcher)
     a.world.snowflake.set_delays(batch_seconds=1.5)
@@ -302,7 +325,7 @@ def test_a_killed_run_and_its_failed_rows_go_on_with_the_granted_rights(roles: t
         (killed,) = loader.runs_seen("runs")
         failed = loader.migrate(code=1)
         assert failed["run_id"] == killed
-        loader.world.target.execute(f"ALTER TABLE {loader.world.schema}.late DROP CONSTRAINT not_five")
+        loader.world.target.execute(f"ALTER TABLE {loader.world.schema}.late DROP CONSTRAINT not_late")
         loader.cli("retry", "--json")
         loader.cli("report", "--json")
         assert loader.world.equal("late")
