@@ -53,7 +53,12 @@ OUTCOMES: tuple[Outcome, ...] = (
     Outcome("table", "loading", "its chunks are loaded"),
     Outcome("table", "finalizing", "all loaded; indexes, statistics, sequences and verification are left"),
     Outcome("table", "completed", "done, and not found to differ"),
-    Outcome("table", "failed", "`error` says why; the run fails when everything else is done", "1", "", "1", "FAILED"),
+    Outcome(
+        "table",
+        "failed",
+        "`error` says why, `TableSkippedError` for one that the run skips; the run fails when everything else is done",
+        *("1", "", "1", "FAILED"),
+    ),
     Outcome("table", "abandoned", "its run was closed before the table was done"),
     Outcome("chunk", "pending", "it waits for a worker; with an `error_code`, for its next attempt"),
     Outcome("chunk", "running", "a worker has it, or had it when it died: the next round sees"),

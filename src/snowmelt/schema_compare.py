@@ -1,15 +1,16 @@
 """Which column of a source table goes into which column of its target."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self, TypeVar
 
 from snowmelt import types
-from snowmelt.config import TableConfig
+from snowmelt.config import TableConfig, ValuePolicies
 from snowmelt.config.names import POSTGRES_NAME_BYTES
 from snowmelt.findings import Finding, Place, of_severity
-from snowmelt.models import ColumnPlan, NarrowPolicy, OnExtraColumns, SourceColumn, TargetColumn
+from snowmelt.models import ColumnPlan, OnExtraColumns, Policies, SourceColumn, TargetColumn
 from snowmelt.types import quoted
 
 
@@ -48,10 +49,10 @@ class Choices:
     """What any other source column is that the target lacks."""
     column_map: Mapping[str, str] = field(default_factory=dict)
     """Source column to target column, where the names differ."""
-    narrow: NarrowPolicy = "reject"
-    """What becomes of columns whose type in the target has fewer digits."""
-    narrow_of: Mapping[str, NarrowPolicy] = field(default_factory=dict)
-    """The same of single columns, by their names in the target."""
+    policies: ValuePolicies = field(default_factory=ValuePolicies)
+    """What becomes of values that do not fit."""
+    column_policies: Mapping[str, ValuePolicies] = field(default_factory=dict)
+    """The same of single columns, by their names in the target, or else in the source."""
     watermarks: tuple[str, str] | None = None
     """Source and target column of a watermark; they go together unless the target also has the source's name."""
 
@@ -63,20 +64,10 @@ class Choices:
             exclude=table.exclude_columns,
             on_extra=table.on_extra_columns or "warn",
             column_map=table.column_map,
-            narrow=table.value_policies.narrow or "reject",
-            narrow_of={name: p.narrow for name, p in table.column_policies.items() if p.narrow},
+            policies=table.value_policies,
+            column_policies=table.column_policies,
             watermarks=(pair[0], pair[1]) if pair[0] and pair[1] else None,
         )
-
-    def narrow_for(self, source: SourceColumn, target: TargetColumn) -> NarrowPolicy:
-        """Return what holds for one pair of columns."""
-        folded = {name.casefold(): narrow for name, narrow in self.narrow_of.items()}
-        of_pair = (
-            self.narrow_of.get(target.name),
-            folded.get(target.name.casefold()),
-            folded.get(source.name.casefold()),
-        )
-        return next((narrow for narrow in of_pair if narrow), self.narrow)
 
 
 def compare(
@@ -96,7 +87,11 @@ def compare(
     mapped, wrong = _mapped(place, source, target, choices)
     pairing = _pair(source, target, mapped)
     loaded = [pair for pair in pairing.pairs if _is_loaded(pair[1])]
-    verdicts = [types.match(*pair, narrow=choices.narrow_for(*pair)) for pair in loaded]
+    policies, unnamed = _policies(place, loaded, choices)
+    verdicts = [
+        _with_policies(types.match(*pair, narrow=of_pair.narrow), of_pair)
+        for pair, of_pair in zip(loaded, policies, strict=True)
+    ]
     checks = (
         _ambiguities(place, pairing),
         _cut_names(place, pairing),
@@ -105,6 +100,7 @@ def compare(
         _no_common(place, pairing),
         unknown,
         wrong,
+        unnamed,
         _left_out(place, pairing, choices.on_extra),
         _never_loaded(place, pairing),
         _losses(place, verdicts),
@@ -122,6 +118,35 @@ def compare(
         ),
         omitted=_omitted(excluded, pairing, verdicts),
     )
+
+
+# --- policies -----------------------------------------------------------------------------------------------
+
+
+def _policies(
+    place: Place, loaded: Sequence["_Pair"], choices: Choices
+) -> tuple[tuple[Policies, ...], tuple[Finding, ...]]:
+    """Return what holds for the values of each pair, and an error for each name that means no column, or several."""
+    named: dict[str, ValuePolicies] = {}
+    findings = []
+    for name, policies in choices.column_policies.items():
+        alike = [to.name for _, to in loaded if to.name == name] or [
+            to.name for of, to in loaded if name.casefold() in (to.name.casefold(), of.name.casefold())
+        ]
+        if len(alike) == 1:
+            named[alike[0]] = policies
+            continue
+        text = f"column_policies names {name}, which is not among the columns that are loaded"
+        setting = place.key(f"column_policies[{json.dumps(name, ensure_ascii=False)}]")
+        findings.append(place.error("setting_unknown", text, setting=setting))
+    of_pairs = (named.get(to.name, ValuePolicies()).over(choices.policies) for _, to in loaded)
+    return tuple(Policies.model_validate(each.model_dump(exclude_none=True)) for each in of_pairs), tuple(findings)
+
+
+def _with_policies(verdict: types.Match | types.Refusal, policies: Policies) -> types.Match | types.Refusal:
+    if isinstance(verdict, types.Refusal):
+        return verdict
+    return replace(verdict, plan=verdict.plan.model_copy(update={"policies": policies}))
 
 
 # --- what is not loaded -------------------------------------------------------------------------------------

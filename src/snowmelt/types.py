@@ -57,6 +57,8 @@ def match(source: SourceColumn, target: TargetColumn, *, narrow: NarrowPolicy = 
         if narrowed is None or narrow == "reject":
             why = f": {way}" if way else ""
             choice = ", or set value_policies.narrow to round or truncate" if narrowed else ""
+            if narrowed is None and narrow != "reject" and _ROUNDS in str(way):
+                why += f", and value_policies.narrow does it for no {source.type}"
             return Refusal(f"{_no_way(source, target)}{why}; {cure(source)}{choice}")
         return _narrow_match(source, target, narrow)
     name = quoted(source.name)
@@ -303,7 +305,7 @@ def _timetz(source: SourceColumn, target: TargetColumn) -> Way | str:
 
 def _shortest_decimal(_source: SourceColumn, target: TargetColumn) -> Way | str:
     if target.typmod >= 0:
-        return "PostgreSQL would round it without a word"
+        return f"PostgreSQL {_ROUNDS} it without a word"
     return Way("double", lossy=_SHORTEST, staged_as="float8", cast=lambda name, kind: f"{name}::text::{kind}")
 
 
@@ -312,12 +314,13 @@ def _from_text(*, select: Callable[[str], str] = str, lossy: str | None = None) 
 
     def rule(_source: SourceColumn, target: TargetColumn) -> Way | str:
         if target.typmod >= 0 and target.type.removesuffix("[]") in _ROUNDING:
-            return "PostgreSQL would round it without a word"
+            return f"PostgreSQL {_ROUNDS} it without a word"
         return Way("string", select, lossy, staged_as="text", cast=lambda name, kind: f"{name}::{kind}")
 
     return rule
 
 
+_ROUNDS = "would round"
 _ROUNDING = ("numeric", "interval", "time", "timetz", "timestamp", "timestamptz")
 """Types whose typmod is no check: a value with more digits is rounded to fit."""
 
@@ -325,7 +328,7 @@ _ROUNDING = ("numeric", "interval", "time", "timetz", "timestamp", "timestamptz"
 def _from_json_array(select: Callable[[str], str], lossy: str) -> Rule:
     def rule(_source: SourceColumn, target: TargetColumn) -> Way | str:
         if target.typmod >= 0 and target.type.removesuffix("[]") in _ROUNDING:
-            return "PostgreSQL would round its elements without a word"
+            return f"PostgreSQL {_ROUNDS} its elements without a word"
         return Way("string", select, lossy, staged_as="text", cast=_array_of_json)
 
     return rule

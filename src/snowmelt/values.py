@@ -579,6 +579,18 @@ def doubts(column: ColumnPlan, *, labels: Sequence[str] | None = None) -> Iterat
     if column.source.type == "TEXT":
         for misfit in _unreadable(column, labels):
             yield Doubt("unreadable_text", misfit.what, misfit.in_sql(column))
+    if column.source.type == "REAL" and column.narrowed:
+        misfit = _too_big_once_narrowed(column)
+        yield Doubt("out_of_range", misfit.what, misfit.in_sql(column))
+
+
+def _too_big_once_narrowed(column: ColumnPlan) -> _Misfit:
+    """A FLOAT beyond a numeric with digits, which only PostgreSQL converts; NaN has a place in any numeric."""
+    precision, scale = numeric_digits(column.target.typmod)
+    half = Decimal(5).scaleb(-scale - 1) if column.policies.narrow == "round" else Decimal(0)
+    limit = f"{Decimal(10) ** (precision - scale) - half:f}"
+    is_too_big = f"{{name}} <> 'NaN'::FLOAT AND ABS({{name}}) >= '{limit}'::FLOAT"
+    return _Misfit(f"the value does not fit into {postgres_type(column.target)}", is_too_big)
 
 
 def _judged_by_policy(column: ColumnPlan) -> Iterator[tuple[PolicyName, _Misfit]]:

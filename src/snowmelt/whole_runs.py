@@ -15,7 +15,7 @@ from snowmelt import actions, runner
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError, MissingError, OutOfTimeError, SnowmeltError
 from snowmelt.manifest_store import Store
-from snowmelt.models import MigrateEvent, MigrateResult, SourceOutcome, ValidateConfigResult
+from snowmelt.models import MigrateEvent, MigrateResult, SourceOutcome, ValidateConfigEvent, ValidateConfigResult
 from snowmelt.wiring import Wiring, with_buffer
 from snowmelt.wording import NOTHING_TO_LOAD
 
@@ -62,10 +62,12 @@ def _answer(event: Mapping[str, Any], wiring: Wiring, deadline: Deadline, execut
 
 def _each_checked(event: Mapping[str, Any], wiring: Wiring, deadline: Deadline) -> list[dict[str, Any]]:
     """Check each source that the event names as a start would, and open no run."""
-    sources = wiring.config().sources_named(event.get("source_name"))
+    asked = actions.parse(event)
+    assert isinstance(asked, ValidateConfigEvent)  # noqa: S101 - the action says so
+    sources, idle = wiring.config(asked.compatibility).sources_to_run(asked.source_name)
     return [
-        {"source_name": s.source_name, **actions.run({**event, "source_name": s.source_name}, wiring, deadline)}
-        for s in sources
+        *({"source_name": name, "message": NOTHING_TO_LOAD} for name in idle),
+        *({"source_name": name, **actions.run({**event, "source_name": name}, wiring, deadline)} for name in sources),
     ]
 
 

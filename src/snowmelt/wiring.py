@@ -14,7 +14,7 @@ from snowmelt import config as configs
 from snowmelt import executions, manifest_store
 from snowmelt.config import Config, PostgresConfig, SnowflakeConfig, SourceConfig
 from snowmelt.deadline import Deadline
-from snowmelt.errors import AccessError, ConfigError, SnowmeltError, TransientError, UnreachableError
+from snowmelt.errors import AccessError, ConfigError, OutOfTimeError, SnowmeltError, TransientError, UnreachableError
 from snowmelt.manifest_store import Store
 from snowmelt.models import Compatibility, RunPlan, TablePlan
 from snowmelt.postgres import connections, leases, status_store
@@ -293,10 +293,19 @@ _LARGEST_BUFFER = 0.4
 """Of an invocation, for configs of the predecessor, which runs with any time-out whatever its buffer."""
 
 
+_LEAST_SECONDS = 1.0
+"""An invocation that has less beside its buffer never had time to work."""
+
+
 def keep_back(deadline: Deadline, buffer_seconds: float, compatibility: Compatibility | None = None) -> Deadline:
-    """The deadline with a buffer for an orderly exit; ConfigError when that leaves no time to work."""
+    """The deadline with a buffer for an orderly exit.
+
+    ConfigError when that leaves no invocation time to work, OutOfTimeError when this one has used its time up.
+    """
     kept = with_buffer(deadline, buffer_seconds, compatibility)
     if not kept.allows(0):
+        if kept.given_seconds > kept.buffer_seconds + _LEAST_SECONDS:  # enough for others, which have used it up
+            raise OutOfTimeError("this invocation's time is nearly over; the same start resumes the run")
         raise ConfigError(
             f"lambda_timeout_buffer_seconds is {buffer_seconds:g}, but the function's time-out leaves this invocation "
             f"{deadline.lifetime_seconds():.0f} s; lower the buffer or raise the time-out"

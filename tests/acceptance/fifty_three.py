@@ -33,6 +33,8 @@ class Column:
     target_type: str
     values: Values
     target: str | None = None
+    narrowed: str | None = None
+    """What a value becomes where the target has fewer digits, in Snowflake's SQL over ``{c}``."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,8 @@ def _array(column: Column, numbers: Sequence[int], rows: int) -> "pa.Array[Any]"
 
 _NOTE = Column("VARCHAR", "text", _words)
 _AMOUNT = Column("NUMBER(14,2)", "numeric(14,2)", _money)
+_TENTHS = replace(_AMOUNT, target_type="numeric(14,1)", narrowed="ROUND({c}, 1)::NUMBER(14,1)")
+"""Amounts whose last digit the target does not have."""
 _MOMENT = Column("TIMESTAMP_NTZ(6)", "timestamp", _moment)
 _ACTIVE = Column("VARCHAR(1)", "varchar(1)", _flag)
 
@@ -193,7 +197,7 @@ def _dimension(number: int, name: str) -> Table:
     columns = {
         key: Column("VARCHAR(36)", "uuid" if number % 4 == 1 else "varchar(36)", uuid_like(name)),
         "NAME": _NOTE,
-        "BALANCE": _AMOUNT,
+        "BALANCE": _TENTHS if number % 4 == 2 else _AMOUNT,
         "VALID_FROM": Column("DATE", "date", _day),
     }
     table = Table(f"DIM_{name}", 300 + 40 * number, columns, key=(key,), settings=settings[number % 4])
@@ -253,7 +257,8 @@ def _facts() -> list[Table]:
 
 def _fact(number: int, name: str) -> Table:
     watermark = "UPDATED_AT" if number % 2 else "updated_at"
-    settings: dict[str, Any] = {"source_watermark": watermark, "target_watermark": "updated_at"}
+    stored_as = "changed_at" if number % 4 == 1 else "updated_at"
+    settings: dict[str, Any] = {"source_watermark": watermark, "target_watermark": stored_as}
     settings |= (
         {"chunking_columns": ["SERVICE_DATE"], "chunking_column_types": ["date"], "batch_size": 400},
         {"chunking_columns": ["UPDATED_AT"], "chunking_column_types": ["timestamp"], "batch_size": 500},
@@ -279,7 +284,13 @@ def _fact(number: int, name: str) -> Table:
         "SERVICE_DATE": Column("DATE", "date", _day),
         "AMOUNT": _AMOUNT,
         "STATUS": _NOTE,
-        "UPDATED_AT": Column("TIMESTAMP_NTZ(6)", "timestamp", _moment_or_null if number % 4 == 3 else _moment),
+        "CLOSED_ON": Column(
+            *("TIMESTAMP_NTZ(6)", "date" if number % 3 else "timestamp", _moment_or_null),
+            narrowed="{c}::DATE" if number % 3 else None,
+        ),
+        "UPDATED_AT": Column(
+            "TIMESTAMP_NTZ(6)", "timestamp", _moment_or_null if number % 4 == 3 else _moment, target=stored_as
+        ),
     }
     table = Table(
         f"FACT_{name}",
@@ -293,7 +304,7 @@ def _fact(number: int, name: str) -> Table:
     if number % 3 == 2:
         return table
     claim, new = columns["CLAIM_ID"].values(30), columns["CLAIM_ID"].values(-3)
-    rest = f"SEQUENCE_NO, {parent}_KEY, SERVICE_DATE, AMOUNT, STATUS"
+    rest = f"SEQUENCE_NO, {parent}_KEY, SERVICE_DATE, AMOUNT, STATUS, CLOSED_ON"
     return _changed(
         table,
         f"UPDATE {{t}} SET AMOUNT = 1, UPDATED_AT = '2026-01-01' WHERE CLAIM_ID = '{claim}'",

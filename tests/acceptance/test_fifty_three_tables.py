@@ -8,8 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from psycopg2 import sql
 
 from acceptance import fifty_three
@@ -19,6 +22,7 @@ from snowmelt.local.aws import LocalAws
 from snowmelt.local.demo import content
 from snowmelt.local.postgres_programs import find_programs
 from snowmelt.local.sandbox import Sandbox
+from snowmelt.local.snowflake import User
 
 Note = Callable[[str, object], None]
 Places = Mapping[str, set[tuple[str, str]]]
@@ -41,8 +45,10 @@ def test_fifty_three_tables_arrive_whole_and_a_second_run_rewrites_nothing_that_
     tables = fifty_three.tables()
     assert len(tables) == 53
     build(world, tables)
-    with world.aws(concurrency=3) as aws:
+    plan = world.cli("migrate", "--dry-run", "--json")
+    with world.aws(concurrency=3, timeout_seconds=300) as aws:
         first = run(world, aws)
+        check_what_is_declared(world, tables, json.loads(plan.out), str(first.pop("message")), aws)
         note_what_must_be_there(world, tables)
         assert different(world, tables) == []
         settle(world, tables)
@@ -90,7 +96,13 @@ def build(world: World, tables: Sequence[Table]) -> None:
     world.tables.append({"source": "DIM_NOT_YET_BUILT", "enabled": False, "uniqueness_columns": ["ID"]})
     for statement in ddl(tables):
         world.target.execute(statement)
-    world.configure(batch_size=1_000, parallel_threads=2, max_retry_attempts=3)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    user = User(f"READER_{world.source_database}", rsa_public_key=public)
+    world.snowflake.put_user(user)
+    world.variables["SNOWFLAKE_RSA_KEY"] = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    snowflake = {"user": user.name, "rsa_key": "${SNOWFLAKE_RSA_KEY}"}
+    world.configure(snowflake=snowflake, batch_size=1_000, parallel_threads=2, max_retry_attempts=3)
 
 
 def ddl(tables: Sequence[Table]) -> list[sql.Composable]:
@@ -123,7 +135,7 @@ def ddl(tables: Sequence[Table]) -> list[sql.Composable]:
 def run(world: World, aws: LocalAws) -> dict[str, object]:
     """One execution to its end; what it took."""
     began, invocations = time.monotonic(), aws.functions.statistics().invocations
-    execution = aws.step_functions.run()
+    execution = aws.step_functions.run(timeout_seconds=900)
     assert execution.status == "SUCCEEDED", execution.cause
     last = world.runs()[-1]
     chunks = [c for c in world.chunks("completed") if c["run_id"] == last["run_id"]]
@@ -134,7 +146,47 @@ def run(world: World, aws: LocalAws) -> dict[str, object]:
         "chunks": len(chunks),
         "rows_read": sum(c["actual_rows"] for c in chunks),
         "invocations": aws.functions.statistics().invocations - invocations,
+        "message": execution.output["message"],
     }
+
+
+def check_what_is_declared(
+    world: World, tables: Sequence[Table], plan: Mapping[str, Any], message: str, aws: LocalAws
+) -> None:
+    """Whatever does not arrive as it was is named in the plan, and with its count in the result and the report."""
+    counts = {
+        table.source: {
+            table.column(name): {"narrow": count}
+            for name, column in table.columns.items()
+            if column.narrowed and (count := values_that_change(world, table, name))
+        }
+        for table in tables
+    }
+    declared = {source: columns for source, columns in counts.items() if columns}
+    assert len(declared) > 8
+    warnings = {t["table"]: " ".join(t["warnings"]) for t in plan["tables"]}
+    (report,) = (
+        json.loads(aws.s3().get_object(Bucket=aws.bucket, Key=o["Key"])["Body"].read())
+        for o in aws.s3().list_objects_v2(Bucket=aws.bucket)["Contents"]
+        if o["Key"].endswith("report.json")
+    )
+    assert {t["table"]: t["changed_values"] for t in report["tables"] if t["changed_values"]} == declared
+    for source, columns in declared.items():
+        for column, changes in columns.items():
+            assert f'column "{column}"' in warnings[source]
+            assert f"{source}.{column} {changes['narrow']:,}" in message
+
+
+def values_that_change(world: World, table: Table, name: str) -> int:
+    """How many values of a column lose digits among the rows that a run reads."""
+    narrowed = str(table.columns[name].narrowed).format(c=f'"{name}"')
+    condition = f'"{name}" <> {narrowed}' + "".join(
+        f" AND ({given}\n)" for given in [table.settings.get("source_filter")] if given
+    )
+    ((count,),) = world.snowflake.execute(
+        f"SELECT COUNT(*) FROM {in_snowflake(world, 'PUBLIC', table)} WHERE {condition}"
+    )
+    return int(count)
 
 
 def change(world: World, table: Table) -> None:
@@ -164,13 +216,20 @@ def note_what_must_be_there(world: World, tables: Sequence[Table]) -> None:
 
 def newest(table: Table, there: str) -> str:
     """The rows that the filter lets through, and of those with one key the one with the highest watermark."""
-    query = f"SELECT * FROM {there}"
+    query = f"SELECT {', '.join(arriving(table))} FROM {there}"
     if condition := table.settings.get("source_filter"):
         query += f" WHERE ({condition}\n)"
     if watermark := table.settings.get("source_watermark"):
         key = ", ".join(table.key)
         query += f" QUALIFY ROW_NUMBER() OVER (PARTITION BY {key} ORDER BY {watermark} DESC NULLS LAST) = 1"
     return query
+
+
+def arriving(table: Table) -> list[str]:
+    """The columns as they are to arrive, each under its own name, or that of the target where that is another one."""
+    read = ((name, c, (c.narrowed or "{c}").format(c=f'"{name}"')) for name, c in table.columns.items())
+    renamed = {name: c.target.upper() for name, c in table.columns.items() if c.target == "changed_at"}
+    return [f'{value} AS "{renamed.get(name, name)}"' for name, _, value in read]
 
 
 def different(world: World, tables: Sequence[Table]) -> list[content.Compared]:

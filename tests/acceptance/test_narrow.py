@@ -130,7 +130,9 @@ def test_numbers_that_fit_no_more_once_they_are_rounded_are_found_and_rejected(w
     looked = world.cli("preflight", "--json")
     moved = world.cli("migrate", "--json")
 
-    assert "out_of_range" in {f["check"] for f in json.loads(looked.out)["findings"]}
+    found = [f for f in json.loads(looked.out)["findings"] if f["check"] == "out_of_range"]
+    assert {f["column"] for f in found} == {"amount", "place"}
+    assert all("1 row" in f["message"] for f in found)
     assert moved.exit_code == 0, moved.err
     (done,) = json.loads(moved.out)["tables"]
     assert done["verdict_reason"] == ""

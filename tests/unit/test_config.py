@@ -766,6 +766,25 @@ def test_a_config_that_is_nested_too_deep_is_refused(key: str, levels: int) -> N
             configs.load(text, {}, where="the file")
 
 
+def test_keys_that_a_newer_version_added_are_no_change_while_they_stand_at_their_defaults() -> None:
+    old = frozen(tree({"source": "FLIGHTS", "column_policies": {"note": {"too_long": "truncate"}}}))
+    same = frozen(tree({"source": "FLIGHTS", "column_policies": {"note": {"too_long": "truncate"}}}))
+    set_now = {"column_map": {"A": "b"}, "on_extra_columns": "fail", "value_policies": {"narrow": "round"}}
+    other = frozen(tree({"source": "FLIGHTS", "column_policies": {"note": {"too_long": "truncate"}}, **set_now}))
+    del old["threads_per_invocation"]
+    table = old["tables"]["FLIGHTS"]
+    for key in ("column_map", "on_extra_columns", "on_duplicate_keys", "watermark_limit", "exclude_columns"):
+        del table[key]
+    del table["value_policies"]["narrow"], table["column_policies"]["note"]["narrow"]
+
+    assert configs.differences(old, same) == ()
+    assert configs.differences(old, other) == (
+        "tables.FLIGHTS.column_map: added",
+        "tables.FLIGHTS.on_extra_columns: added",
+        "tables.FLIGHTS.value_policies.narrow: added",
+    )
+
+
 # --- the page and the schema ----------------------------------------------------------------------------------------
 
 TITLES = {

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snowmelt.deadline import Deadline
-from snowmelt.errors import ConfigError
+from snowmelt.errors import ConfigError, OutOfTimeError
 from snowmelt.wiring import keep_back
 
 seconds = st.floats(min_value=0, max_value=900)
@@ -97,3 +97,18 @@ def test_a_buffer_that_leaves_no_time_to_work_is_refused_with_both_figures(buffe
 
 def test_a_buffer_that_fits_is_kept_back() -> None:
     assert keep_back(Deadline.after(60, clock=Clock()), 59).remaining_seconds() == 1
+
+
+def test_an_action_that_begins_when_the_invocations_time_is_used_up_says_so_and_blames_no_setting() -> None:
+    clock = Clock()
+    deadline = Deadline.after(60, clock=clock)
+    clock.now += 45
+
+    with pytest.raises(OutOfTimeError, match="time is nearly over"):
+        keep_back(deadline, 20)
+
+
+def test_the_buffer_of_a_config_of_the_predecessor_leaves_any_invocation_time_to_work() -> None:
+    kept = keep_back(Deadline.after(5, clock=Clock()), 90, "predecessor")
+
+    assert (kept.buffer_seconds, kept.remaining_seconds()) == (2, 3)

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snowmelt.config import ValuePolicies
 from snowmelt.findings import Place
 from snowmelt.models import SourceColumn, TableName, TargetColumn
 from snowmelt.schema_compare import Choices, Comparison, compare
@@ -196,3 +197,23 @@ def test_watermarks_of_different_names_go_together_unless_the_target_has_the_sou
         ("Updated", "updated"),
         ("Loaded", "Loaded"),
     ]
+
+
+def test_policies_of_a_column_are_found_by_its_name_on_either_side_and_before_those_of_the_table() -> None:
+    amounts = source("A", "B", "C", type="FIXED", precision=20, scale=4)
+    wholes = [*target("b", "c", type="int8"), *target("A", type="numeric", typmod=(20 << 16 | 1) + 4)]
+    named = {"c": ValuePolicies(narrow="truncate"), "a": ValuePolicies(too_long="truncate", narrow="reject")}
+
+    comparison = compared(
+        amounts,
+        wholes,
+        policies=ValuePolicies(narrow="round", out_of_range="null"),
+        column_policies={**named, "nothing": ValuePolicies()},
+    )
+
+    assert {c.target.name: (c.policies.narrow, c.policies.out_of_range) for c in comparison.columns} == {
+        "b": ("round", "null"),
+        "c": ("truncate", "null"),
+    }
+    assert 'column "A"' in comparison.problems[0]
+    assert "column_policies names nothing, which is not among the columns" in comparison.problems[1]

@@ -365,3 +365,22 @@ def test_types_are_called_as_their_ddl_calls_them() -> None:
 
 def test_a_quoted_name_keeps_case_blanks_and_quotes() -> None:
     assert quoted('Payer "Id"') == '"Payer ""Id"""'
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        (SourceColumn(name="D", type="DECFLOAT"), TargetColumn(name="d", type="numeric", typmod=(12 << 16 | 2) + 4)),
+        (
+            SourceColumn(name="A", type="ARRAY"),
+            TargetColumn(name="a", type="numeric[]", typmod=(12 << 16 | 2) + 4, kind="array"),
+        ),
+    ],
+)
+def test_what_no_policy_narrows_is_refused_with_that_reason(source: SourceColumn, target: TargetColumn) -> None:
+    plain, asked = match(source, target), match(source, target, narrow="round")
+
+    assert isinstance(plain, Refusal)
+    assert isinstance(asked, Refusal)
+    assert "value_policies.narrow" not in plain.reason
+    assert f"value_policies.narrow does it for no {source.type}" in asked.reason

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from snowmelt.actions.retention import remove_expired_rows
 from snowmelt.actions.verify_at_end import verify_at_end
@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 BUSY_WAIT_SECONDS = 5
 MOST_REASONS = 5
 _LONGEST_REASON = 300
+_MOST_NARROWED = 50
 _REPLAY_SECONDS = 5.0
 """With less than this left, the refused rows of a chunk are not tried once more."""
 _REPORT_SECONDS = 20.0
@@ -294,7 +295,6 @@ def _result(run: RunResources, session: Session, deadline: Deadline) -> Finalize
     verdicts = verification_store.verdicts(session, run.run_id)
     saved = report.save(run, session, deadline)
     loaded = sum(t["rows_loaded"] for t in progress)
-    changed = sum(n for t in progress for changes in (t["changed_values"] or {}).values() for n in changes.values())
     moved = f"{counted(len(progress), 'table')}, {counted(loaded, 'row')}"
     message = row.error_text or f"run {run.run_id} completed: {moved}"
     if row.status != "failed":
@@ -309,11 +309,7 @@ def _result(run: RunResources, session: Session, deadline: Deadline) -> Finalize
     message += "".join(
         f"; {gave_way(t['deduplicated_rows'])} ({t['source_table']})" for t in progress if t["deduplicated_rows"]
     )
-    if changed:
-        message += (
-            f"; {counted(changed, 'value was', 'values were')} changed on the way as was said beforehand, "
-            "see changed_values in the report"
-        )
+    message += _changed_values(progress)
     logger.info("run ended", extra={"status": row.status, "rows": loaded})
     return FinalizeResult(
         next="done",
@@ -322,6 +318,21 @@ def _result(run: RunResources, session: Session, deadline: Deadline) -> Finalize
         message=message[:4000],
         report=saved.json if saved else None,
         page=saved.page if saved else None,
+    )
+
+
+def _changed_values(progress: Sequence[Mapping[str, Any]]) -> str:
+    """Say how many values arrived changed, and name each column that was narrowed."""
+    of_columns = [(t["source_table"], *item) for t in progress for item in (t["changed_values"] or {}).items()]
+    changed = sum(n for _, _, changes in of_columns for n in changes.values())
+    narrowed = [f"{table}.{column} {c['narrow']:,}" for table, column, c in of_columns if c.get("narrow")]
+    if not changed:
+        return ""
+    further = len(narrowed) - _MOST_NARROWED
+    names = ", ".join([*narrowed[:_MOST_NARROWED], *([f"{further} more columns"] if further > 0 else [])])
+    return (
+        f"; {counted(changed, 'value was', 'values were')} changed on the way as was said beforehand, "
+        f"{f'narrowed: {names}; ' if names else ''}see changed_values in the report"
     )
 
 

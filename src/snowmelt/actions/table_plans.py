@@ -1,6 +1,5 @@
 """Decide everything about the tables of a run before anything moves, or say all that stands against it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -9,14 +8,13 @@ from itertools import combinations
 from snowmelt import schema_compare
 from snowmelt.actions import target_checks
 from snowmelt.actions.key_comparison import KeyComparison
-from snowmelt.config import Config, SourceConfig, TableConfig, ValuePolicies
+from snowmelt.config import Config, SourceConfig, TableConfig
 from snowmelt.errors import AccessError, ConfigError, DataError
 from snowmelt.findings import Finding, Place, of_severity, place_of
 from snowmelt.models import (
     ColumnPlan,
     KeyColumn,
     KeySpec,
-    Policies,
     SourceColumn,
     TableName,
     TablePlan,
@@ -32,7 +30,6 @@ from snowmelt.postgres import facts, marks, status_store, tables
 from snowmelt.postgres.facts import TableFacts
 from snowmelt.postgres.session import Row, Session
 from snowmelt.postgres.tables import TargetTable
-from snowmelt.schema_compare import Comparison
 from snowmelt.snowflake_source import SnowflakeSource
 
 _ALL_ROWS = 2**62
@@ -241,7 +238,7 @@ class _Planner:
             self._findings += self._consequences(seen, _meant(seen), is_staged=False)
             return seen
         compared = schema_compare.compare(place, described, target.columns, schema_compare.Choices.of(table))
-        columns = self._with_policies(place, table, compared)
+        columns = compared.columns
         chosen = load_mode.choose(
             place,
             table,
@@ -297,35 +294,6 @@ class _Planner:
             return ()
         return tuple(
             target_checks.consequences(seen.place, seen.config, loading, seen.target, seen.facts, is_staged=is_staged)
-        )
-
-    def _with_policies(self, place: Place, table: TableConfig, compared: Comparison) -> tuple[ColumnPlan, ...]:
-        """The columns with what the config says about values that do not fit; a problem for a name that is none."""
-        named, columns = {}, compared.columns
-        for name, policies in table.column_policies.items():
-            if name.casefold() in compared.refused:
-                continue
-            alike = [c.target.name for c in columns if c.target.name == name] or [
-                c.target.name
-                for c in columns
-                if name.casefold() in (c.target.name.casefold(), c.source.name.casefold())
-            ]
-            if len(alike) != 1:
-                text = f"column_policies names {name}, which is not among the columns that are loaded"
-                setting = place.key(f"column_policies[{json.dumps(name, ensure_ascii=False)}]")
-                self._findings.append(place.error("setting_unknown", text, setting=setting))
-            named.update(dict.fromkeys(alike[:1], policies))
-        return tuple(
-            column.model_copy(
-                update={
-                    "policies": Policies.model_validate(
-                        named.get(column.target.name, ValuePolicies())
-                        .over(table.value_policies)
-                        .model_dump(exclude_none=True)
-                    )
-                }
-            )
-            for column in columns
         )
 
     def _put_together(

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from snowmelt.config.shape import Config, SourceConfig, TableConfig
+
+_GLOBAL = ("parallel_threads", "threads_per_invocation", "lambda_timeout_buffer_seconds")
 
 
 def frozen(config: Config, source: SourceConfig, tables: Sequence[TableConfig]) -> dict[str, Any]:
@@ -18,9 +20,7 @@ def frozen(config: Config, source: SourceConfig, tables: Sequence[TableConfig]) 
     return {
         "snowflake": config.snowflake.model_dump(include={"account", "user", "role", "warehouse"}),
         "postgres": config.postgres.model_dump(include={"host", "port", "user"}),
-        "parallel_threads": config.parallel_threads,
-        "threads_per_invocation": config.threads_per_invocation,
-        "lambda_timeout_buffer_seconds": config.lambda_timeout_buffer_seconds,
+        **{name: getattr(config, name) for name in _GLOBAL},
         "source": {
             "source_name": source.source_name,
             "source_sf_database": source.snowflake_database,
@@ -60,17 +60,28 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ..
         {**part, "tables": {name: table for name, table in part["tables"].items() if name in both}}
         for part in (old, new)
     )
-    return tuple(sorted(_changes(one, other, "")))
+    return tuple(sorted(_changes(one, other, _without_settings(both), "")))
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str) -> Iterator[str]:
+def _without_settings(tables: Iterable[str]) -> Mapping[str, Any]:
+    """Return what is frozen of a config that says nothing: the defaults of keys that earlier versions did not have."""
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in Config.model_fields.items()}
+    table = _table(Config.model_construct(**defaults).with_defaults(TableConfig(source="T")))
+    whole = {name: defaults[name] for name in _GLOBAL}
+    return {**whole, "tables": dict.fromkeys(tables, table)}
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], unset: Mapping[str, Any], prefix: str) -> Iterator[str]:
     for key in old.keys() | new.keys():
         path = f"{prefix}{key}"
         if key not in new:
             yield f"{path}: removed"
         elif key not in old:
-            yield f"{path}: added"
+            # The run was begun by a version without the key, which did what the key's default says.
+            if new[key] is not None and new[key] != unset.get(key):
+                yield f"{path}: added"
         elif isinstance(old[key], Mapping) and isinstance(new[key], Mapping):
-            yield from _changes(old[key], new[key], f"{path}.")
+            known = unset.get(key)
+            yield from _changes(old[key], new[key], known if isinstance(known, Mapping) else {}, f"{path}.")
         elif old[key] != new[key]:
             yield f"{path}: {json.dumps(old[key])} -> {json.dumps(new[key])}"
