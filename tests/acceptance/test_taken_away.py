@@ -25,7 +25,10 @@ def under_way(world: World) -> Iterator[Command]:
     world.configure(batch_size=1000, parallel_threads=1, verification="checksums")
     world.snowflake.set_delays(batch_seconds=1.0)
     command = world.start_cli("migrate", "--json")
-    eventually(lambda: world.chunks("completed"), what="a chunk is loaded")
+    eventually(
+        lambda: any(chunk["source_table"] == "ENTRIES" for chunk in world.chunks("completed")),
+        what="a chunk of the first table is loaded",
+    )
     yield command
     world.snowflake.set_delays()
 
@@ -113,22 +116,36 @@ def test_a_target_that_changes_between_the_look_at_it_and_its_merge_is_told_as_s
 ) -> None:
     world.add_table("entries", 600, uniqueness_columns=["ID"])
     world.configure()
-    world.target.execute("ALTER TABLE entries ADD UNIQUE (id)")
+    # Into a target with rows the chunk is merged: until all of it has arrived, nothing keeps the target as it is.
+    world.target.execute("ALTER TABLE entries ADD UNIQUE (id); INSERT INTO entries (id) VALUES (-1)")
     act = acting(world)
     run_id = act("validate_config")["run_id"]
     (item,) = planned(world, act, run_id)
 
-    world.snowflake.set_delays(batch_seconds=6)  # less than the connector waits for an answer
+    world.snowflake.set_delays(batch_seconds=3)
     with ThreadPoolExecutor(1) as worker:
         at_work = worker.submit(act, "process_chunk", run_id=run_id, item=item)
         eventually(lambda: world.chunks("running"), what="a worker has looked at the target and taken the chunk")
         world.target.execute(statement)
         world.snowflake.set_delays()
-        assert at_work.result()["failed"] == 1
+        assert at_work.result()["failed"] == 1, (at_work.result(), world.chunks())
 
     (chunk,) = world.chunks("failed")
     assert (chunk["attempts"], chunk["error_code"]) == (1, "TargetChangedError")
     assert f"table ENTRIES: {CHANGES[statement]}" in chunk["error_text"]
+
+
+def test_a_target_that_is_dropped_before_its_load_begins_is_told_as_such(world: World) -> None:
+    for name in ("entries", "others"):
+        world.add_table(name, 30, truncate_onstart=True)
+    world.configure()
+    act = acting(world)
+    run_id = act("validate_config")["run_id"]
+    world.target.execute("DROP TABLE entries")
+
+    assert [item["table"] for item in planned(world, act, run_id)] == ["OTHERS"]
+    (failed,) = world.status("SELECT error_text FROM migration_status.run_tables WHERE status = 'failed'")
+    assert f"table ENTRIES: {CHANGES['DROP TABLE entries']}" in failed["error_text"]
 
 
 @pytest.mark.parametrize("verification", ["checksums", "off"])

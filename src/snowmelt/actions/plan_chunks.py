@@ -19,7 +19,7 @@ from snowmelt.planning import composite, one_scan, rounds, statement, work_items
 from snowmelt.planning.connection_budget import Budget, budget
 from snowmelt.planning.rounds import Before, Outlook, Step
 from snowmelt.planning.work_items import PendingChunk
-from snowmelt.postgres import connections, leases, status_store, targets
+from snowmelt.postgres import connections, leases, load, status_store, targets
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import PendingRow, RunRow, TableRow
 from snowmelt.postgres.targets import Ready
@@ -245,8 +245,9 @@ class _Plan:
         try:
             targets.start_loading(self._session, self._event.run_id, group, allow_shrink=self._allow_shrink)
         except DataError as error:
+            cause = load.cause_of(self._session, [ready.plan for ready in group], error)
             for ready in group:
-                self._give_up(scans[ready.plan.table_id], error)
+                self._give_up(scans[ready.plan.table_id], cause)
             return
         for ready in group:
             logger.info(

@@ -15,7 +15,6 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_at
 from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
 from snowmelt.errors import (
-    DataError,
     DuplicateKeyError,
     FencedError,
     OutOfTimeError,
@@ -23,7 +22,6 @@ from snowmelt.errors import (
     SnowmeltError,
     SourceChangedError,
     TargetChangedError,
-    TargetRefusedError,
     TooLargeError,
     TransientError,
 )
@@ -378,7 +376,7 @@ class _Worker:
         if self._session.closed:
             # The lease died with its session, and the next plan sees that; this worker can do no more.
             raise error
-        error = self._cause_of(error)
+        error = load.cause_of(self._session, [self._plan], error)
         status = leases.fail(
             self._session,
             lease,
@@ -396,19 +394,6 @@ class _Worker:
             ),
         )
         return replace(tally, failed=tally.failed + 1)
-
-    def _cause_of(self, error: SnowmeltError) -> SnowmeltError:
-        """What became of the target while the chunk was loaded, where that is why its statement failed.
-
-        The server's own text then only says that some relation or column does not exist, or names an object's number.
-        """
-        if not isinstance(error, (TargetChangedError, TargetRefusedError)) and type(error) is not DataError:
-            return error
-        try:
-            load.refuse_changed_target(self._session, self._plan)
-        except TargetChangedError as change:
-            return change
-        return error
 
     def _keys(self, **more: object) -> dict[str, object]:
         return {"run_id": self._run.run_id, "table": self._item.table, **more}

@@ -6,7 +6,14 @@ from dataclasses import replace
 import pyarrow as pa
 
 from snowmelt import sql
-from snowmelt.errors import AmbiguousKeyError, RowCountError, TargetChangedError
+from snowmelt.errors import (
+    AmbiguousKeyError,
+    DataError,
+    RowCountError,
+    SnowmeltError,
+    TargetChangedError,
+    TargetRefusedError,
+)
 from snowmelt.models import TablePlan, TargetColumn
 from snowmelt.postgres import leases, merge, repeats, staging, tables
 from snowmelt.postgres.copy import copy_batches
@@ -91,6 +98,21 @@ def refuse_changed_target(session: Session, plan: TablePlan) -> str | None:
                 f"{_instead(there, column.target)}; undo the change and start again, or start {WITH_NO_RESUME}"
             )
     return as_they_are["target_columns"] if as_they_are else None
+
+
+def cause_of(session: Session, plans: Iterable[TablePlan], error: SnowmeltError) -> SnowmeltError:
+    """What became of a target under the statement that failed with the error, where that is why; else the error.
+
+    The server's own text only says that some relation or column does not exist, or names an object's number.
+    """
+    if not isinstance(error, (TargetChangedError, TargetRefusedError)) and type(error) is not DataError:
+        return error
+    try:
+        for plan in plans:
+            refuse_changed_target(session, plan)
+    except TargetChangedError as change:
+        return change
+    return error
 
 
 def _instead(there: TargetColumn | None, planned: TargetColumn) -> str:

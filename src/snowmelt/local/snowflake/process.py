@@ -261,7 +261,7 @@ class LocalSnowflake:
         self._control("deny", {"user": user or self.user, "tables": list(tables)})
 
     def set_delays(self, *, query_seconds: float = 0.0, batch_seconds: float = 0.0, containing: str = "") -> None:
-        """Make queries (with that text) and downloads of batches slow; downloads under way as well, or no longer."""
+        """Make queries (with that text) and downloads of batches slow."""
         order = {"query_seconds": query_seconds, "batch_seconds": batch_seconds, "containing": containing}
         self._control("delays", order)
 

@@ -4,7 +4,6 @@ import asyncio
 import gzip
 import json
 import secrets
-import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -23,10 +22,6 @@ from snowmelt.local.snowflake.sign_in import Users
 
 _IN_PROGRESS, _IN_PROGRESS_ASYNC = "333333", "333334"
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-_LOOKS_AGAIN_SECONDS = 0.05
-"""How often a download that is delayed looks whether it still is."""
 
 
 class _BatchResponse(FileResponse):
@@ -181,17 +176,11 @@ class SnowflakeApi:
         path = store.batch_file(query_id, index)
         if path is None or not issue.isdigit() or not store.opens(query_id, index, int(issue), signature):
             return Response("Request has expired", status_code=403)
-        await self._keep_waiting()
+        await asyncio.sleep(self._queries.delays.batch_seconds)
         query = self._queries.find(query_id)
         if query is not None:
             query.downloads[index] += 1
         return _BatchResponse(path, media_type="binary/octet-stream")
-
-    async def _keep_waiting(self) -> None:
-        """Wait as long as downloads are to take; a delay that is lowered meanwhile counts at once."""
-        began = time.monotonic()
-        while (left := began + self._queries.delays.batch_seconds - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, _LOOKS_AGAIN_SECONDS))
 
     async def ignore(self, request: Request) -> Response:
         """Take what needs no answer."""
