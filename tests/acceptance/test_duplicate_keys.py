@@ -27,7 +27,9 @@ def rejected(world: World) -> list[dict[str, Any]]:
     )
 
 
-@pytest.mark.parametrize("way", ["copied", "merged", "in ranges", "added"])
+@pytest.mark.parametrize(
+    "way", ["merged", "in ranges", *(pytest.param(way, marks=pytest.mark.full) for way in ("copied", "added"))]
+)
 def test_rows_that_have_the_key_of_another_are_rejected_whichever_chunk_they_are_in(world: World, way: str) -> None:
     settings: dict[str, dict[str, Any]] = {
         "copied": {"source_watermark": "SEQ"},

@@ -16,8 +16,10 @@ def ranges(world: World) -> list[dict[str, Any]]:
     "columns",
     [
         ["NOTE", "BOOKED", "ID"],
-        ["AMOUNT"],
-        *(pytest.param(few, marks=pytest.mark.full) for few in (["ID"], ["BOOKED"], ["NOTE"], ["AMOUNT", "ID"])),
+        *(
+            pytest.param(few, marks=pytest.mark.full)
+            for few in (["ID"], ["AMOUNT"], ["BOOKED"], ["NOTE"], ["AMOUNT", "ID"])
+        ),
     ],
     ids=" ".join,
 )

@@ -85,18 +85,18 @@ def here(world: World, table: ModelTable) -> str:
     return f'"{world.source_database}"."PUBLIC"."{table.name.upper()}"'
 
 
-def seeds(*more: int) -> list[object]:
-    return [1, *(pytest.param(seed, marks=pytest.mark.full) for seed in more)]
+def long_ones(*seeds: int) -> list[object]:
+    return [pytest.param(seed, marks=pytest.mark.full) for seed in seeds]
 
 
-@pytest.mark.parametrize("seed", seeds(2, 3, 4))
+@pytest.mark.parametrize("seed", long_ones(1, 2, 3, 4) if has_icu() else [1, *long_ones(2, 3, 4)])
 def test_after_each_run_the_target_is_what_the_model_says_and_so_is_the_verdict(world: World, seed: int) -> None:
     is_short = seed == 1
     merge_at_random(world, seed, tables=5 if is_short else 12, runs=2 if is_short else 5, has_collations=False)
 
 
 @pytest.mark.skipif(not has_icu(), reason=f"PostgreSQL {ICU_VERSION} with ICU and citext is not on this machine")
-@pytest.mark.parametrize("seed", seeds(2, 3, 4))
+@pytest.mark.parametrize("seed", [1, *long_ones(2, 3, 4)])
 def test_so_it_is_where_collations_call_different_texts_equal(
     snowflake: LocalSnowflake, tmp_path: Path, seed: int
 ) -> None:

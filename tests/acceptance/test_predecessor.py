@@ -123,6 +123,7 @@ def run_by_short_invocations(world: World, all_tables: list[Table], *, timeout_s
     assert differing(world, all_tables) == []
 
 
+@pytest.mark.full(minutes=4)
 def test_the_files_work_as_they_are_in_every_way_of_running_them_and_each_further_run_is_incremental(
     world: World,
 ) -> None:
@@ -212,7 +213,6 @@ def test_a_table_that_cannot_be_loaded_does_not_stop_the_others_of_its_files(wor
     assert runs_of(world) == [("warehouse", "failed"), ("conflict", "completed")]
 
 
-@pytest.mark.full
 def test_older_env_files_and_configs_with_less_in_them_work_too(world: World) -> None:
     all_tables = made(world)
     env = (FILES / "env.example").read_text(encoding="utf-8")

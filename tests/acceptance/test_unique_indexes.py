@@ -36,7 +36,7 @@ UNJUDGED = (
 )
 
 
-@pytest.mark.parametrize("way", ["copied", "copied by key", "merged"])
+@pytest.mark.parametrize("way", [pytest.param("copied", marks=pytest.mark.full), "copied by key", "merged"])
 def test_rows_that_an_expression_or_partial_index_refuses_are_rejected_alone(world: World, way: str) -> None:
     key: dict[str, Any] = {} if way == "copied" else {"uniqueness_columns": ["ID"], "source_watermark": "SEQ"}
     with_people(world, *UNJUDGED, filled=way == "merged", max_rejected_rows=2, sort_columns=["ID"], **key)
