@@ -81,6 +81,8 @@ class Link(ABC):
                 self.server.sendall(message[: max(1, len(message) // 2)])
                 self.cut()
             case "cut sent":
+                with self._lock:
+                    self._held = []  # an answer may be quicker than the cut
                 self.server.sendall(message)
                 self.cut(reset=True)
             case "cut unanswered" | "cut half answer" | "after":
