@@ -50,7 +50,6 @@ def _answer(event: Mapping[str, Any], wiring: Wiring, deadline: Deadline, execut
             return {"statusCode": code, "body": done.model_dump(mode="json")}
         case "validate_config":
             dry = {**event, "dry_run": True, "execution_id": execution_id}
-            actions.parse(dry)  # before a field of it is used
             checked = _each_checked(dry, wiring, deadline)
             return {"statusCode": _OK, "body": {"status": "completed", "checks": checked}}
         case _:
@@ -79,9 +78,7 @@ def migrate(event: MigrateEvent, wiring: Wiring, deadline: Deadline, *, executio
     config = wiring.config(event.compatibility)
     sources, idle = config.sources_to_run(event.source_name)
     kept = with_buffer(deadline, config.lambda_timeout_buffer_seconds, config.compatibility)
-    if len(sources) + len(idle) > 1 and (event.resume_run_id or event.tables):
-        names = ", ".join((*sources, *idle))
-        raise ConfigError(f"resume_run_id and tables belong to one source, and the event asks for {names}; name one")
+    actions.refuse_keys_of_one((*sources, *idle), event.resume_run_id, event.tables, asked_by="event")
     series = _Series(wiring.store, event)
     outcomes = [SourceOutcome(source_name=name, status="completed", message=NOTHING_TO_LOAD) for name in idle]
     for name in sources:

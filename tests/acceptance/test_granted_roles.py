@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,13 +14,14 @@ import pytest
 from psycopg2 import sql
 
 from acceptance.world import SOURCE, World, eventually
+from psql import run_psql
 from snowmelt import rejects
 from snowmelt.actions.verify import verify
 from snowmelt.actions.verify_source import Asked
 from snowmelt.config import Config, SourceConfig
 from snowmelt.errors import DataError, MissingError
 from snowmelt.local.postgres import LocalPostgres
-from snowmelt.local.postgres_programs import DEFAULT_VERSION, find_programs, versions
+from snowmelt.local.postgres_programs import DEFAULT_VERSION, versions
 from snowmelt.local.snowflake import LocalSnowflake
 from snowmelt.lookout import Lookout, Scene
 from snowmelt.settings import Settings
@@ -135,14 +135,7 @@ class Loader:
 def psql(world: World, file: str, user: str | None = None, **variables: str) -> str:
     """Run one of the files for operators, word for word."""
     dsn = psycopg2.extensions.make_dsn(world.target.dsn, **({"user": user} if user else {}))
-    assigned = [f"--set={name}={value}" for name, value in variables.items()]
-    done = subprocess.run(
-        [str(find_programs() / "psql"), "--no-psqlrc", "--dbname", dsn, *assigned, "-f", str(SQL / file)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_psql(dsn, "-f", str(SQL / file), within_seconds=120, **variables)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from psycopg2 import sql
 
 from acceptance.world import World
-from snowmelt.local.postgres_programs import find_programs
+from psql import run_psql
 
 GRANTS = Path(__file__).parents[2] / "sql" / "grants_postgres.sql"
 SSN = "078-05-1120"
@@ -176,17 +175,8 @@ def test_no_planted_value_leaves_the_database_but_where_it_is_said(world: World,
     watcher = f"watcher_of_{world.target.name}"
     world.target.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(watcher)))
     try:
-        variables = [f"--set={name}" for name in ("role=postgres", "schema=public", f"watcher={watcher}")]
-        command = [
-            str(find_programs() / "psql"),
-            "--no-psqlrc",
-            "--dbname",
-            world.target.dsn,
-            *variables,
-            "-f",
-            str(GRANTS),
-        ]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        granted = run_psql(world.target.dsn, "-f", str(GRANTS), role="postgres", schema="public", watcher=watcher)
+        assert granted.returncode == 0, granted.stderr
         told = dict(of_watcher(world, watcher))
         with world.target.connect() as connection, connection.cursor() as cursor:
             for hidden in ("rejected_rows", "chunks", "watermarks", "fingerprint_key"):

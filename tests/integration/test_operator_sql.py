@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from psql import run_psql
 from snowmelt import actions, runner, sql
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError
 from snowmelt.local.postgres import Database, LocalPostgres
-from snowmelt.local.postgres_programs import find_programs
 from snowmelt.local.snowflake import LocalSnowflake
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
@@ -123,16 +122,7 @@ def psql(database: Database, file: str, *options: str, types: str = "", **variab
 
 
 def _psql(database: Database, *options: str, types: str = "", **variables: str) -> str:
-    assigned = [f"--set={name}={value}" for name, value in variables.items()]
-    done = subprocess.run(
-        [find_programs() / "psql", "--no-psqlrc", "--dbname", database.dsn, *assigned, *options],
-        check=False,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        input=types,
-        timeout=300,
-    )
+    done = run_psql(database.dsn, *options, types=types, within_seconds=300, **variables)
     assert done.returncode == 0, done.stderr
     assert re.findall(COMPLAINTS, done.stderr, re.MULTILINE) == [], done.stderr
     return done.stdout

@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +11,13 @@ import psycopg2
 import pytest
 
 import earlier_schemas
+from psql import run_psql
 from snowmelt.config import PostgresConfig
 from snowmelt.local.postgres import Database
-from snowmelt.local.postgres_programs import find_programs
 from snowmelt.postgres import status_store
 from snowmelt.postgres.session import Session
 
-QUERIES = Path(__file__).parents[1] / "fixtures" / "predecessor" / "queries.sql"
+QUERIES = Path(__file__).parents[1] / "acceptance" / "predecessor" / "queries.sql"
 PRESENT = status_store.SCHEMA_VERSION
 
 STATES = """
@@ -92,15 +91,8 @@ def statements() -> list[str]:
 def ask(database: Database, *, run_id: str = "run-running", role: str | None = None) -> Answers:
     """Return the rows that psql prints for each statement of the file."""
     commands = "\n\\echo ---\n".join(statements())
-    command = [str(find_programs() / "psql"), "--no-psqlrc", "--csv", "--set=ON_ERROR_STOP=1", f"--set=run_id={run_id}"]
-    done = subprocess.run(
-        [*command, "--dbname", f"{database.dsn} user={role or database.server.user}"],
-        input=commands,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    dsn = f"{database.dsn} user={role or database.server.user}"
+    done = run_psql(dsn, "--csv", types=commands, ON_ERROR_STOP="1", run_id=run_id)
     assert (done.returncode, done.stderr) == (0, "")
     return [list(csv.DictReader(io.StringIO(part))) for part in done.stdout.split("---\n")]
 
@@ -113,14 +105,7 @@ def test_each_statement_of_the_file_is_asked_below() -> None:
 
 def test_before_the_first_run_the_file_as_it_is_finds_nothing(database: Database) -> None:
     install(database)
-    options = ("--no-psqlrc", "--tuples-only", "--set=ON_ERROR_STOP=1", "--set=run_id=x", "--dbname", database.dsn)
-    done = subprocess.run(
-        [find_programs() / "psql", *options, "-f", str(QUERIES)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_psql(database.dsn, "--tuples-only", "-f", str(QUERIES), ON_ERROR_STOP="1", run_id="x")
     assert (done.returncode, done.stderr, done.stdout.strip()) == (0, "", "")
 
 

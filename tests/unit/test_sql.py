@@ -43,6 +43,8 @@ VALUES: dict[str, object] = {
     "error_code": "DataError",
     "error_text": "text",
     "estimated_rows": [1],
+    "error_codes": ["TableSkippedError"],
+    "error_texts": ["why"],
     "execution_id": "arn:e",
     "indexes": "[]",
     "lease_token": UUID,

@@ -1,7 +1,7 @@
 """Say which source an execution runs next: one after another, a run each, whatever becomes of those before."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from snowmelt.actions.nested_events import flattened
@@ -54,12 +54,16 @@ def _sources(given: Mapping[str, Any], wiring: Wiring) -> tuple[tuple[str, ...],
         raise ConfigError(f'source_name is {json.dumps(named)[:100]}; name a source of the config, or several as "a,b"')
     config = wiring.config("predecessor" if compatibility == "predecessor" else None)
     to_run, idle = config.sources_to_run(named)
-    names = (*to_run, *idle)
-    if len(names) > 1 and (given.get("resume_run_id") or given.get("tables")):
-        raise ConfigError(
-            f"resume_run_id and tables belong to one source, and the input asks for {', '.join(names)}; name one"
-        )
+    refuse_keys_of_one((*to_run, *idle), given.get("resume_run_id"), given.get("tables"), asked_by="input")
     return to_run, idle
+
+
+def refuse_keys_of_one(names: Sequence[str], resume_run_id: object, tables: object, *, asked_by: str) -> None:
+    """Raise ConfigError where a start of several sources names a run, or tables, which one of them has."""
+    if len(names) > 1 and (resume_run_id or tables):
+        raise ConfigError(
+            f"resume_run_id and tables belong to one source, and the {asked_by} asks for {', '.join(names)}; name one"
+        )
 
 
 def _outcome(given: Mapping[str, Any], came: Mapping[str, Any]) -> SourceOutcome:

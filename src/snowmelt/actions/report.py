@@ -127,9 +127,10 @@ def _facts(
 def _plans(run: RunResources, plan: RunPlan, deadline: Deadline, known: _Known) -> dict[int, TablePlan]:
     """The frozen plan of each table, as long as there is time to fetch them."""
     plans: dict[int, TablePlan] = {}
-    for table_id in sorted(set(range(len(plan.tables))) - set(plan.skipped)):
+    planned = [table_id for table_id in range(len(plan.tables)) if table_id not in plan.skipped]
+    for done, table_id in enumerate(planned):
         if not deadline.allows(_KEPT_SECONDS):
-            left = len(plan.tables) - table_id
+            left = len(planned) - done
             known.missing.append(f"what was said of {left} tables before they were loaded: time ran out")
             break
         found = known.ask(f"the plan of table {plan.tables[table_id]}", partial(run.table, table_id))

@@ -60,10 +60,10 @@ def table_plans(
     """
     found = survey(config, source, selected, snowflake, session, moment=moment)
     errors = of_severity(found.findings, "error")
-    refusal = ConfigError(f"source {source.source_name} cannot be migrated as it is", map(str, errors))
     plans = tuple(table.plan for table in found.tables if table.plan is not None)
     if not errors:
         return TablePlans(plans)
+    refusal = ConfigError(f"source {source.source_name} cannot be migrated as it is", map(str, errors))
     if not skip_failing_tables or not all(error.table for error in errors):
         raise refusal
     skipped, tied = skip([t.place for t in found.tables], selected, found.foreign_keys, errors)

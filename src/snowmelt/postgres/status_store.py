@@ -297,7 +297,8 @@ def open_run(
                 "key_columns": [json.dumps(t.key_columns) for t in table_plans],
             },
         )
-        _record_skipped(cursor, plan, skipped)
+        if skipped:
+            _record_skipped(cursor, plan, skipped)
         _start_driver(cursor, plan.run_id, driver)
     # Only now that nothing of theirs can commit: end the sessions, so that their locks do not stand in our way.
     leases.end_sessions(session, ended, of=_OLD_DRIVERS)
@@ -307,21 +308,21 @@ def open_run(
 
 
 def _record_skipped(cursor: Cursor, plan: RunPlan, skipped: Sequence[SkippedRow]) -> None:
-    for table_id, source, target, error in skipped:
-        cursor.execute(
-            sql.query("insert_skipped_table"),
-            {
-                "run_id": plan.run_id,
-                "table_id": table_id,
-                "source_table": source,
-                "source_database": plan.snowflake_database,
-                "source_schema": plan.snowflake_schema,
-                "target_schema": target.schema_name,
-                "target_table": target.name,
-                "error_code": error.code,
-                "error_text": error.message,
-            },
-        )
+    table_ids, sources, targets, whys = zip(*skipped, strict=True)
+    cursor.execute(
+        sql.query("insert_skipped_tables"),
+        {
+            "run_id": plan.run_id,
+            "table_ids": list(table_ids),
+            "source_tables": list(sources),
+            "source_database": plan.snowflake_database,
+            "source_schema": plan.snowflake_schema,
+            "schemas": [target.schema_name for target in targets],
+            "tables": [target.name for target in targets],
+            "error_codes": [error.code for error in whys],
+            "error_texts": [error.message for error in whys],
+        },
+    )
 
 
 def _lock_opening(session: Session, cursor: Cursor) -> None:

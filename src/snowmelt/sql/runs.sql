@@ -181,13 +181,16 @@ FROM unnest(%(table_ids)s::integer[], %(source_tables)s::text[], %(schemas)s::te
             %(omitted)s::text[])
      AS t (table_id, source_table, target_schema, target_table, strategy, adds_only, loads_after, key_columns, omitted)
 
--- name: insert_skipped_table
--- A table that a check refused: it holds no target, and no resume opens it.
+-- name: insert_skipped_tables
+-- Tables that a check refused: they hold no target, and no resume opens them.
 INSERT INTO migration_status.run_tables
     (run_id, table_id, source_table, source_database, source_schema, target_schema, target_table, strategy, status,
      completed_at, error_code, error_text)
-VALUES (%(run_id)s, %(table_id)s, %(source_table)s, %(source_database)s, %(source_schema)s, %(target_schema)s,
-        %(target_table)s, 'one_scan', 'failed', clock_timestamp(), %(error_code)s, %(error_text)s)
+SELECT %(run_id)s, t.table_id, t.source_table, %(source_database)s, %(source_schema)s, t.target_schema, t.target_table,
+       'one_scan', 'failed', clock_timestamp(), t.error_code, t.error_text
+FROM unnest(%(table_ids)s::integer[], %(source_tables)s::text[], %(schemas)s::text[], %(tables)s::text[],
+            %(error_codes)s::text[], %(error_texts)s::text[])
+     AS t (table_id, source_table, target_schema, target_table, error_code, error_text)
 
 -- name: end_drivers
 -- Whoever drove the run does not any more.
