@@ -70,7 +70,12 @@ class Wiring:
         ConfigError with every problem in it.
         """
         where, read_as = self._settings.config, compatibility or self._settings.compatibility
-        return configs.load(_config_text(where), self.environment, where=where, compatibility=read_as)
+        config = configs.load(_config_text(where), self.environment, where=where, compatibility=read_as)
+        return config.model_copy(update={"postgres": config.postgres.trusting(self._default_roots())})
+
+    def _default_roots(self) -> str | None:
+        """Return the authorities for a config without any; libpq's own variable counts before ours."""
+        return None if self._given_environment.get("PGSSLROOTCERT") else self._settings.sslrootcert
 
     @cached_property
     def store(self) -> Store:

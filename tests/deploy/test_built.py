@@ -8,11 +8,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from snowmelt.local.aws import built
+from snowmelt.local.aws import LocalAws, built
 from snowmelt.local.aws.built import LIMIT_MEGABYTES, MEGABYTE, MOST_MEGABYTES, Built
+from snowmelt.local.postgres import LocalPostgres
+from tls import TlsServer, authority
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "snowmelt"
@@ -56,11 +59,12 @@ def test_the_function_holds_the_package_its_sql_and_its_page_and_nothing_else(ar
     kept = {str(file.relative_to(artifacts.task)) for file in artifacts.task.rglob("*") if file.is_file()}
     sources = {f"snowmelt/{file.relative_to(PACKAGE)}" for file in COMPILES}
     assert {name for name in kept if name.endswith(".py")} == sources
-    assert {Path(name).suffix for name in kept} == {".py", ".pyc", ".sql", ".html", ".css"}
+    assert {Path(name).suffix for name in kept} == {".py", ".pyc", ".sql", ".html", ".css", ".pem"}
     assert len([name for name in kept if name.endswith(".pyc")]) == len(sources)
     assert {Path(name).name for name in kept if name.endswith(".sql")} == {
         f.name for f in (PACKAGE / "sql").glob("*.sql")
     }
+    assert {name for name in kept if name.endswith(".pem")} == {"snowmelt/postgres/rds-global-bundle.pem"}
     assert {name for name in kept if name.endswith((".html", ".css"))} == {
         f"snowmelt/reports/report.{kind}" for kind in ("html", "css")
     }
@@ -108,6 +112,51 @@ def test_what_was_built_moves_the_demo_s_tables_where_only_tmp_can_be_written(ar
     summary = json.loads(ended.stdout.splitlines()[-1])
     assert (summary["status"], summary["rows"]) == ("completed", 367_687)
     assert "only /tmp can be written" in ended.stderr
+
+
+def test_what_was_built_verifies_postgresql_by_the_roots_of_rds_or_by_those_of_the_secret(
+    artifacts: Built, tmp_path: Path
+) -> None:
+    facts = run("echo $RUNTIME_PYTHON; echo $PWD/$RUNTIME_PACKAGES").stdout.splitlines()
+    source = {
+        "source_name": "s",
+        "source_sf_database": "D",
+        "source_sf_schema": "PUBLIC",
+        "target_pg_database": "postgres",
+        "target_pg_schema": "public",
+        "tables": [{"source": "T", "enabled": False}],
+    }
+    with LocalPostgres(durable=False) as postgres, TlsServer(postgres.host, postgres.port, tmp_path) as server:
+        section = {"host": "localhost", "port": server.port, "user": "postgres", "sslmode": "verify-full"}
+        config = tmp_path / "config.json"
+        config.write_text(json.dumps({"postgres": section, "sources": [source]}))
+        stack = artifacts.deployed(
+            runtime_packages=Path(facts[1]),
+            python=Path(facts[0]),
+            config=config,
+            secret={"SNOWFLAKE_ACCOUNT": "a", "SNOWFLAKE_USER": "u", "SNOWFLAKE_PASSWORD": "x"},
+            timeout_seconds=60,
+            concurrency=1,
+        )
+        with stack as aws:
+            said = [_tested(aws)]
+            secret = {**stack.secret, "POSTGRES_SSLROOTCERT": authority().root}
+            aws.secrets().put_secret_value(SecretId="snowmelt", SecretString=json.dumps(secret))
+            said.append(_tested(aws))
+
+    # That file is in the artifact, and read: the certificate is of none of its authorities.
+    assert "certificate verify failed" in said[0]["message"]
+    assert "authority that is not among those that are trusted" in said[0]["message"]
+    assert said[1]["ok"], said[1]
+    assert server.encrypted >= 1
+
+
+def _tested(aws: LocalAws) -> dict[str, Any]:
+    outcome = aws.functions.invoke(json.dumps({"action": "test_postgres"}).encode())
+    assert outcome is not None
+    assert "verdicts" in json.loads(outcome.payload), outcome
+    (verdict,) = json.loads(outcome.payload)["verdicts"]
+    return dict(verdict)
 
 
 TRANSLATE = """

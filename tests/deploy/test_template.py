@@ -1,7 +1,9 @@
 """What the template promises, compared with the code it deploys."""
 
+import hashlib
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,13 +16,17 @@ from typing import Any
 
 import grimp
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import TypeAdapter
 
 from snowmelt import actions, metrics, models
 from snowmelt.local.aws.template import read_template
+from snowmelt.postgres.roots import RDS_BUNDLE, file_of
 from snowmelt.settings import Settings
+from tls import authority
 
 ROOT = Path(__file__).parents[2]
 PARTS_OF_THE_RUNTIME = {"boto3", "botocore"}
@@ -170,6 +176,68 @@ def test_a_build_ends_where_the_layer_is_too_large(tmp_path: Path, megabytes: in
     assert ended.returncode == exit_code
     assert f"{megabytes}.0 MB  pyarrow" in ended.stderr
     assert ("too large: leave out 1.0 MB" in ended.stderr) is bool(exit_code)
+
+
+# --- whom the function trusts ---------------------------------------------------------------------------------------
+
+
+def roots() -> list[x509.Certificate]:
+    return x509.load_pem_x509_certificates(RDS_BUNDLE.read_bytes())
+
+
+def test_the_function_trusts_the_roots_of_rds_unless_it_is_told_of_others() -> None:
+    assert file_of(FUNCTION["Environment"]["Variables"]["SNOWMELT_SSLROOTCERT"]) == str(RDS_BUNDLE)
+    assert "PGSSLROOTCERT" not in FUNCTION["Environment"]["Variables"]
+
+
+def test_the_roots_of_rds_are_those_that_were_locked_and_roots_of_rds_alone() -> None:
+    (locked,) = re.findall(r"^RDS_ROOTS_SHA256 := (\S+)$", (ROOT / "src" / "Makefile").read_text(), re.MULTILINE)
+    assert hashlib.sha256(RDS_BUNDLE.read_bytes()).hexdigest() == locked
+    assert len(roots()) > 80
+    for root in roots():
+        assert root.subject == root.issuer
+        assert "CN=Amazon RDS " in root.subject.rfc4514_string()
+        root.verify_directly_issued_by(root)
+
+
+def test_a_build_ends_where_the_roots_are_not_those_that_were_locked(tmp_path: Path) -> None:
+    (tmp_path / "snowmelt" / "postgres").mkdir(parents=True)
+    (tmp_path / "snowmelt" / "postgres" / RDS_BUNDLE.name).write_bytes(RDS_BUNDLE.read_bytes() + b"\n")
+    command = ["make", "--file", str(ROOT / "src" / "Makefile"), f"PYTHON={sys.executable}", "build-Function"]
+
+    ended = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "ARTIFACTS_DIR": str(tmp_path / "a")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode != 0
+    assert "is not what was locked: run scripts/renew-rds-roots" in ended.stderr
+    assert not (tmp_path / "a").exists()
+
+
+def test_renewing_the_roots_takes_those_of_a_file_that_servers_may_have(tmp_path: Path) -> None:
+    for name in ("scripts/renew-rds-roots", "src/Makefile"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    bundle = tmp_path / RDS_BUNDLE.relative_to(ROOT)
+    bundle.parent.mkdir(parents=True)
+    pems = [root.public_bytes(Encoding.PEM).decode() for root in roots()]
+    as_javascript = pems[0].replace("\n", "\\n' +\n  '")
+    given = tmp_path / "given.pem"
+    given.write_text("\n".join([as_javascript, pems[1], pems[1], authority().root, authority().certificate]))
+
+    ended = subprocess.run(
+        [sys.executable, tmp_path / "scripts" / "renew-rds-roots", given], capture_output=True, text=True, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "2 root certificates locked" in ended.stdout
+    assert x509.load_pem_x509_certificates(bundle.read_bytes()) == roots()[:2]
+    assert hashlib.sha256(bundle.read_bytes()).hexdigest() in (tmp_path / "src" / "Makefile").read_text()
 
 
 # --- the state machine ----------------------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ def test_a_password_that_is_missing_is_asked_for(guarded: LocalPostgres, monkeyp
     [
         ("no_such_db", {}, 'database "no_such_db" does not exist; create it, or mend target_pg_database'),
         ("postgres", {"user": "no_such_role"}, 'role "no_such_role" does not exist; create it, or mend'),
-        ("postgres", {"sslmode": "require"}, "mend postgres.sslmode or postgres.sslrootcert"),
+        ("postgres", {"sslmode": "require"}, "set postgres.sslmode to disable"),
     ],
 )
 def test_a_server_that_refuses_says_what_to_mend(

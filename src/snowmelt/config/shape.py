@@ -123,11 +123,21 @@ class PostgresConfig(_Part):
     sslmode: SslMode = Field(default_factory=lambda data: default_sslmode(data.get("host")))
     """As in libpq; verify-full by default, prefer for a server on this machine."""
     sslrootcert: Text | None = None
-    """File of the certificate authorities that are trusted, or system."""
+    """Certificate authorities that are trusted: PEM text, the path of its file, rds for those of AWS, or system."""
     status_schema: SchemaName = "migration_status"
     """Schema in which runs keep their status; runs with another one know nothing of these."""
     status_schema_owner: Text | None = None
     """Role that may own the status schema, beside user, the roles it is a member of, and superusers."""
+
+    def trusting(self, sslrootcert: str | None) -> Self:
+        """Return the same with these authorities where it checks the server's certificate and names none.
+
+        Only then: libpq, given any, checks certificates under every other sslmode too, and under ``prefer`` goes on
+        in the clear where the check fails.
+        """
+        if sslrootcert is None or self.sslrootcert is not None or not self.sslmode.startswith("verify-"):
+            return self
+        return self.model_copy(update={"sslrootcert": sslrootcert})
 
 
 # --- values -------------------------------------------------------------------------------------------------

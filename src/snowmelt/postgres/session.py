@@ -31,7 +31,7 @@ from snowmelt.errors import (
     TransientError,
     UnreachableError,
 )
-from snowmelt.postgres import poolers
+from snowmelt.postgres import poolers, roots
 from snowmelt.wording import WITH_NO_RESUME
 
 Row = dict[str, Any]
@@ -115,7 +115,7 @@ class Session:
                 password=config.password.get_secret_value() if config.password else None,
                 dbname=database,
                 sslmode=config.sslmode,
-                sslrootcert=config.sslrootcert,
+                sslrootcert=roots.file_of(config.sslrootcert),
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
                 application_name=application_name[:63],
                 options=" ".join(f"-c {name}={_escaped(value)}" for name, value in _settings(config).items()),
@@ -386,6 +386,22 @@ _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
     "53100": (DiskFullError, "the server's disk is full: make room, then start again and the run resumes"),
     "57014": (TransientError, "somebody cancelled the statement, or statement_timeout ended it, as the text says"),
 }
+_NOT_REACHED = (
+    "check host and port, that the server runs, and that the network (security group, VPC) lets this machine in"
+)
+_TRUST = (
+    'postgres.sslrootcert or POSTGRES_SSLROOTCERT: "rds" for RDS and Aurora, the path or the PEM text of the '
+    'authority of another server, or "system" for one that the operating system knows'
+)
+_ROOTS = f"set {_TRUST}"
+_UNKNOWN_AUTHORITY = (
+    f"the server's certificate is of an authority that is not among those that are trusted: set {_TRUST}; where it is "
+    "set so, the authority is newer: give its PEM"
+)
+_ENCRYPT = (
+    "where the server asks for encryption, as RDS does (rds.force_ssl), set postgres.sslmode to verify-full; "
+    "otherwise allow this host, user and database in pg_hba.conf"
+)
 _CONNECT_CAUSES: tuple[tuple[str, type[SnowmeltError], str], ...] = (
     (
         "password authentication failed",
@@ -395,14 +411,30 @@ _CONNECT_CAUSES: tuple[tuple[str, type[SnowmeltError], str], ...] = (
     ("nsupported startup parameter", AccessError, f"that is a pooler's answer; {poolers.PAST_THE_POOLER}"),
     ("no more connections allowed", TransientError, f"the pooler has no place left; {poolers.PAST_THE_POOLER}"),
     ("no password supplied", AccessError, "set postgres.password or POSTGRES_PASSWORD"),
+    *((sign, AccessError, _ENCRYPT) for sign in (", no encryption", ", SSL off")),  # of "no pg_hba.conf entry for …"
     (
         "no pg_hba.conf entry",
         AccessError,
         "allow this host, user and database in pg_hba.conf, or mend postgres.sslmode",
     ),
+    # Before what says that something does not exist, or names SSL: of either there is more than one kind.
+    ("root certificate file", AccessError, _ROOTS),
+    ("sslrootcert=system", AccessError, "set postgres.sslmode to verify-full, without which system trusts too many"),
+    ("certificate verify failed", AccessError, _UNKNOWN_AUTHORITY),
+    (
+        "does not match host name",
+        AccessError,
+        "set postgres.host to a name that the certificate has: the endpoint that RDS gives, no alias and no address",
+    ),
+    (
+        "server does not support SSL",
+        AccessError,
+        "turn ssl on at the server; or, where the way to it is trusted, set postgres.sslmode to disable",
+    ),
     ("does not exist", AccessError, "create it, or mend target_pg_database or postgres.user"),
+    ("SSL SYSCALL error", UnreachableError, _NOT_REACHED),
+    ("SSL connection has been closed", UnreachableError, _NOT_REACHED),
     ("SSL", AccessError, "mend postgres.sslmode or postgres.sslrootcert"),
-    ("root certificate", AccessError, "set postgres.sslrootcert, or choose another postgres.sslmode"),
     ("too many clients", TransientError, "lower parallel_threads or raise max_connections"),
     (
         "too many connections for role",
@@ -423,7 +455,7 @@ _CONNECT_CAUSES: tuple[tuple[str, type[SnowmeltError], str], ...] = (
     (
         "",
         UnreachableError,
-        "check host and port, that the server runs, and that the network (security group, VPC) lets this machine in",
+        _NOT_REACHED,
     ),
 )
 
