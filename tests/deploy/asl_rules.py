@@ -18,6 +18,7 @@ TASK_RESOURCES = {"arn:${Partition}:states:::lambda:invoke"}
 OWN_ERRORS = {kind.__name__ for kind in errors.SnowmeltError.__subclasses__()}
 AWS_ERRORS = {
     "Lambda.AWSLambdaException",
+    "Lambda.ClientExecutionTimeoutException",
     "Lambda.EC2ThrottledException",
     "Lambda.ResourceNotReadyException",
     "Lambda.SdkClientException",

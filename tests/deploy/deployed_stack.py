@@ -172,6 +172,8 @@ def _resolved(value: Any, values: Mapping[str, str]) -> Any:
             return values[name]
         case {"Fn::GetAtt": ["Bucket", "Arn"]}:
             return f"arn:aws:s3:::{values['Bucket']}"
+        case {"Fn::GetAtt": ["UndeliveredEvents", "QueueName"]}:
+            return values["UndeliveredEvents"].rpartition("/")[2]
         case {"Fn::Sub": "${Bucket.Arn}/*"}:
             return f"arn:aws:s3:::{values['Bucket']}/*"
         case {"Fn::If": [_, then, _]}:

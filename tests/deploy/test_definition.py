@@ -121,6 +121,14 @@ def test_tasks_try_again_when_lambda_throttles_or_a_server_was_away(name: str) -
     assert {"Lambda.TooManyRequestsException", "Lambda.ServiceException", "TransientError"} <= retried
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_tasks_try_again_after_every_error_of_lambda_that_aws_says_to_retry(name: str) -> None:
+    """As "Handle transient Lambda service exceptions" of Step Functions' best practices lists them."""
+    retried = {error for rule in TASKS[name]["Retry"] for error in rule["ErrorEquals"]}
+    named_by_aws = ("ClientExecutionTimeoutException", "ServiceException", "AWSLambdaException", "SdkClientException")
+    assert {f"Lambda.{error}" for error in named_by_aws} <= retried
+
+
 def test_retries_back_off_with_jitter_and_a_cap() -> None:
     for state in STATES.values():
         for rule in state.get("Retry", []):

@@ -329,10 +329,13 @@ def test_the_bucket_refuses_what_comes_in_the_clear_or_by_old_tls_and_is_encrypt
 def test_only_alarms_and_events_of_this_account_reach_the_topic(stack: Stack) -> None:
     topic = stack.resources["FailureTopic"]
     attributes = client("sns").get_topic_attributes(TopicArn=topic)["Attributes"]
-    (statement,) = json.loads(attributes["Policy"])["Statement"]
-    assert statement["Principal"] == {"Service": ["cloudwatch.amazonaws.com", "events.amazonaws.com"]}
-    assert statement["Action"] == "sns:Publish"
-    assert statement["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+    statements = json.loads(attributes["Policy"])["Statement"]
+    by_service = {statement["Principal"]["Service"]: statement for statement in statements}
+    assert set(by_service) == {"cloudwatch.amazonaws.com", "events.amazonaws.com"}
+    assert {statement["Action"] for statement in statements} == {"sns:Publish"}
+    assert by_service["cloudwatch.amazonaws.com"]["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+    # EventBridge supports none in the policy of a topic.
+    assert "Condition" not in by_service["events.amazonaws.com"]
     (subscription,) = client("sns").list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
     assert subscription["Endpoint"] == EVERYTHING["NotifyEmail"]
 
@@ -340,5 +343,5 @@ def test_only_alarms_and_events_of_this_account_reach_the_topic(stack: Stack) ->
 def test_every_alarm_tells_the_topic(stack: Stack) -> None:
     alarms = client("cloudwatch").describe_alarms()["MetricAlarms"]
     assert {alarm["AlarmName"] for alarm in alarms} == set(re.findall(r"^  (\w+Alarm):$", TEMPLATE, re.MULTILINE))
-    assert len(alarms) == 7
+    assert len(alarms) == 8
     assert {tuple(alarm["AlarmActions"]) for alarm in alarms} == {(stack.resources["FailureTopic"],)}
