@@ -40,6 +40,10 @@ class Query:
     asynchronous: bool
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     ended: datetime | None = None
+    reads_since: datetime | None = None
+    """When it began to read: it sees what was committed by then."""
+    changed_at: datetime | None = None
+    """When its changes count as made, of a statement that changes rows."""
     rows: int | None = None
     batches: int | None = None
     size_bytes: int = 0
@@ -77,6 +81,7 @@ class Query:
             "query_tag": self.query_tag,
             "user": self.user,
             "state": self.state,
+            "reads": self.reads_since is not None,
             "started": self.started.isoformat(),
             "seconds": ((self.ended or datetime.now(UTC)) - self.started).total_seconds(),
             "rows": self.rows,
@@ -94,14 +99,14 @@ class Delays:
     """How slow the stand-in pretends to be, in seconds."""
 
     query_seconds: float = 0.0
-    """Before each query that reads a table."""
+    """Between the start of each query that reads a table, whose rows it sees, and its end."""
     batch_seconds: float = 0.0
     """Before each download of a batch."""
     containing: str = ""
     """Only for statements with this text in them."""
 
-    def before(self, text: str) -> float:
-        """Seconds a statement waits before it runs."""
+    def of(self, text: str) -> float:
+        """Seconds a statement takes at least."""
         folded = text.lower()
         reads = " from " in folded.replace("\n", " ") and folded.lstrip().startswith(("select", "with"))
         return self.query_seconds if reads and self.containing.lower() in folded else 0.0
@@ -200,7 +205,7 @@ class Queries:
         query = self._queries.get(query_id)
         if query is None or query.ended is None:
             return None
-        return query.started.replace(tzinfo=None), query.ended.replace(tzinfo=None)
+        return query.started.replace(tzinfo=None), query.changed_at or query.ended.replace(tzinfo=None)
 
     def _history(self) -> list[Entry]:
         """Every statement that has ended, for a statement that asks."""
@@ -265,21 +270,26 @@ class Queries:
         limit = parameters.get("STATEMENT_TIMEOUT_IN_SECONDS", session.parameter("STATEMENT_TIMEOUT_IN_SECONDS"))
         timer = _timer(query, float(limit)) if limit and float(limit) > 0 else None
         try:
-            self._wait_before(query)
             statement = Statement(query.text, session=session, connection=connection, around=self._around)
+            if query.cancelled.is_set():
+                raise canceled()
             if query.describe_only:
                 query.described = statement.describe()
-            else:
-                self._store(query, session, statement.run(_bound(bindings)), parameters)
+                return
+            answer = statement.run(_bound(bindings))
+            query.changed_at = answer.changed_at
+            query.reads_since = datetime.now(UTC)
+            self._take_time(query)
+            self._store(query, session, answer, parameters)
         finally:
             query.database, query.schema = connection.database, connection.schema
             if timer is not None:
                 timer.cancel()
 
-    def _wait_before(self, query: Query) -> None:
+    def _take_time(self, query: Query) -> None:
         """Wait as long as the delays in force say: shorter ones, set meanwhile, let a waiting statement go."""
         began = time.monotonic()
-        while (rest := began + self.delays.before(query.text) - time.monotonic()) > 0:
+        while (rest := began + self.delays.of(query.text) - time.monotonic()) > 0:
             if query.cancelled.wait(min(rest, 0.05)):
                 raise canceled()
         if query.cancelled.is_set():

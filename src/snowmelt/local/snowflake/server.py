@@ -6,6 +6,7 @@ import json
 import secrets
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -155,6 +156,8 @@ class SnowflakeApi:
             "status": query.state,
             "state": query.state,
             "sqlText": query.text,
+            "startTime": _milliseconds(query.started),
+            "endTime": _milliseconds(query.ended) if query.ended else 0,
         }
         if query.error:
             entry |= {"errorCode": query.error.code, "errorMessage": query.error.message}
@@ -255,6 +258,10 @@ async def body_of(request: Request) -> dict[str, Any]:
 def build_app(api: SnowflakeApi, control: Control) -> Starlette:
     """The application of both APIs."""
     return Starlette(routes=[*api.routes(), *control.routes(body_of)])
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
 
 
 def _name(asked: str | None) -> str | None:

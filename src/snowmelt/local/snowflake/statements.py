@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import cycle
 from typing import Any
@@ -43,6 +43,8 @@ class Answer:
     """The query id whose result is asked for again."""
     cancel: str | None = None
     """The query id that is to be cancelled."""
+    changed_at: datetime | None = None
+    """When the changes of a statement that is no query count as made, in UTC."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,8 @@ class Statement:
             return self._describe(parsed.this)
         if isinstance(parsed, exp.Query):
             return self._query(bindings)
-        return self._change(bindings)
+        started = datetime.now(UTC).replace(tzinfo=None)
+        return replace(self._change(bindings, started), changed_at=started)
 
     def describe(self) -> tuple[tuple[Column, ...], int]:
         """The columns the statement would give, without running it."""
@@ -234,8 +237,7 @@ class Statement:
 
     # --- everything else -----------------------------------------------------------------------------------------
 
-    def _change(self, bindings: Any) -> Answer:
-        started = datetime.now(UTC).replace(tzinfo=None)
+    def _change(self, bindings: Any, started: datetime) -> Answer:
         parsed = self._parsed
         kind = statement_type_id(parsed)
         if self._around.keeps_copies():

@@ -15,7 +15,7 @@ _CHANGES_ROWS = (exp.Insert, exp.Update, exp.Delete, exp.Merge)
 
 Resolve = Callable[[exp.Table], TableRef]
 Period = Callable[[str], "tuple[datetime, datetime] | None"]
-"""When a query ran, by its id."""
+"""When a query began and when it had completed its changes, by its id."""
 
 
 def go_back(statement: Any, *, catalog: Catalog, duck: Any, resolve: Resolve, period: Period) -> None:
@@ -76,7 +76,7 @@ def _moment(when: Any, *, duck: Any, period: Period) -> tuple[datetime, bool]:
         ran = period(expression.name)
         if ran is None:
             raise SqlError(709, "02000", f"Statement {expression.name} not found")
-        return ran[0 if before else 1], before
+        return ran[1], before  # BEFORE, too, is about the statement's end: just before it completed
     value = exp.cast(expression.transform(timestamp_offsets), "TIMESTAMPTZ" if kind == "TIMESTAMP" else "DOUBLE")
     asked = duck.execute("select " + value.sql(dialect="duckdb")).fetchone()[0]
     if kind == "OFFSET":
