@@ -24,6 +24,8 @@ class Settings(BaseSettings):
     """Where manifests, plans and reports go: ``s3://bucket[/prefix]``, or a folder on this machine."""
     secret_id: str | None = None
     """A Secrets Manager secret: a JSON object of environment variables that fill what the environment lacks."""
+    postgres_secret_id: str | None = None
+    """A second secret of that kind, for PostgreSQL alone, such as RDS manages; it counts before the first."""
     sslrootcert: str | None = None
     """What PostgreSQL's certificate is checked by where the config says that it is, and by nothing else: ``rds``, …"""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

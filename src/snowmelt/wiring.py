@@ -20,7 +20,7 @@ from snowmelt.models import Compatibility, RunPlan, TablePlan
 from snowmelt.postgres import connections, leases, status_store
 from snowmelt.postgres.session import Session
 from snowmelt.postgres.status_store import Driver, RunRow
-from snowmelt.secret import Secret
+from snowmelt.secret import Secrets
 from snowmelt.settings import Settings
 from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.warm import Pool
@@ -44,7 +44,7 @@ class Wiring:
     def __init__(self, settings: Settings, environment: Mapping[str, str]) -> None:
         self._settings = settings
         self._given_environment = environment
-        self._secret = Secret(settings.secret_id) if settings.secret_id else None
+        self._secrets = Secrets(settings.secret_id, settings.postgres_secret_id)
         self._driver_backend: tuple[int, datetime] | None = None
         self._runs: dict[str, RunPlan] = {}
         self._tables: OrderedDict[tuple[str, int], TablePlan] = OrderedDict()
@@ -53,13 +53,13 @@ class Wiring:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """The environment, what it lacks filled in from the secret it names and, for a local config, ``.env``.
+        """The environment, what it lacks filled in from the secrets it names and, for a local config, ``.env``.
 
         Both may change while the process lives, so it is asked for whenever a config is read.
         """
         environment = self._given_environment
-        if self._secret is not None:
-            environment = {**self._secret.values(), **environment}
+        if self._secrets:
+            environment = {**self._secrets.values(), **environment}
         if not self._settings.config.startswith("s3://"):
             environment = configs.read_dotenv(Path(self._settings.config).parent / ".env", environment)
         return environment
@@ -123,17 +123,16 @@ class Wiring:
         try:
             return connect(section)
         except AccessError as refused:
-            if self._secret is not None:
+            if self._secrets:
                 try:
-                    self._secret.read_again()
+                    self._secrets.read_again()
                 except (AccessError, ConfigError) as error:
                     raise AccessError(f"{refused.message}; and {error.message}") from refused
             renewed = again()
             if renewed == section:
-                if self._secret is None:
+                if not self._secrets:
                     raise
-                where = f"secret {self._secret.secret_id} was read again and holds what was refused"
-                raise type(refused)(f"{refused.message}; {where}") from refused
+                raise type(refused)(f"{refused.message}; {self._secrets.refused_again()}") from refused
         _logger.info("signing in again: the credentials have changed since they were read")
         return connect(renewed)
 

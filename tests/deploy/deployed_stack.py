@@ -25,11 +25,15 @@ REGION = "us-east-1"
 ACCOUNT = "123456789012"
 STACK = "snowmelt"
 SECRET_ARN = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:snowmelt-AbCdEf"
+POSTGRES_SECRET_ARN = f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:rds!db-1-AbCdEf"
+DATABASE_USER_ARN = f"arn:aws:rds-db:{REGION}:{ACCOUNT}:dbuser:db-ABCDEFGHIJKL01234/snowmelt"
 SECRET_KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/11111111-1111-1111-1111-111111111111"
 DATA_KEY_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/22222222-2222-2222-2222-222222222222"
 EVERYTHING = {
     "SecretArn": SECRET_ARN,
     "SecretKeyArn": SECRET_KEY_ARN,
+    "PostgresSecretArn": POSTGRES_SECRET_ARN,
+    "PostgresDbUserArn": DATABASE_USER_ARN,
     "DataKeyArn": DATA_KEY_ARN,
     "NotifyEmail": "someone@example.org",
     "HoursBetweenSuccesses": "26",

@@ -18,7 +18,9 @@ from botocore.exceptions import ClientError
 from deployed_stack import (
     ACCOUNT,
     DATA_KEY_ARN,
+    DATABASE_USER_ARN,
     EVERYTHING,
+    POSTGRES_SECRET_ARN,
     REGION,
     SECRET_ARN,
     SECRET_KEY_ARN,
@@ -142,6 +144,9 @@ def in_the_function_s_name(bucket: str) -> dict[Use, str]:
         Use("xray:PutTraceSegments", "*"): "Tracing: Active",
         Use("xray:PutTelemetryRecords", "*"): "Tracing: Active",
         Use("kms:Decrypt", SECRET_KEY_ARN): "SecretKeyArn",
+        # No call of an API: the server asks whether the identity that signed the token may.
+        Use("rds-db:connect", DATABASE_USER_ARN): "POSTGRES_IAM_AUTH",
+        Use("secretsmanager:GetSecretValue", POSTGRES_SECRET_ARN): "SNOWMELT_POSTGRES_SECRET_ID",
         Use("kms:Decrypt", DATA_KEY_ARN): 'SSEAlgorithm: "aws:kms"',
         Use("kms:GenerateDataKey", DATA_KEY_ARN): 'SSEAlgorithm: "aws:kms"',
     }
@@ -203,6 +208,8 @@ def test_the_code_that_is_deployed_has_no_other_client_of_aws() -> None:
     deployed_files = [f for f in package.rglob("*.py") if "local" not in f.parts and f.name != "remote.py"]
     clients = {name for f in deployed_files for name in re.findall(r"\.client\(\s*\"(\w+)\"", f.read_text())}
     assert clients == {"s3", "secretsmanager", "stepfunctions"}
+    signers = {name for f in deployed_files for name in re.findall(r"create_client\(\s*\"(\w+)\"", f.read_text())}
+    assert signers == {"rds"}
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -245,6 +252,8 @@ FORBIDDEN = {
         Use("s3:ListBucket", "arn:aws:s3:::another"),
         Use("secretsmanager:GetSecretValue", SECRET_ARN.replace("AbCdEf", "GhIjKl")),
         Use("secretsmanager:PutSecretValue", SECRET_ARN),
+        Use("rds-db:connect", DATABASE_USER_ARN.replace("/snowmelt", "/postgres")),
+        Use("rds-db:connect", DATABASE_USER_ARN.replace("01234", "56789")),
         Use("states:StartExecution", MACHINE),
         Use("states:StopExecution", EXECUTION),
         Use("states:DescribeExecution", EXECUTION.replace(":snowmelt:", ":another:")),

@@ -240,6 +240,45 @@ def test_renewing_the_roots_takes_those_of_a_file_that_servers_may_have(tmp_path
     assert hashlib.sha256(bundle.read_bytes()).hexdigest() in (tmp_path / "src" / "Makefile").read_text()
 
 
+# --- how the function signs in --------------------------------------------------------------------------------------
+
+
+def test_iam_is_for_stacks_that_name_a_user_of_the_database_and_the_second_secret_for_those_that_have_one() -> None:
+    nothing = {"Ref": "AWS::NoValue"}
+    (policy,) = RESOURCES["FunctionRole"]["Properties"]["Policies"]
+    given = policy["PolicyDocument"]["Statement"]
+    chosen = {s["Fn::If"][1]["Sid"]: s["Fn::If"] for s in given if "Fn::If" in s}
+    condition, statement, otherwise = chosen["SignInToPostgres"]
+    assert (condition, otherwise) == ("SignsInByIam", nothing)
+    assert statement["Resource"] == {"Ref": "PostgresDbUserArn"}
+    assert FUNCTION["Environment"]["Variables"]["POSTGRES_IAM_AUTH"] == {"Fn::If": ["SignsInByIam", "true", nothing]}
+    (reads,) = (s["Resource"] for s in statements("FunctionRole") if s["Sid"] == "ReadSecret")
+    first, second = {"Ref": "SecretArn"}, {"Ref": "PostgresSecretArn"}
+    assert reads == {"Fn::If": ["HasPostgresSecret", [first, second], first]}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "takes", "refuses"),
+    [
+        (
+            "PostgresDbUserArn",
+            "arn:aws:rds-db:eu-west-1:123456789012:dbuser:cluster-ABC/snowmelt",
+            "arn:aws:rds-db:eu-west-1:123456789012:dbuser:*/*",
+        ),
+        (
+            "PostgresSecretArn",
+            "arn:aws:secretsmanager:eu-west-1:123456789012:secret:rds!db-1-AbCdEf",
+            "rds!db-1",
+        ),
+    ],
+)
+def test_a_parameter_of_the_sign_in_takes_one_arn_or_nothing(parameter: str, takes: str, refuses: str) -> None:
+    pattern = TEMPLATE["Parameters"][parameter]["AllowedPattern"]
+    assert re.fullmatch(pattern, "")
+    assert re.fullmatch(pattern, takes)
+    assert not re.fullmatch(pattern, refuses)
+
+
 # --- the state machine ----------------------------------------------------------------------------------------------
 
 

@@ -499,6 +499,16 @@ def test_a_key_pair_signs_in(account: LocalSnowflake) -> None:
         assert cursor.execute("select 1").fetchone() == (1,)
 
 
+def test_a_programmatic_access_token_signs_in_by_itself_and_as_a_password(account: LocalSnowflake) -> None:
+    account.put_user(User(name="PATTED", programmatic_access_token="right-token"))
+    by_itself = {"authenticator": "PROGRAMMATIC_ACCESS_TOKEN", "token": "right-token", "password": None}
+    for given in (by_itself, {"password": "right-token"}):
+        with account.connect(user="PATTED", **given) as opened:
+            assert opened.cursor().execute("select current_user()").fetchone() == ("PATTED",)
+    with pytest.raises(DatabaseError, match="Programmatic access token is invalid"):
+        account.connect(user="PATTED", **{**by_itself, "token": "wrong"})
+
+
 def test_an_oauth_token_signs_in(account: LocalSnowflake) -> None:
     with account.connect(user="TOKENED", password=None, authenticator="oauth", token="right-token") as opened:
         assert opened.cursor().execute("select current_user()").fetchone() == ("TOKENED",)

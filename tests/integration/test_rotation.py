@@ -61,6 +61,18 @@ class Rotating:
         self.postgres.execute(sql.SQL("ALTER ROLE rotated PASSWORD {}").format(sql.Literal(password)))
         self.snowflake.put_user(User(name=ROLE.upper(), password=password))
 
+    def snowflake_asks_for(self, *, oauth: str | None = None, programmatic: str | None = None) -> None:
+        """Change the token that the user of Snowflake signs in with."""
+        self.snowflake.put_user(User(ROLE.upper(), oauth_token=oauth, programmatic_access_token=programmatic))
+
+    def second_secret_is(self, name: str, **held: object) -> None:
+        """Make or change a secret as RDS manages it."""
+        text = json.dumps(held)
+        try:
+            self._client.put_secret_value(SecretId=name, SecretString=text)
+        except self._client.exceptions.ResourceNotFoundException:
+            self._client.create_secret(Name=name, SecretString=text)
+
     def secret_holds(self, password: str) -> None:
         """Change the secret."""
         values = {"POSTGRES_PASSWORD": password, "SNOWFLAKE_PASSWORD": password}
@@ -70,10 +82,17 @@ class Rotating:
         """Make the secret that text, which need not be JSON."""
         self._client.put_secret_value(SecretId=SECRET, SecretString=text)
 
-    def wiring(self) -> Wiring:
+    def wiring(self, *, second: str | None = None) -> Wiring:
         """Return what a process builds once and keeps while it is warm."""
-        settings = Settings(config=str(self.folder / "config.json"), store=str(self.folder), secret_id=SECRET)
-        return Wiring(settings, {})
+        config, store = str(self.folder / "config.json"), str(self.folder)
+        return Wiring(Settings(config=config, store=store, secret_id=SECRET, postgres_secret_id=second), {})
+
+    def config_lacks(self, *keys: str) -> None:
+        """Leave keys of the config's postgres section to the environment."""
+        path = self.folder / "config.json"
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["postgres"] = {key: value for key, value in config["postgres"].items() if key not in keys}
+        path.write_text(json.dumps(config), encoding="utf-8")
 
 
 def _unset(parameters: dict[str, object]) -> dict[str, object]:
@@ -180,3 +199,100 @@ def test_a_secret_that_is_nested_too_deep_is_refused_as_any_other_that_is_no_obj
         rotating.secret_is(f'{{"POSTGRES_PASSWORD": {"[" * levels}{"]" * levels}}}')
         with pytest.raises(ConfigError, match="must hold a JSON object of strings"):
             Secret(SECRET).values()
+
+
+TOKENS = {
+    "OAuth": ("oauth", {"SNOWFLAKE_TOKEN": ""}),
+    "a programmatic access token": (
+        "programmatic",
+        {"SNOWFLAKE_TOKEN": "", "SNOWFLAKE_AUTHENTICATOR": "PROGRAMMATIC_ACCESS_TOKEN"},
+    ),
+    "one as the password": ("programmatic", {"SNOWFLAKE_PASSWORD": ""}),
+}
+
+
+@pytest.mark.parametrize("kind", TOKENS)
+def test_a_token_that_is_refused_is_replaced_by_the_one_that_the_secret_holds_since(
+    rotating: Rotating, kind: str
+) -> None:
+    credential, variables = TOKENS[kind]
+
+    def secret_holds(token: str) -> None:
+        rotating.secret_is(json.dumps({name: value or token for name, value in variables.items()}))
+
+    rotating.snowflake_asks_for(**{credential: OLD})
+    secret_holds(OLD)
+    wiring = rotating.wiring()
+    signs_in(wiring, to="snowflake")
+    rotating.snowflake_asks_for(**{credential: NEW})
+    secret_holds(NEW)
+
+    signs_in(wiring, to="snowflake")
+
+    assert rotating.reads == 2
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        (TOKENS["OAuth"][1], "where it is a programmatic access token, set snowflake.authenticator"),
+        (TOKENS["a programmatic access token"][1], "SHOW USER PROGRAMMATIC ACCESS TOKENS FOR USER rotated"),
+    ],
+)
+def test_a_token_that_stays_refused_says_what_to_look_at(
+    rotating: Rotating, variables: dict[str, str], says: str
+) -> None:
+    rotating.snowflake_asks_for(programmatic=NEW)
+    rotating.secret_is(json.dumps({name: value or OLD for name, value in variables.items()}))
+
+    with pytest.raises(AccessError) as caught:
+        signs_in(rotating.wiring(), to="snowflake")
+
+    assert says in caught.value.message
+    assert f"secret {SECRET} was read again and holds what was refused" in caught.value.message
+
+
+def test_a_secret_that_rds_manages_signs_in_to_postgresql_and_is_followed_when_it_rotates(rotating: Rotating) -> None:
+    def rotates_to(password: str) -> None:
+        rotating.servers_ask_for(password)
+        server = {"engine": "postgres", "host": rotating.postgres.host, "port": rotating.postgres.port}
+        rotating.second_secret_is("rds!db-1", username=ROLE, password=password, dbname="postgres", **server)
+
+    rotating.config_lacks("host", "port", "user")
+    rotating.secret_is(json.dumps({"SNOWFLAKE_PASSWORD": OLD, "POSTGRES_PASSWORD": "of another server"}))
+    rotates_to(OLD)
+    wiring = rotating.wiring(second="rds!db-1")
+    signs_in(wiring, to="postgres")
+    assert wiring.environment["POSTGRES_DATABASE"] == "postgres"
+    rotates_to(NEW)
+
+    signs_in(wiring, to="postgres")
+
+    rotating.servers_ask_for("a third")
+    with pytest.raises(AccessError, match=f"secret {SECRET} and secret rds!db-1 were read again and hold what was"):
+        signs_in(wiring, to="postgres")
+
+
+def test_one_secret_may_hold_both_and_our_names_count_before_those_of_rds(rotating: Rotating) -> None:
+    held = {"username": ROLE, "password": "of rds", "port": 1, "POSTGRES_PASSWORD": OLD, "engine": "aurora-postgresql"}
+    rotating.secret_is(json.dumps(held))
+
+    variables = Secret(SECRET).values()
+
+    assert (variables["POSTGRES_USER"], variables["POSTGRES_PORT"], variables["POSTGRES_PASSWORD"]) == (ROLE, "1", OLD)
+    assert "POSTGRES_HOST" not in variables
+
+
+@pytest.mark.parametrize("wrong", [{"port": True}, {"port": 1.5}, {"username": None}, {"tags": ["x"]}])
+def test_a_secret_that_holds_anything_but_texts_and_whole_numbers_is_refused(
+    rotating: Rotating, wrong: dict[str, object]
+) -> None:
+    rotating.secret_is(json.dumps({"password": OLD, **wrong}))
+    with pytest.raises(ConfigError, match="must hold a JSON object of strings"):
+        Secret(SECRET).values()
+
+
+def test_a_secret_of_another_kind_of_server_is_told(rotating: Rotating) -> None:
+    rotating.secret_is(json.dumps({"username": "u", "password": OLD, "engine": "mysql"}))
+    with pytest.raises(ConfigError, match=f"secret {SECRET} is that of a server of mysql; name the one of the Postgre"):
+        Secret(SECRET).values()

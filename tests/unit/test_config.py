@@ -286,6 +286,7 @@ def test_absent_connection_keys_come_from_the_environment() -> None:
         "SNOWFLAKE_PRIVATE_KEY_PATH": "/key.p8",
         "SNOWFLAKE_PRIVATE_KEY_PASSPHRASE": "phrase",
         "SNOWFLAKE_TOKEN": "oauth",
+        "SNOWFLAKE_AUTHENTICATOR": "OAUTH",
         "SNOWFLAKE_ROLE": "READER",
         "SNOWFLAKE_WAREHOUSE": "WH",
         "SNOWFLAKE_HOST": "127.0.0.1",
@@ -295,6 +296,8 @@ def test_absent_connection_keys_come_from_the_environment() -> None:
         "POSTGRES_PORT": "6432",
         "POSTGRES_USER": "loader",
         "POSTGRES_PASSWORD": "pw2",
+        "POSTGRES_IAM_AUTH": "True",
+        "POSTGRES_REGION": "eu-west-1",
         "POSTGRES_SSLMODE": "require",
         "POSTGRES_SSLROOTCERT": "system",
     }
@@ -321,6 +324,61 @@ def test_a_wrong_value_from_the_environment_names_its_variable_and_not_its_value
         "postgres.port: must be a whole number; its value comes from POSTGRES_PORT",
         "snowflake.protocol: must be 'https' or 'http'; its value comes from SNOWFLAKE_PROTOCOL",
     )
+
+
+def test_an_authenticator_of_the_environment_is_not_for_a_sign_in_of_the_config() -> None:
+    snowflake = load(tree(), SNOWFLAKE_TOKEN="pat", SNOWFLAKE_AUTHENTICATOR="PROGRAMMATIC_ACCESS_TOKEN").snowflake
+
+    assert (snowflake.sign_in, snowflake.authenticator) == ("password", None)
+
+
+@pytest.mark.parametrize(
+    ("authenticator", "says"),
+    [
+        ("OAUTH", "OAUTH signs in with token; set it, or SNOWFLAKE_TOKEN in the environment"),
+        (
+            "snowflake_jwt",
+            "SNOWFLAKE_JWT signs in with private_key or rsa_key or private_key_path; set it, or SNOWFL",
+        ),
+        ("externalbrowser", "must be 'SNOWFLAKE', 'SNOWFLAKE_JWT', 'OAUTH' or 'PROGRAMMATIC_ACCESS_TOKEN'"),
+    ],
+)
+def test_an_authenticator_that_cannot_sign_in_is_a_problem_of_the_config(authenticator: str, says: str) -> None:
+    given = tree()
+    given["snowflake"]["authenticator"] = authenticator
+
+    (problem,) = problems(given)
+
+    assert problem.startswith(f"snowflake.authenticator: {says}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"sslmode": "prefer"},
+            "postgres.sslmode: iam_auth sends a token that signs in, and RDS takes it over TLS",
+        ),
+        ({"host": "localhost"}, "postgres.sslmode: iam_auth sends a token"),  # whose default is prefer
+        ({"host": "a.example.com,b.example.com"}, "postgres.host: a token of iam_auth is for one server"),
+    ],
+)
+def test_a_sign_in_by_iam_is_to_one_server_and_encrypted(changes: dict[str, Any], says: str) -> None:
+    given = tree()
+    given["postgres"] = {"host": "db.example.com", "user": "u", "iam_auth": "${IAM:-true}", **changes}
+
+    (problem,) = problems(given)
+
+    assert problem.startswith(says)
+
+
+def test_a_sign_in_by_iam_needs_no_password() -> None:
+    given = tree()
+    given["postgres"] = {"host": "db.example.com", "user": "u", "iam_auth": True}
+
+    postgres = load(given).postgres
+
+    assert (postgres.iam_auth, postgres.password, postgres.sslmode) == (True, None, "verify-full")
 
 
 def test_a_sign_in_of_the_config_is_not_overridden_by_the_environment() -> None:

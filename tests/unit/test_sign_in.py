@@ -155,6 +155,33 @@ def test_a_key_pair_comes_before_a_token_and_a_token_before_a_password() -> None
         "private_key": EXPECTED,
     }
     assert credentials(config(**both)) == {"authenticator": "oauth", "token": "h1dden-t0ken"}
+
+
+@pytest.mark.parametrize(
+    ("authenticator", "signs_in_with"),
+    [
+        ("programmatic_access_token", {"authenticator": "PROGRAMMATIC_ACCESS_TOKEN", "token": "h1dden-t0ken"}),
+        ("OAUTH", {"authenticator": "oauth", "token": "h1dden-t0ken"}),
+        ("snowflake", {"password": "h1dden-pw"}),
+        ("Snowflake_JWT", {"authenticator": "SNOWFLAKE_JWT", "private_key": EXPECTED}),
+    ],
+)
+def test_the_authenticator_says_which_of_several_credentials_signs_in(
+    authenticator: str, signs_in_with: dict[str, Any]
+) -> None:
+    given = {"token": "h1dden-t0ken", "password": "h1dden-pw", "private_key": pem_of(*FORMATS["PKCS#8"])}
+    assert credentials(config(**given, authenticator=authenticator)) == signs_in_with
+
+
+def test_a_programmatic_access_token_may_stand_where_a_password_does() -> None:
+    given = {"authenticator": "PROGRAMMATIC_ACCESS_TOKEN", "password": "h1dden-t0ken"}
+    expected = {"authenticator": "PROGRAMMATIC_ACCESS_TOKEN", "token": "h1dden-t0ken"}
+    assert credentials(config(**given)) == expected
+
+
+def test_an_authenticator_without_what_it_signs_in_with_is_refused() -> None:
+    with pytest.raises(ConfigError, match="PROGRAMMATIC_ACCESS_TOKEN needs token or password; set it"):
+        credentials(config(authenticator="PROGRAMMATIC_ACCESS_TOKEN", private_key_path="/k.p8"))
     assert credentials(config(password="h1dden-hunter2")) == {"password": "h1dden-hunter2"}
 
 

@@ -10,7 +10,8 @@ from snowmelt.config import names
 from snowmelt.config.fallbacks import variable
 from snowmelt.config.placeholders import Unfilled
 from snowmelt.config.problems import Path, Problem, meant_by, written
-from snowmelt.config.shape import SIGN_IN_KEYS, Config
+from snowmelt.config.shape import PROVEN_BY, SIGN_IN_KEYS, Config
+from snowmelt.config.values import default_sslmode
 
 Tree = Mapping[str, Any]
 
@@ -28,6 +29,7 @@ _ADVICE = {
 def contradictions(tree: Tree) -> Iterator[Problem]:
     """Problems between values: of one table, of tables with each other, of sources with each other."""
     yield from _sign_in(tree)
+    yield from _iam(tree)
     sources = list(_sources(tree))
     yield from _shared(sources, "source_name", lambda source: _text(source, "source_name"))
     for source in sources:
@@ -50,6 +52,27 @@ def _sign_in(tree: Tree) -> Iterator[Problem]:
         variables = ", ".join(str(variable(("snowflake", key))) for key in SIGN_IN_KEYS)
         text = f"there is no way to sign in; set one of {keys}, or in the environment one of {variables}"
         yield Problem(("snowflake", SIGN_IN_KEYS[0]), text)
+        return
+    authenticator = (_text(given, "authenticator") or "").strip().upper()
+    needed = next((keys for name, keys in PROVEN_BY.items() if name == authenticator), ())
+    if needed and meant.isdisjoint(needed):
+        variables = " or ".join(str(variable(("snowflake", key))) for key in needed)
+        text = f"{authenticator} signs in with {' or '.join(needed)}; set it, or {variables} in the environment"
+        yield Problem(("snowflake", "authenticator"), text)
+
+
+def _iam(tree: Tree) -> Iterator[Problem]:
+    given = tree.get("postgres")
+    if not isinstance(given, dict) or not _is_set(given.get("iam_auth")):
+        return
+    host = _text(given, "host")
+    if given.get("sslmode", default_sslmode(host)) in ("disable", "allow", "prefer"):
+        text = "iam_auth sends a token that signs in, and RDS takes it over TLS alone; set sslmode to verify-full"
+        yield Problem(("postgres", "sslmode"), text)
+    if host and ("," in host or host.startswith("/")):
+        yield Problem(
+            ("postgres", "host"), "a token of iam_auth is for one server; name its endpoint, and no other host"
+        )
 
 
 def _shared(

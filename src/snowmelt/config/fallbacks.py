@@ -15,6 +15,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
         "account",
         "user",
         *SIGN_IN_KEYS,
+        "authenticator",
         "private_key_passphrase",
         "role",
         "warehouse",
@@ -22,7 +23,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
         "port",
         "protocol",
     ),
-    "postgres": ("host", "port", "user", "password", "sslmode", "sslrootcert"),
+    "postgres": ("host", "port", "user", "password", "iam_auth", "region", "sslmode", "sslrootcert"),
 }
 
 
@@ -38,7 +39,7 @@ def variable(path: tuple[str | int, ...]) -> str | None:
 def with_fallbacks(tree: dict[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     """The config with absent connection keys taken from the environment; an empty variable counts as unset.
 
-    A config that names a way to sign in to Snowflake gets no other one from the environment.
+    A config that names a way to sign in to Snowflake gets no other one from the environment, and no authenticator.
     """
     sections = {
         section: {**_found(section, given, environment), **given}
@@ -50,7 +51,7 @@ def with_fallbacks(tree: dict[str, Any], environment: Mapping[str, str]) -> dict
 
 def _found(section: str, given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
     signs_in = section == "snowflake" and any(key in given for key in SIGN_IN_KEYS)
-    keys = [key for key in _KEYS[section] if not (signs_in and key in SIGN_IN_KEYS)]
+    keys = [key for key in _KEYS[section] if not (signs_in and key in (*SIGN_IN_KEYS, "authenticator"))]
     variables = {key: f"{section}_{key}".upper() for key in keys}
     return {key: FromEnvironment(environment[name], name) for key, name in variables.items() if environment.get(name)}
 

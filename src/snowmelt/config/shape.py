@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from snowmelt.config import names
 from snowmelt.config.values import (
     Age,
+    Authenticator,
     Chunking,
     Condition,
     Count,
@@ -50,6 +51,14 @@ SignIn = Literal["private_key", "rsa_key", "private_key_path", "token", "passwor
 SIGN_IN_KEYS: tuple[SignIn, ...] = ("private_key", "rsa_key", "private_key_path", "token", "password")
 """Ways to sign in to Snowflake, the one that is taken first coming first."""
 
+PROVEN_BY: dict[Authenticator, tuple[SignIn, ...]] = {
+    "SNOWFLAKE": ("password",),
+    "SNOWFLAKE_JWT": ("private_key", "rsa_key", "private_key_path"),
+    "OAUTH": ("token",),
+    "PROGRAMMATIC_ACCESS_TOKEN": ("token", "password"),
+}
+"""What each authenticator signs in with. A programmatic access token may also stand where a password does."""
+
 SECRET_KEYS = frozenset({"private_key", "rsa_key", "private_key_passphrase", "token", "password"})
 """Keys whose values are never shown."""
 
@@ -79,9 +88,11 @@ class SnowflakeConfig(_Part):
     private_key_passphrase: Secret | None = None
     """Passphrase of an encrypted private key."""
     token: Secret | None = None
-    """OAuth access token."""
+    """OAuth access token; or a programmatic access token, which authenticator must then say."""
     password: Secret | None = None
-    """Password, where the account still lets one sign in alone."""
+    """Password, where the account still lets one sign in alone; or a programmatic access token in its place."""
+    authenticator: Authenticator | None = None
+    """Which of them signs in, and as what; by default the first that is given, a token being OAuth's."""
     role: Text | None = None
     """Role to use; the user's default role otherwise."""
     warehouse: Text | None = None
@@ -102,10 +113,13 @@ class SnowflakeConfig(_Part):
 
     @property
     def sign_in(self) -> SignIn:
-        """The way to sign in that is used: the first one given, in the order of SIGN_IN_KEYS."""
-        for key in SIGN_IN_KEYS:
+        """The way to sign in that is used: the first one given that the authenticator, if any, takes."""
+        for key in SIGN_IN_KEYS if self.authenticator is None else PROVEN_BY[self.authenticator]:
             if getattr(self, key) is not None:
                 return key
+        if self.authenticator is not None:
+            needed = " or ".join(PROVEN_BY[self.authenticator])
+            raise ConfigError(f"snowflake.authenticator: {self.authenticator} needs {needed}; set it")
         raise ConfigError("snowflake: no way to sign in; set private_key, rsa_key, private_key_path, token or password")
 
 
@@ -120,6 +134,10 @@ class PostgresConfig(_Part):
     """Role that owns or may write the target tables."""
     password: Secret | None = None
     """Password; absent where the server asks for none or libpq finds it by itself."""
+    iam_auth: Flag = False
+    """true signs in to RDS or Aurora as this process's identity of AWS, by a token for each connection."""
+    region: Text | None = None
+    """Region of the server, for iam_auth; that of the process by default."""
     sslmode: SslMode = Field(default_factory=lambda data: default_sslmode(data.get("host")))
     """As in libpq; verify-full by default, prefer for a server on this machine."""
     sslrootcert: Text | None = None

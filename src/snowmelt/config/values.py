@@ -153,6 +153,10 @@ Condition = Annotated[Text, _checked_by(conditions.require_closed)]
 
 Chunking = Literal["auto", "one_scan", "key_range"]
 KeyType = Literal["int", "bigint", "uuid", "varchar", "date", "timestamp"]
+Authenticator = Annotated[
+    Literal["SNOWFLAKE", "SNOWFLAKE_JWT", "OAUTH", "PROGRAMMATIC_ACCESS_TOKEN"],
+    BeforeValidator(lambda value: value.strip().upper() if isinstance(value, str) else value),
+]
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
 

@@ -31,7 +31,7 @@ from snowmelt.errors import (
     TransientError,
     UnreachableError,
 )
-from snowmelt.postgres import poolers, roots
+from snowmelt.postgres import iam, poolers, roots
 from snowmelt.wording import WITH_NO_RESUME
 
 Row = dict[str, Any]
@@ -107,12 +107,13 @@ class Session:
     @classmethod
     def _open(cls, config: PostgresConfig, *, database: str, application_name: str) -> Self:
         where = f"PostgreSQL {config.host}:{config.port}, database {database}"
+        password = iam.token(config) if config.iam_auth else _password(config)
         try:
             connection = psycopg2.connect(
                 host=config.host,
                 port=config.port,
                 user=config.user,
-                password=config.password.get_secret_value() if config.password else None,
+                password=password,
                 dbname=database,
                 sslmode=config.sslmode,
                 sslrootcert=roots.file_of(config.sslrootcert),
@@ -249,6 +250,10 @@ class Session:
             raise ConfigError(
                 f"{self.where}: a text of the call or the config holds a NUL character, which PostgreSQL has in no text"
             ) from None
+
+
+def _password(config: PostgresConfig) -> str | None:
+    return config.password.get_secret_value() if config.password else None
 
 
 def _settings(config: PostgresConfig) -> Mapping[str, str]:
@@ -406,7 +411,19 @@ _CONNECT_CAUSES: tuple[tuple[str, type[SnowmeltError], str], ...] = (
     (
         "password authentication failed",
         AccessError,
-        "check POSTGRES_USER and POSTGRES_PASSWORD or the config's postgres section",
+        (
+            "check POSTGRES_USER and POSTGRES_PASSWORD or the config's postgres section; with postgres.iam_auth, GRANT "
+            "rds_iam to the user"
+        ),
+    ),
+    (
+        "PAM authentication failed",
+        AccessError,
+        (
+            "the server signs this user in by IAM: set postgres.iam_auth (PostgresDbUserArn of the stack does), allow "
+            "the identity of AWS rds-db:connect for this user of this server, name the endpoint of the server itself "
+            "as postgres.host, and see that this machine's clock is right"
+        ),
     ),
     ("nsupported startup parameter", AccessError, f"that is a pooler's answer; {poolers.PAST_THE_POOLER}"),
     ("no more connections allowed", TransientError, f"the pooler has no place left; {poolers.PAST_THE_POOLER}"),

@@ -24,6 +24,9 @@ _HTTP = 290_000
 
 _SESSION_GONE = frozenset({390_110, 390_111, 390_112, 390_113, 390_114, 390_115, 390_195})
 _NETWORK = frozenset({250_001, 250_002, 250_003, 250_005, 251_011, 251_012, 252_010, 252_013})
+_OAUTH_REFUSED = frozenset({390_303, 390_318})
+"""An OAuth access token that is invalid, or has expired."""
+_PROGRAMMATIC_REFUSED = frozenset({394_400, 394_401})
 _KEY_REFUSED = "JWT token is invalid"
 _IN_PROGRESS = frozenset({333_333, 333_334})
 _RESULT_GONE = frozenset({707, 709, 710})
@@ -118,6 +121,17 @@ def sign_in_failure(error: Exception, *, who: str, where: str, user: str = "", k
             f"`DESC USER {user}` shows another as RSA_PUBLIC_KEY_FP, name the private key of that one, or make this "
             f"one the user's by `ALTER USER {user} SET RSA_PUBLIC_KEY = '...'`; where it shows the same, set this "
             "machine's clock"
+        )
+    if number in _OAUTH_REFUSED:
+        return AccessError(
+            f"Snowflake at {where} refused to sign in {who}: {text}; give an access token that has not expired; or, "
+            "where it is a programmatic access token, set snowflake.authenticator to PROGRAMMATIC_ACCESS_TOKEN"
+        )
+    if number in _PROGRAMMATIC_REFUSED:
+        return AccessError(
+            f"Snowflake at {where} refused to sign in {who}: {text}; `SHOW USER PROGRAMMATIC ACCESS TOKENS FOR USER "
+            f"{user}` says whether it has expired or is disabled, ALTER USER … ROTATE PROGRAMMATIC ACCESS TOKEN gives "
+            "another; and the user must be subject to a network policy that lets this machine in"
         )
     return AccessError(
         f"Snowflake at {where} refused to sign in {who}: {text}; check the user, the credentials, "

@@ -28,7 +28,12 @@ _HOW_TO_MAKE_ONE = "make one with: openssl genrsa 2048 | openssl pkcs8 -topk8 -n
 
 
 def credentials(config: SnowflakeConfig) -> dict[str, Any]:
-    """The connector's parameters that prove who signs in: key pair before token before password."""
+    """The connector's parameters that prove who signs in: what the authenticator says, or else the first given.
+
+    Without an authenticator a key pair comes before a token, and a token before a password.
+    """
+    if config.authenticator == "PROGRAMMATIC_ACCESS_TOKEN":
+        return {"authenticator": config.authenticator, "token": _secret(getattr(config, config.sign_in))}
     match config.sign_in:
         case "private_key" | "rsa_key" | "private_key_path":
             return {"authenticator": "SNOWFLAKE_JWT", "private_key": private_key_der(config)}

@@ -1,4 +1,4 @@
-"""Who may sign in, and by what: password, key pair or OAuth token."""
+"""Who may sign in, and by what: password, key pair, OAuth token or programmatic access token."""
 
 import base64
 import hashlib
@@ -26,6 +26,8 @@ class User:
     rsa_public_key: str | None = None
     """PEM text."""
     oauth_token: str | None = None
+    programmatic_access_token: str | None = None
+    """Signs in by its own authenticator, and wherever a password does."""
     roles: tuple[str, ...] | None = None
     """Roles that may be named at sign-in; None allows any."""
 
@@ -54,6 +56,8 @@ class Users:
             user = self._by_key_pair(str(login.get("TOKEN") or ""))
         elif authenticator == "OAUTH":
             user = self._by_oauth_token(login)
+        elif authenticator == "PROGRAMMATIC_ACCESS_TOKEN":
+            user = self._by_programmatic_access_token(login)
         else:
             user = self._by_password(login)
         if role and user.roles is not None and role.upper() not in {r.upper() for r in user.roles}:
@@ -68,6 +72,8 @@ class Users:
     def _by_password(self, login: dict[str, Any]) -> User:
         user = self._users.get(str(login.get("LOGIN_NAME") or "").upper())
         given = str(login.get("PASSWORD") or "")
+        if user is not None and user.programmatic_access_token and _same(user.programmatic_access_token, given):
+            return user
         if user is None or user.password is None or not _same(user.password, given):
             raise SqlError(390100, "08001", "Incorrect username or password was specified.")
         return user
@@ -79,6 +85,13 @@ class Users:
             if user.oauth_token and _same(user.oauth_token, given) and name in ("", user.name.upper()):
                 return user
         raise SqlError(390303, "08001", f"Invalid OAuth access token. [{uuid.uuid4()}]")
+
+    def _by_programmatic_access_token(self, login: dict[str, Any]) -> User:
+        user = self._users.get(str(login.get("LOGIN_NAME") or "").upper())
+        token = user.programmatic_access_token if user else None
+        if user is None or token is None or not _same(token, str(login.get("TOKEN") or "")):
+            raise SqlError(394400, "08001", "Programmatic access token is invalid.")
+        return user
 
     def _by_key_pair(self, token: str) -> User:
         refused = SqlError(390144, "08001", f"JWT token is invalid. [{uuid.uuid4()}]")
