@@ -76,6 +76,15 @@ class UnreachableError(AccessError):
     cure = "check host and port, that the server runs, and that security groups and the VPC let the function in"
 
 
+class NoWarehouseError(AccessError):
+    """No warehouse runs the statement: it was dropped, is not granted, or was stopped by a resource monitor."""
+
+    cure = (
+        "start the warehouse, raise the monitor's quota, or name another in `snowflake.warehouse`, then start again: "
+        "the run resumes; what was scanned before is loaded all the same, as results need no warehouse"
+    )
+
+
 # --- nothing to mend --------------------------------------------------------------------------------------------------
 
 
@@ -169,6 +178,16 @@ class ResultGoneError(DataError):
 
     retried = "by itself"
     cure = "nothing: the next plan scans the table again, or says why it cannot"
+
+
+class NoTimeTravelError(DataError):
+    """Snowflake no longer knows what a table held at the moment that the run reads it as of."""
+
+    retried = "by a new run"
+    cure = (
+        "let `DATA_RETENTION_TIME_IN_DAYS` of the table outlast the run, or set `chunking` to `one_scan`, which needs "
+        "no time travel; then start again: a new run reads the table as it is by then"
+    )
 
 
 class ResultLostError(DataError):

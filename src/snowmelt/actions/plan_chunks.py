@@ -9,6 +9,7 @@ from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
 from snowmelt.errors import (
     DataError,
+    NoTimeTravelError,
     ResultLostError,
     SnowmeltError,
     TableFailedError,
@@ -81,6 +82,7 @@ class _Plan:
             logger.warning("leases of dead workers freed", extra={"chunks": freed})
         status_store.close_left_behind(self._session, self._event.run_id)
         self._begin_anew_what_is_gone()
+        self._fail_what_has_no_past()
         self._scan()
         self._split_what_does_not_fit()
 
@@ -153,6 +155,12 @@ class _Plan:
                     "the scan's result is gone, the table begins anew",
                     extra={"table": table.source_table, "query_id": table.query_id, "chunks": completed},
                 )
+
+    def _fail_what_has_no_past(self) -> None:
+        """Fail tables of which no chunk can be read any more, rather than try every chunk that is left."""
+        by_id = {t.table_id: t for t in status_store.read_tables(self._session, self._event.run_id)}
+        for table_id, text in status_store.tables_without_time_travel(self._session, self._event.run_id).items():
+            self._give_up(by_id[table_id], NoTimeTravelError(f"table {by_id[table_id].source_table}: {text}"))
 
     # --- scans ------------------------------------------------------------------------------------------------------
 

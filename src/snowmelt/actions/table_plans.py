@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from itertools import combinations
 
 from snowmelt import schema_compare
@@ -418,11 +419,26 @@ class _Planner:
     def _frozen_at(self, table: TableConfig) -> tuple[str, str | None]:
         """The clause that freezes the table at the run's moment, or nothing and the reason why it cannot be."""
         at = statement.at(self._moment)
+        if self._retention_days.get(table.snowflake_name) == 0:  # a probe passes until somebody changes the table
+            return "", (
+                "its DATA_RETENTION_TIME_IN_DAYS is 0, so Snowflake does not keep what it held; ALTER TABLE "
+                f"{self._source_table(table)} SET DATA_RETENTION_TIME_IN_DAYS = 1 makes it"
+            )
         try:
             self._snowflake.aggregate(statement.probe(f"{self._source_table(table)} {at}"))
         except (AccessError, DataError) as error:
             return "", error.message
         return at, None
+
+    @cached_property
+    def _retention_days(self) -> Mapping[str, int]:
+        """For how many days Snowflake keeps what each table of the schema held, where it says so."""
+        query = statement.table_facts(self._source.snowflake_database, self._source.snowflake_schema)
+        try:
+            found = self._snowflake.aggregate(query)
+        except (AccessError, DataError):
+            return {}
+        return {str(name): int(days) for name, _, _, days in found if days is not None}
 
     def _described(self, table: TableConfig, place: Place) -> tuple[SourceColumn, ...] | None:
         source = self._source

@@ -672,6 +672,12 @@ def tables_without_result(session: Session, run_id: str) -> dict[int, int]:
     return {row["table_id"]: row["completed"] for row in rows}
 
 
+def tables_without_time_travel(session: Session, run_id: str) -> dict[int, str]:
+    """Return tables being loaded that Snowflake no longer knows as they were, each with what it said."""
+    rows = session.rows(sql.query("tables_without_time_travel"), run_id=run_id)
+    return {row["table_id"]: row["error_text"] for row in rows}
+
+
 def restart_table(session: Session, run_id: str, table_id: int) -> bool:
     """Begin the table anew in one transaction: no earlier load of it can commit, and none of its chunks counts."""
     with session.transaction() as cursor:

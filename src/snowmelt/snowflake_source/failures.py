@@ -10,7 +10,9 @@ from snowflake.connector.errors import Error
 from snowmelt import disclosure
 from snowmelt.errors import (
     AccessError,
+    NoTimeTravelError,
     NotRunningError,
+    NoWarehouseError,
     ResultGoneError,
     SnowmeltError,
     SourceValueError,
@@ -29,7 +31,11 @@ _OAUTH_REFUSED = frozenset({390_303, 390_318})
 _PROGRAMMATIC_REFUSED = frozenset({394_400, 394_401})
 _KEY_REFUSED = "JWT token is invalid"
 _IN_PROGRESS = frozenset({333_333, 333_334})
-_RESULT_GONE = frozenset({707, 709, 710})
+_RESULT_GONE = frozenset({709, 710})
+_NO_TIME_TRAVEL = frozenset({707})
+_NO_WAREHOUSE = frozenset({606, 666, 90_073, 390_913})
+"""None is chosen or granted, a resource monitor has stopped it, a trial has ended."""
+_STALE_VIEW = frozenset({2_037, 2_057})
 _NOT_AUTHORISED = frozenset({2_003, 2_043, 3_001, 3_013, 3_030})
 
 
@@ -50,10 +56,22 @@ _MEANINGS = (
         "the next plan scans the table again, or says why not",
     ),
     _Meaning(
-        frozenset({606, 666}),
-        AccessError,
+        _NO_TIME_TRAVEL,
+        NoTimeTravelError,
+        "Snowflake does not know what the table held at that moment",
+        "let its DATA_RETENTION_TIME_IN_DAYS outlast the run, or set chunking to one_scan; then start again",
+    ),
+    _Meaning(
+        _NO_WAREHOUSE,
+        NoWarehouseError,
         "Snowflake has no warehouse for this",
-        "set snowflake.warehouse, and grant the role USAGE on it",
+        "see that snowflake.warehouse is there, granted (USAGE) and within the quota of its resource monitor",
+    ),
+    _Meaning(
+        _STALE_VIEW,
+        StatementRefusedError,
+        "the view no longer fits its tables",
+        "create it again (CREATE OR REPLACE VIEW), then start again",
     ),
     _Meaning(
         _NOT_AUTHORISED,
@@ -65,8 +83,8 @@ _MEANINGS = (
         frozenset({604, 630}),
         StatementError,
         "Snowflake ended the statement",
-        "if it ran out of time, raise snowflake.statement_timeout_seconds and the warehouse's own limit, "
-        "or take a larger warehouse",
+        "if it ran out of time, raise snowflake.statement_timeout_seconds and the warehouse's own limit, or take a "
+        "larger warehouse; else somebody cancelled it, or a resource monitor suspended its warehouse",
     ),
     _Meaning(frozenset({605}), NotRunningError, "Snowflake has nothing to end", "see what became of it"),
     _Meaning(frozenset({603, 625}), TransientError, "Snowflake failed internally", "try again"),

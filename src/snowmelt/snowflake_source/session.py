@@ -227,7 +227,9 @@ class SnowflakeSource:
                         self._check()
                     time.sleep(pause)
                     pause = min(_LONGEST_PAUSE_SECONDS, 1.5 * pause)
-                case scan.ScanFailed(message=message) | scan.ScanGone(message=message):
+                case scan.ScanFailed(message=message, kind=kind):
+                    raise kind(message)
+                case scan.ScanGone(message=message):
                     raise StatementError(message)
 
     def aggregate(self, statement: str) -> list[tuple[Any, ...]]:

@@ -140,6 +140,15 @@ GROUP BY t.table_id
 HAVING count(*) FILTER (WHERE c.status IN ('pending', 'failed') AND c.error_code = 'ResultGoneError') > 0
 ORDER BY t.table_id
 
+-- name: tables_without_time_travel
+-- Tables being loaded of which a chunk found that Snowflake no longer knows what the table held.
+SELECT t.table_id, min(c.error_text) AS error_text
+FROM migration_status.run_tables t
+JOIN migration_status.chunks c USING (run_id, table_id)
+WHERE t.run_id = %(run_id)s AND t.status = 'loading' AND c.status = 'failed' AND c.error_code = 'NoTimeTravelError'
+GROUP BY t.table_id
+ORDER BY t.table_id
+
 -- name: supersede_chunks
 -- The table begins anew: none of its chunks counts any more.
 UPDATE migration_status.chunks SET status = 'superseded', lease_token = NULL, lease_until = NULL

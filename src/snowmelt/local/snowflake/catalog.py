@@ -27,6 +27,12 @@ create table if not exists {HISTORY}.main.versions (
 create table if not exists {HISTORY}.main.view_queries (
     database_name varchar, schema_name varchar, table_name varchar, query varchar
 );
+create table if not exists {HISTORY}.main.view_widths (
+    database_name varchar, schema_name varchar, table_name varchar, columns integer
+);
+create table if not exists {HISTORY}.main.retentions (
+    database_name varchar, schema_name varchar, table_name varchar, days integer
+);
 """
 
 _EVER = datetime(1, 1, 1)  # noqa: DTZ001 - moments are kept in UTC, without a zone
@@ -175,6 +181,32 @@ class Catalog:
             self._duck.execute(f"delete from {HISTORY}.main.view_queries where {_SAME_TABLE}", view.parts())
             self._duck.execute(f"insert into {HISTORY}.main.view_queries values (?, ?, ?, ?)", [*view.parts(), query])
 
+    def declare_width(self, view: TableRef, columns: int) -> None:
+        """Remember how many columns a view had when it was created."""
+        with self._lock:
+            self._duck.execute(f"delete from {HISTORY}.main.view_widths where {_SAME_TABLE}", view.parts())
+            self._duck.execute(f"insert into {HISTORY}.main.view_widths values (?, ?, ?, ?)", [*view.parts(), columns])
+
+    def declared_width(self, view: TableRef) -> int | None:
+        """Return how many columns a view had when it was created; None for a table."""
+        rows = self._duck.cursor().execute(
+            f"select columns from {HISTORY}.main.view_widths where {_SAME_TABLE}", view.parts()
+        ).fetchall()  # fmt: skip
+        return int(rows[0][0]) if rows else None
+
+    def keep_for(self, table: TableRef, days: int) -> None:
+        """Remember for how many days the table's earlier contents can be read."""
+        with self._lock:
+            self._duck.execute(f"delete from {HISTORY}.main.retentions where {_SAME_TABLE}", table.parts())
+            self._duck.execute(f"insert into {HISTORY}.main.retentions values (?, ?, ?, ?)", [*table.parts(), days])
+
+    def kept_days(self, table: TableRef) -> int:
+        """Return for how many days the table's earlier contents can be read; one unless it was said otherwise."""
+        rows = self._duck.cursor().execute(
+            f"select days from {HISTORY}.main.retentions where {_SAME_TABLE}", table.parts()
+        ).fetchall()  # fmt: skip
+        return int(rows[0][0]) if rows else 1
+
     def view_query(self, view: TableRef) -> str | None:
         """The query of a view, None for a table."""
         rows = self._duck.cursor().execute(
@@ -189,6 +221,8 @@ class Catalog:
         return {name: DeclaredType(**json.loads(declared)) for name, declared in rows}
 
     def _forget(self, table: TableRef) -> None:
+        for own in ("view_widths", "retentions"):
+            self._duck.execute(f"delete from {HISTORY}.main.{own} where {_SAME_TABLE}", table.parts())
         self._duck.execute(f"delete from {HISTORY}.main.view_queries where {_SAME_TABLE}", table.parts())
         copies = self._duck.execute(
             f"delete from {HISTORY}.main.versions where {_SAME_TABLE} returning copy_name", table.parts()

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Control:
             "deny": lambda b: self._queries.deny(b["user"], b["tables"]),
             "delays": self._set_delays,
             "time-travel": self._set_time_travel,
+            "warehouse": lambda b: self._queries.set_warehouse(b["name"], b["state"]),
             "users": lambda b: self._users.put(user_of(b)),
             "schemas": lambda b: self._engine.create_schema(b["database"], b["schema"]),
             "load": lambda b: load(self._engine, bulk_load_of(b)),
@@ -64,6 +66,8 @@ class Control:
 
     def _set_time_travel(self, body: Mapping[str, Any]) -> None:
         self._queries.keep_copies = bool(body["enabled"])
+        seconds = body.get("window_seconds")
+        self._queries.window = None if seconds is None else timedelta(seconds=seconds)
 
 
 def user_of(body: Mapping[str, Any]) -> User:

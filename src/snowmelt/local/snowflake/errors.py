@@ -32,6 +32,35 @@ def invalid_identifier(name: str) -> SqlError:
     return SqlError(904, "42000", f"SQL compilation error: error line 1 at position 0\ninvalid identifier '{name}'")
 
 
+def stale_view(name: str, *, declared: int, produced: int) -> SqlError:
+    """A view whose tables have gained or lost columns since it was created."""
+    return SqlError(
+        2057,
+        "42601",
+        f"SQL compilation error:\nView definition for '{name}' declared {declared} column(s), but view query produces "
+        f"{produced} column(s).",
+    )
+
+
+def no_warehouse() -> SqlError:
+    """The session's warehouse was dropped, or was never there."""
+    return SqlError(
+        606,
+        "57P03",
+        "No active warehouse selected in the current session.  Select an active warehouse with the 'use warehouse' "
+        "command.",
+    )
+
+
+def out_of_quota(warehouse: str) -> SqlError:
+    """The warehouse's resource monitor has suspended it."""
+    return SqlError(
+        90073,
+        "22000",
+        f"Warehouse '{warehouse}' cannot be resumed because resource monitor 'RM' has exceeded its quota.",
+    )
+
+
 def canceled() -> SqlError:
     """The statement was aborted by its user."""
     return SqlError(604, "57014", "SQL execution canceled")

@@ -265,9 +265,13 @@ class LocalSnowflake:
         order = {"query_seconds": query_seconds, "batch_seconds": batch_seconds, "containing": containing}
         self._control("delays", order)
 
-    def set_time_travel(self, *, enabled: bool) -> None:
-        """Keep copies of tables before they change, or not."""
-        self._control("time-travel", {"enabled": enabled})
+    def set_time_travel(self, *, enabled: bool, window_seconds: float | None = None) -> None:
+        """Keep copies of tables before they change, or not; those of moments in the window can be read."""
+        self._control("time-travel", {"enabled": enabled, "window_seconds": window_seconds})
+
+    def set_warehouse(self, state: str, *, name: str = "COMPUTE_WH") -> None:
+        """Let a warehouse be ``running`` or ``dropped``, or out of its ``quota``; what runs on it ends with it."""
+        self._control("warehouse", {"name": name, "state": state})
 
     def put_user(self, user: User) -> None:
         """Add a user or replace one."""

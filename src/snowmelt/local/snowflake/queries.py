@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -118,6 +118,8 @@ class Queries:
     def __init__(self, engine: Engine, store: ResultStore, *, account: str, growth: BatchGrowth) -> None:
         self.delays = Delays()
         self.keep_copies = True
+        self.window: timedelta | None = None
+        self._warehouses: dict[str, str] = {}
         self.store = store
         self._engine = engine
         self._growth = growth
@@ -133,6 +135,8 @@ class Queries:
             may_read=self._may_read,
             open_result=self._opened,
             keeps_copies=lambda: self.keep_copies,
+            window=lambda: self.window,
+            warehouse_state=lambda name: self._warehouses.get(name.upper(), "running"),
             history=self._history,
         )
 
@@ -192,6 +196,16 @@ class Queries:
     def deny(self, user: str, tables: Iterable[str]) -> None:
         """Withhold tables (``DATABASE.SCHEMA.TABLE``) from a user; replaces what was withheld before."""
         self._denied[user.upper()] = {t.lower() for t in tables}
+
+    def set_warehouse(self, name: str, state: str) -> None:
+        """Let a warehouse run (``running``), drop it, or have its monitor suspend it at once (``quota``).
+
+        What runs on it ends with it.
+        """
+        self._warehouses[name.upper()] = state
+        for query in list(self._queries.values()):
+            if state != "running" and query.ended is None and query.warehouse == name.upper() and query.reads_since:
+                query.cancel()
 
     def close(self) -> None:
         """Cancel what runs and take nothing new."""

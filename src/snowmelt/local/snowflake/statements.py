@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import cycle
 from typing import Any
 
@@ -15,7 +15,15 @@ from sqlglot import exp
 from snowmelt.local.snowflake import lineage, query_history, result_scan
 from snowmelt.local.snowflake.catalog import Catalog, TableRef
 from snowmelt.local.snowflake.declared_types import Column, of_arrow, of_duckdb, of_snowflake, stored_precision
-from snowmelt.local.snowflake.errors import SqlError, invalid_identifier, no_such_object
+from snowmelt.local.snowflake.engine import show_retentions
+from snowmelt.local.snowflake.errors import (
+    SqlError,
+    invalid_identifier,
+    no_such_object,
+    no_warehouse,
+    out_of_quota,
+    stale_view,
+)
 from snowmelt.local.snowflake.functions import add_functions
 from snowmelt.local.snowflake.lineage import identifier_name
 from snowmelt.local.snowflake.sessions import Session
@@ -27,6 +35,9 @@ _QUOTED = re.compile(
 )
 """Names, texts and comments: a dollar sign within them begins no variable."""
 _NO_OPERATION = re.compile(r"\s*(grant|revoke|alter\s+warehouse|use\s+secondary)\s", re.IGNORECASE)
+_RETENTION = re.compile(
+    r"\s*alter\s+table\s+(\S+)\s+set\s+data_retention_time_in_days\s*=\s*(\d+)\s*;?\s*", re.IGNORECASE
+)
 _TIMES_WITH_SCALE = ("TIMESTAMPNTZ", "TIMESTAMPLTZ", "TIMESTAMPTZ", "TIMESTAMP", "TIME", "DATETIME")
 _INTEGERS = ("INT", "BIGINT", "SMALLINT", "TINYINT")
 
@@ -58,6 +69,10 @@ class Surroundings:
     open_result: Callable[[str, str], result_scan.Opened]
     """Of a query id and the user who asks."""
     keeps_copies: Callable[[], bool]
+    window: Callable[[], timedelta | None]
+    """How long ago a moment may be that a table is read as of, where the account says so."""
+    warehouse_state: Callable[[str], str]
+    """``running``, ``dropped`` or ``quota``."""
     history: Callable[[], Sequence[query_history.Entry]]
     """Of all statements that have ended."""
 
@@ -81,7 +96,10 @@ class Statement:
         """Run the statement; errors of any kind are left to the caller to translate."""
         if self._session.alter(self._sql) or _NO_OPERATION.match(self._sql):
             return _status("Statement executed successfully.")
+        if kept := _RETENTION.fullmatch(self._sql):
+            return self._keep_for(kept[1], int(kept[2]))
         self._parsed = parsed = parse_one(self._sql)
+        self._require_warehouse()
         if asked := _result_scan(parsed):
             return Answer((), SELECT, result_of=asked)
         if cancelled := _cancel_query(parsed):
@@ -105,10 +123,30 @@ class Statement:
             placeholder.replace(exp.null())
         return self._columns_of(self._relation(None)), kind
 
+    def _keep_for(self, name: str, days: int) -> Answer:
+        table = exp.to_table(name, dialect="snowflake")
+        exact = self._around.catalog.find(self._duck, self._ref(table))
+        if exact is None:
+            raise no_such_object(name)
+        self._around.catalog.keep_for(exact, days)
+        show_retentions(self._duck, exact.database)
+        return _status("Statement executed successfully.")
+
+    def _require_warehouse(self) -> None:
+        """Refuse what reads a table where the session has no warehouse that runs; results need none."""
+        if not isinstance(self._parsed, exp.Query) or self._parsed.find(exp.Table) is None:
+            return
+        match self._around.warehouse_state(self._session.warehouse):
+            case "dropped":
+                raise no_warehouse()
+            case "quota":
+                raise out_of_quota(self._session.warehouse)
+
     # --- before --------------------------------------------------------------------------------------------------
 
     def _check_and_resolve(self) -> None:
-        _name_session(self._parsed, self._session, self._around.account)
+        state = self._around.warehouse_state(self._session.warehouse)
+        _name_session(self._parsed, self._session, self._around.account, state)
         self._scanned = result_scan.register(
             self._parsed,
             duck=self._duck,
@@ -122,6 +160,7 @@ class Statement:
             duck=self._duck,
             resolve=self._ref,
             period=self._around.period,
+            window=self._around.window(),
         )
         self._check_names()
 
@@ -143,9 +182,13 @@ class Statement:
             exact = self._around.catalog.find(self._duck, asked)
             if exact is None:
                 continue
+            width = self._around.catalog.declared_width(exact)
+            columns = self._around.catalog.columns(self._duck, exact)
+            if width and columns and width != len(columns) and not isinstance(self._parsed, exp.Create | exp.Drop):
+                raise stale_view(str(exact), declared=width, produced=len(columns))
             if exact.name != asked.name and not isinstance(self._parsed, exp.Create):
                 raise no_such_object(_as_written(table))
-            known.update(c.name for c in self._around.catalog.columns(self._duck, exact))
+            known.update(c.name for c in columns)
         self._check_columns(known)
 
     def _check_columns(self, known: set[str]) -> None:
@@ -274,6 +317,8 @@ class Statement:
                 ):
                     set_name(read, self._ref(read))
             self._around.catalog.define_view(table, query.sql(dialect="snowflake"))
+            if width := len(self._around.catalog.columns(self._duck, table)):
+                self._around.catalog.declare_width(table, width)
 
     def _created_columns(self) -> list[Column]:
         """The columns of the table or view that is being created, as far as their types are known."""
@@ -365,10 +410,10 @@ def _cancel_query(parsed: Any) -> str | None:
     return None
 
 
-def _name_session(parsed: Any, session: Session, account: str) -> None:
+def _name_session(parsed: Any, session: Session, account: str, warehouse_state: str) -> None:
     """Put the session's own answers in place of the context functions."""
     answers = {
-        "CURRENT_WAREHOUSE": session.warehouse,
+        "CURRENT_WAREHOUSE": None if warehouse_state == "dropped" else session.warehouse,
         "CURRENT_ROLE": session.role,
         "CURRENT_USER": session.user.name.upper(),
         "CURRENT_ACCOUNT": account.upper(),
@@ -378,9 +423,9 @@ def _name_session(parsed: Any, session: Session, account: str) -> None:
     }
     for node in list(parsed.find_all(exp.Func)):
         name = node.name if isinstance(node, exp.Anonymous) else node.sql_name()
-        value = answers.get(str(name).upper())
-        if value is not None:
-            literal = exp.Literal.string(value)
+        if str(name).upper() in answers:
+            value = answers[str(name).upper()]
+            literal = exp.null() if value is None else exp.Literal.string(value)
             in_select = isinstance(node.parent, exp.Select) and node.arg_key == "expressions"
             node.replace(exp.alias_(literal, f"{str(name).upper()}()", quoted=True) if in_select else literal)
 

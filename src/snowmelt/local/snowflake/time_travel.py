@@ -18,10 +18,13 @@ Period = Callable[[str], "tuple[datetime, datetime] | None"]
 """When a query began and when it had completed its changes, by its id."""
 
 
-def go_back(statement: Any, *, catalog: Catalog, duck: Any, resolve: Resolve, period: Period) -> None:
+def go_back(
+    statement: Any, *, catalog: Catalog, duck: Any, resolve: Resolve, period: Period, window: timedelta | None = None
+) -> None:
     """Replace each table that is read ``AT`` or ``BEFORE`` a moment by what held its rows then.
 
-    A view is replaced by its query over the tables as they were.
+    A view is replaced by its query over the tables as they were. Nothing is known of what is longer ago than the
+    table's retention, or than ``window``; a table that keeps nothing is known as it is.
     """
     waiting = list(statement.find_all(exp.Table))
     while waiting:
@@ -36,6 +39,10 @@ def go_back(statement: Any, *, catalog: Catalog, duck: Any, resolve: Resolve, pe
         moment, before = _moment(when, duck=duck, period=period)
         version = catalog.version_at(exact, moment, before=before)
         if version is None or moment > datetime.now(UTC).replace(tzinfo=None) + timedelta(minutes=1):
+            raise _no_data(exact)
+        days = catalog.kept_days(exact)
+        kept = min(timedelta(days=days or 1), timedelta(days=90) if window is None else window)
+        if (days == 0 and version != exact) or moment < datetime.now(UTC).replace(tzinfo=None) - kept:
             raise _no_data(exact)
         table.set("when", None)
         if query := catalog.view_query(exact):
