@@ -130,7 +130,7 @@ EXITS: tuple[Exit, ...] = (
         1,
         "failed: a server, a privilege, the data, or a run that someone else drives. `migrate`, `retry`: the run has "
         "failed. `test-connections`: `ok` is false. `rejects replay`: rows are still rejected. `indexes restore`: one "
-        "cannot be built",
+        "cannot be built. `selftest`: a check has failed, or something that it made is still there",
         "the result where there is one; else a line on stderr with `message` and `error_code`, one of "
         "[these](errors.md)",
     ),
@@ -147,7 +147,8 @@ EXITS: tuple[Exit, ...] = (
     ),
     Exit(
         4,
-        "stopped by Ctrl-C before the end; the same command resumes. `indexes restore`: some are still to be built",
+        "stopped by Ctrl-C before the end; the same command resumes. `indexes restore`: some are still to be built. "
+        "`selftest`: what it made is dropped; or the answer was no",
         "nothing on stdout, a line on stderr. `indexes restore`: the result",
     ),
     Exit(

@@ -69,8 +69,12 @@ class Wiring:
 
         ConfigError with every problem in it.
         """
+        return self.loaded(config_text(self._settings.config), compatibility)
+
+    def loaded(self, text: str, compatibility: Compatibility | None = None) -> Config:
+        """Return the config that a text describes, completed like the one that the settings name."""
         where, read_as = self._settings.config, compatibility or self._settings.compatibility
-        config = configs.load(_config_text(where), self.environment, where=where, compatibility=read_as)
+        config = configs.load(text, self.environment, where=where, compatibility=read_as)
         return config.model_copy(update={"postgres": config.postgres.trusting(self._default_roots())})
 
     def _default_roots(self) -> str | None:
@@ -324,7 +328,8 @@ def with_buffer(deadline: Deadline, buffer_seconds: float, compatibility: Compat
     return deadline.with_buffer(buffer_seconds)
 
 
-def _config_text(where: str) -> str:
+def config_text(where: str) -> str:
+    """Return the text of a config, a file or an object of S3; ConfigError where it cannot be read."""
     if where.startswith("s3://"):
         parts = urlsplit(where)
         return manifest_store.read_s3(parts.netloc, parts.path.lstrip("/")).decode()

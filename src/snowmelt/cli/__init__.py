@@ -20,6 +20,7 @@ from snowmelt.cli import (
     report,
     sandbox,
     schema,
+    selftest,
     status,
     verify,
     watch,
@@ -47,6 +48,7 @@ app.add_typer(indexes.app, name="indexes")
 app.command("verify")(verify.verify)
 app.command("report")(report.report)
 app.add_typer(aws.app, name="aws")
+app.command("selftest")(selftest.selftest)
 app.command("sandbox")(sandbox.sandbox)
 
 

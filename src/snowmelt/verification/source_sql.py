@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import zip_longest
 
 from snowmelt.models import ColumnPlan, TablePlan
@@ -63,6 +62,14 @@ class SourceRows:
     def all_pairs(self) -> str:
         """A row per row: the hashes of its key and of itself."""
         return f"SELECT {_KEY}, {_ROW} FROM {self._hashed()}"  # noqa: S608
+
+    def texts(self) -> str:
+        """A row per row: the text of its key and its own, as they are before they are hashed."""
+        key, row = (
+            forms.record_in_snowflake([forms.form(column, quoted(column.target.name)).source for column in columns])
+            for columns in (self._key, self.compared)
+        )
+        return f"SELECT {key}, {row} FROM {self._prepared(self.compared)}"  # noqa: S608 - quoted names
 
     def copies(self, rows: Collection[int]) -> str:
         """A row per hash of a row that is there: the hash, and of how many rows."""
@@ -128,9 +135,6 @@ def of_table(plan: TablePlan) -> str:
     return statement.of_chunk(plan.model_copy(update={"order_by": ()}))
 
 
-def as_of(plan: TablePlan, moment: datetime) -> TablePlan:
-    """Return the plan, reading its table as it was at that moment.
-
-    ``BEFORE(STATEMENT => …)`` would show it as it was when a statement completed, with what was committed meanwhile.
-    """
-    return plan.model_copy(update={"reads_from": f"{plan.reads_from} {statement.at(moment)}"})
+def as_of(plan: TablePlan, query_id: str) -> TablePlan:
+    """The plan, reading its table as it was when that statement began."""
+    return plan.model_copy(update={"reads_from": f"{plan.reads_from} BEFORE(STATEMENT => {forms.literal(query_id)})"})

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from snowmelt.local.snowflake.broken import BREAKS
 from snowmelt.local.snowflake.bulk_load import BulkLoad, load
 from snowmelt.local.snowflake.engine import Engine
 from snowmelt.local.snowflake.errors import of_engine
@@ -35,6 +36,7 @@ class Control:
         commands: dict[str, Callable[[Mapping[str, Any]], Any]] = {
             "expire": lambda b: self._queries.store.expire(b.get("query_id")),
             "expire-urls": lambda b: self._queries.store.expire_urls(b.get("query_id")),
+            "break": self._break,
             "deny": lambda b: self._queries.deny(b["user"], b["tables"]),
             "delays": self._set_delays,
             "time-travel": self._set_time_travel,
@@ -63,6 +65,12 @@ class Control:
     def _set_delays(self, body: Mapping[str, Any]) -> None:
         known = {f.name for f in fields(Delays)}
         self._queries.delays = Delays(**{k: v for k, v in body.items() if k in known})
+
+    def _break(self, body: Mapping[str, Any]) -> None:
+        names = frozenset(body["assumptions"])
+        if unknown := names - BREAKS.keys():
+            raise KeyError(f"a break of {', '.join(sorted(unknown))}")
+        self._queries.broken = names
 
     def _set_time_travel(self, body: Mapping[str, Any]) -> None:
         self._queries.keep_copies = bool(body["enabled"])

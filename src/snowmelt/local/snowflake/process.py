@@ -273,6 +273,10 @@ class LocalSnowflake:
         """Let a warehouse be ``running`` or ``dropped``, or out of its ``quota``; what runs on it ends with it."""
         self._control("warehouse", {"name": name, "state": state})
 
+    def break_assumptions(self, *assumptions: str) -> None:
+        """Break assumptions of the contract, by their ids; without any, all hold again."""
+        self._control("break", {"assumptions": assumptions})
+
     def put_user(self, user: User) -> None:
         """Add a user or replace one."""
         self._control("users", asdict(user))

@@ -1,6 +1,7 @@
 """Queries from their first request to their last: run in threads, logged, cancelled, re-opened."""
 
 import asyncio
+import re
 import threading
 import time
 import uuid
@@ -14,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 from fakesnow.converter import from_binding
 
+from snowmelt.local.snowflake.broken import MOST_ROWS
 from snowmelt.local.snowflake.catalog import TableRef
 from snowmelt.local.snowflake.declared_types import Column
 from snowmelt.local.snowflake.engine import Engine
@@ -25,6 +27,9 @@ from snowmelt.local.snowflake.statements import Answer, Statement, Surroundings
 from snowmelt.local.snowflake.wire import as_json_rows
 
 _LOG_LENGTH = 20_000
+_MISSING = frozenset({2_003, 2_043})
+"""Numbers of the errors about what is not there, or hidden."""
+_TIME_LIMIT = re.compile(r"\bgenerator\s*\(\s*timelimit\s*=>\s*(\d+)")
 
 
 @dataclass
@@ -109,7 +114,8 @@ class Delays:
         """Seconds a statement takes at least."""
         folded = text.lower()
         reads = " from " in folded.replace("\n", " ") and folded.lstrip().startswith(("select", "with"))
-        return self.query_seconds if reads and self.containing.lower() in folded else 0.0
+        generates = max((float(limit) for limit in _TIME_LIMIT.findall(folded)), default=0.0)
+        return max(generates, self.query_seconds if reads and self.containing.lower() in folded else 0.0)
 
 
 class Queries:
@@ -120,6 +126,8 @@ class Queries:
         self.keep_copies = True
         self.window: timedelta | None = None
         self._warehouses: dict[str, str] = {}
+        self.broken: frozenset[str] = frozenset()
+        """Assumptions that do not hold for now."""
         self.store = store
         self._engine = engine
         self._growth = growth
@@ -138,6 +146,8 @@ class Queries:
             window=lambda: self.window,
             warehouse_state=lambda name: self._warehouses.get(name.upper(), "running"),
             history=self._history,
+            policies={},
+            is_broken=self.is_broken,
         )
 
     def start(self, session: Session, body: dict[str, Any], request_id: str) -> tuple[Query, asyncio.Future[None]]:
@@ -166,6 +176,10 @@ class Queries:
             self._by_request[request_id] = (query, done)
             done.add_done_callback(lambda _: loop.call_later(300, self._by_request.pop, request_id, None))
         return query, done
+
+    def is_broken(self, assumption: str) -> bool:
+        """Whether that assumption does not hold for now."""
+        return assumption in self.broken
 
     def find(self, query_id: str) -> Query | None:
         """A query since the server started."""
@@ -219,6 +233,8 @@ class Queries:
         query = self._queries.get(query_id)
         if query is None or query.ended is None:
             return None
+        if self.is_broken("before-is-the-completion"):
+            return query.started.replace(tzinfo=None), query.started.replace(tzinfo=None)
         return query.started.replace(tzinfo=None), query.changed_at or query.ended.replace(tzinfo=None)
 
     def _history(self) -> list[Entry]:
@@ -227,7 +243,7 @@ class Queries:
             Entry(
                 query_id=query.query_id,
                 text=query.text,
-                tag=query.query_tag,
+                tag="" if self.is_broken("history-has-tags") else query.query_tag,
                 user=query.user,
                 warehouse=query.warehouse,
                 state=query.state,
@@ -242,6 +258,7 @@ class Queries:
 
     def _opened(self, query_id: str, user: str) -> "tuple[tuple[Column, ...], Iterator[pa.Table]]":
         """The columns and the batches of a result, for a statement that reads it."""
+        self._refuse_scan(query_id)
         stored = self.reopen(query_id, user)
         return stored.columns, self.store.read(stored)
 
@@ -265,7 +282,10 @@ class Queries:
     def _translated(self, query: Query, error: Exception) -> SqlError:
         if query.timed_out_after is not None:
             return timed_out(query.timed_out_after)
-        return canceled() if query.cancelled.is_set() else of_engine(error)
+        said = canceled() if query.cancelled.is_set() else of_engine(error)
+        if said.errno in _MISSING and self.is_broken("missing-as-hidden"):
+            return SqlError(1003, "42000", said.message)
+        return said
 
     def _run_detached(self, query: Query, session: Session, bindings: Any, parameters: dict[str, Any]) -> None:
         own = session.connection
@@ -282,7 +302,10 @@ class Queries:
     ) -> None:
         query.connection = connection
         limit = parameters.get("STATEMENT_TIMEOUT_IN_SECONDS", session.parameter("STATEMENT_TIMEOUT_IN_SECONDS"))
-        timer = _timer(query, float(limit)) if limit and float(limit) > 0 else None
+        seconds = 0.0 if self.is_broken("statement-timeout") else float(limit or 0)
+        timer = _timer(query, seconds) if seconds > 0 else None
+        if self.is_broken("session-time-zone"):
+            connection._duck_conn.execute("set TimeZone = 'America/New_York'")
         try:
             statement = Statement(query.text, session=session, connection=connection, around=self._around)
             if query.cancelled.is_set():
@@ -297,6 +320,8 @@ class Queries:
             self._store(query, session, answer, parameters)
         finally:
             query.database, query.schema = connection.database, connection.schema
+            if self.is_broken("session-time-zone"):
+                session.prepare(connection)
             if timer is not None:
                 timer.cancel()
 
@@ -313,13 +338,14 @@ class Queries:
         if answer.cancel is not None:
             answer = self._cancelled(answer.cancel)
         if answer.result_of is not None:
+            self._refuse_scan(answer.result_of)
             stored = self.store.copy(self.reopen(answer.result_of, session.user.name), query.query_id)
         elif answer.rows is not None:
             stored = self.store.write_rows(
                 query.query_id,
                 user=query.user,
                 columns=answer.columns,
-                reader=Cancellable(answer.rows, query),
+                reader=Cancellable(self._cut_short(answer.rows), query),
                 growth=self._growth_for(session, parameters),
                 statement_type=answer.statement_type,
             )
@@ -341,7 +367,7 @@ class Queries:
 
     def _cancelled(self, query_id: str) -> Answer:
         query = self._queries.get(query_id)
-        if query is not None:
+        if query is not None and not self.is_broken("cancel-by-id"):
             query.cancel()
         text = f"query [{query_id}] {'terminated' if query and query.ended is None else 'is not running'}."
         table = pa.table({"SYSTEM$CANCEL_QUERY": [text]})
@@ -354,7 +380,40 @@ class Queries:
             return stored
         if self.store.has_expired(query_id):
             raise SqlError(710, "02000", f"The result of statement {query_id} has expired and is no longer available")
+        if self.is_broken("unknown-results-are-gone"):
+            raise SqlError(603, "XX000", "SQL execution internal error")
         raise SqlError(709, "02000", f"Statement {query_id} not found")
+
+    # --- what is broken on purpose -------------------------------------------------------------------------------
+
+    def _refuse_scan(self, query_id: str) -> None:
+        if self.is_broken("result-scan"):
+            raise SqlError(709, "02000", f"Statement {query_id} not found")
+
+    def _cut_short(self, reader: Any) -> Any:
+        if not self.is_broken("all-rows-arrive"):
+            return reader
+        return pa.RecordBatchReader.from_batches(reader.schema, _first_rows(reader, MOST_ROWS))
+
+    def run_again(self, query: Query, session: Session) -> None:
+        """Put in place of a query's result the one that it has now."""
+        if query.error is not None or not query.text.lower().lstrip().startswith(("select", "with")):
+            return
+        connection = self._engine.connect(query.database, query.schema)
+        try:
+            session.prepare(connection)
+            answer = Statement(query.text, session=session, connection=connection, around=self._around).run()
+            if answer.rows is not None:
+                self.store.remove(query.query_id)
+                self._store(query, session, answer, {})
+        finally:
+            connection.close()
+
+
+def _first_rows(reader: Any, most: int) -> Iterator[pa.RecordBatch]:
+    for batch in reader:
+        yield batch.slice(0, most)
+        most -= min(most, batch.num_rows)
 
 
 def _bound(bindings: Any) -> Any:

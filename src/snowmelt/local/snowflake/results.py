@@ -133,6 +133,10 @@ class ResultStore:
         )
         return self._publish(folder, copied)
 
+    def remove(self, query_id: str) -> None:
+        """Make room for another result of that query."""
+        shutil.rmtree(self._directory / query_id, ignore_errors=True)
+
     def read(self, result: StoredResult) -> Iterator[pa.Table]:
         """Yield the result's batches, in the form they are sent in."""
         for index in range(len(result.batches)):

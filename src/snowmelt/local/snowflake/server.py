@@ -14,12 +14,14 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from snowmelt.local.snowflake.broken import WAITS_SECONDS
 from snowmelt.local.snowflake.control import Control
 from snowmelt.local.snowflake.errors import SqlError
 from snowmelt.local.snowflake.queries import Queries, Query
 from snowmelt.local.snowflake.results import StoredResult
 from snowmelt.local.snowflake.sessions import Session, Sessions
 from snowmelt.local.snowflake.sign_in import Users
+from snowmelt.local.snowflake.wire import as_json_rows, decode
 
 _IN_PROGRESS, _IN_PROGRESS_ASYNC = "333333", "333334"
 Handler = Callable[[Request], Awaitable[Response]]
@@ -126,6 +128,8 @@ class SnowflakeApi:
         body = await body_of(request)
         query, _ = self._queries.start(session, body, request.query_params.get("requestId", ""))
         if query.asynchronous:
+            if self._queries.is_broken("submitted-statements-go-on"):
+                await self._queries.wait(query.query_id, WAITS_SECONDS)
             return _in_progress(query.query_id, _IN_PROGRESS_ASYNC)
         if not await self._queries.wait(query.query_id, self._poll_seconds):
             return _in_progress(query.query_id, _IN_PROGRESS)
@@ -142,6 +146,10 @@ class SnowflakeApi:
         query = self._queries.find(query_id)
         if query is not None:
             query.reopened += 1
+            if self._queries.is_broken("results-open-by-id") and query.session_token != session.token:
+                return _failed(SqlError(709, "02000", f"Statement {query_id} not found"), query_id)
+            if self._queries.is_broken("results-never-change"):
+                await asyncio.to_thread(self._queries.run_again, query, session)
         return await asyncio.to_thread(self._answer, request, session, query_id)
 
     async def status(self, request: Request) -> Response:
@@ -226,6 +234,9 @@ class SnowflakeApi:
         }
         if stored.json_rows is not None:
             return data | {"queryResultFormat": "json", "rowset": stored.json_rows}
+        if self._queries.is_broken("arrow-results"):
+            batches = (decode(batch, stored.columns) for batch in self._queries.store.read(stored))
+            return data | {"queryResultFormat": "json", "rowset": [row for b in batches for row in as_json_rows(b)]}
         first = self._queries.store.batch_file(stored.query_id, 0)
         # without rows not even a schema: the connector cannot read a stream that holds no batch
         data["rowsetBase64"] = b64encode(first.read_bytes()).decode() if first else ""
@@ -237,7 +248,7 @@ class SnowflakeApi:
             data["chunks"] = [
                 {
                     "url": host + path,
-                    "rowCount": batch.rows,
+                    "rowCount": batch.rows + self._queries.is_broken("batches-as-announced"),
                     "uncompressedSize": batch.size_bytes,
                     "compressedSize": batch.size_bytes,
                 }

@@ -12,9 +12,16 @@ from fakesnow.dialect import parse_one
 from fakesnow.statement_type import SELECT, statement_type_id
 from sqlglot import exp
 
-from snowmelt.local.snowflake import lineage, query_history, result_scan
+from snowmelt.local.snowflake import broken, lineage, query_history, result_scan
 from snowmelt.local.snowflake.catalog import Catalog, TableRef
-from snowmelt.local.snowflake.declared_types import Column, of_arrow, of_duckdb, of_snowflake, stored_precision
+from snowmelt.local.snowflake.declared_types import (
+    MOST_DIGITS,
+    Column,
+    of_arrow,
+    of_duckdb,
+    of_snowflake,
+    stored_precision,
+)
 from snowmelt.local.snowflake.engine import show_retentions
 from snowmelt.local.snowflake.errors import (
     SqlError,
@@ -27,16 +34,23 @@ from snowmelt.local.snowflake.errors import (
 from snowmelt.local.snowflake.functions import add_functions
 from snowmelt.local.snowflake.lineage import identifier_name
 from snowmelt.local.snowflake.sessions import Session
-from snowmelt.local.snowflake.time_travel import Period, go_back, set_name, tables_changed
+from snowmelt.local.snowflake.time_travel import NO_PAST, Period, go_back, set_name, tables_changed
 
 _ROWS_PER_READ = 50_000
 _QUOTED = re.compile(
     r"""("(?:[^"]|"")*"|'(?:[^'\\]|\\.|'')*'|\$\$.*?\$\$|--[^\n]*|/\*.*?\*/|\b[A-Za-z_]\w*\$[\w$]*)""", re.DOTALL
 )
 """Names, texts and comments: a dollar sign within them begins no variable."""
-_NO_OPERATION = re.compile(r"\s*(grant|revoke|alter\s+warehouse|use\s+secondary)\s", re.IGNORECASE)
+_NO_OPERATION = re.compile(
+    r"\s*(grant|revoke|alter\s+warehouse|use\s+secondary|create\s+role|drop\s+role)\s", re.IGNORECASE
+)
 _RETENTION = re.compile(
     r"\s*alter\s+table\s+(\S+)\s+set\s+data_retention_time_in_days\s*=\s*(\d+)\s*;?\s*", re.IGNORECASE
+)
+_POLICY = re.compile(r"\s*(create|drop)\s+(or\s+replace\s+)?masking\s+policy\s", re.IGNORECASE)
+_SET_POLICY = re.compile(
+    r"\s*alter\s+table\s+(?P<table>\S+)\s+modify\s+column\s+(?P<column>\S+)\s+set\s+masking\s+policy\s+(?P<policy>\S+)",
+    re.IGNORECASE,
 )
 _TIMES_WITH_SCALE = ("TIMESTAMPNTZ", "TIMESTAMPLTZ", "TIMESTAMPTZ", "TIMESTAMP", "TIME", "DATETIME")
 _INTEGERS = ("INT", "BIGINT", "SMALLINT", "TINYINT")
@@ -75,6 +89,10 @@ class Surroundings:
     """``running``, ``dropped`` or ``quota``."""
     history: Callable[[], Sequence[query_history.Entry]]
     """Of all statements that have ended."""
+    policies: dict[TableRef, dict[str, str]]
+    """Names of masking policies, by table and column."""
+    is_broken: broken.IsBroken
+    """Whether the stand-in was told to break that assumption."""
 
 
 class Statement:
@@ -98,6 +116,8 @@ class Statement:
             return _status("Statement executed successfully.")
         if kept := _RETENTION.fullmatch(self._sql):
             return self._keep_for(kept[1], int(kept[2]))
+        if _POLICY.match(self._sql) or self._set_policy():
+            return _status("Statement executed successfully.")
         self._parsed = parsed = parse_one(self._sql)
         self._require_warehouse()
         if asked := _result_scan(parsed):
@@ -121,7 +141,13 @@ class Statement:
         self._check_and_resolve()
         for placeholder in list(self._parsed.find_all(exp.Placeholder)):
             placeholder.replace(exp.null())
-        return self._columns_of(self._relation(None)), kind
+        columns = self._columns_of(self._relation(None))
+        if self._around.is_broken("types-are-described"):
+            columns = tuple(
+                replace(c, type=replace(c.type, precision=MOST_DIGITS)) if c.type.kind == "fixed" else c
+                for c in columns
+            )
+        return columns, kind
 
     def _keep_for(self, name: str, days: int) -> Answer:
         table = exp.to_table(name, dialect="snowflake")
@@ -154,15 +180,26 @@ class Statement:
         ) | query_history.register(
             self._parsed, duck=self._duck, user=self._session.user.name, entries=self._around.history
         )
-        go_back(
-            self._parsed,
-            catalog=self._around.catalog,
-            duck=self._duck,
-            resolve=self._ref,
-            period=self._around.period,
-            window=self._around.window(),
-        )
+        broken.forget_moments(self._parsed, self._around.is_broken, self._is_view)
+        try:
+            go_back(
+                self._parsed,
+                catalog=self._around.catalog,
+                duck=self._duck,
+                resolve=self._ref,
+                period=self._around.period,
+                window=self._around.window(),
+            )
+        except SqlError as error:
+            if error.errno != NO_PAST or not self._around.is_broken("no-rows-beyond-the-past"):
+                raise
+            for table in self._parsed.find_all(exp.Table):
+                table.set("when", None)
         self._check_names()
+
+    def _is_view(self, table: exp.Table) -> bool:
+        exact = self._around.catalog.find(self._duck, self._ref(table))
+        return exact is not None and self._around.catalog.view_query(exact) is not None
 
     def _check_names(self) -> None:
         """Refuse what DuckDB would forgive: a name in the wrong case, a table the user may not read."""
@@ -177,7 +214,9 @@ class Statement:
                 known.update(c.name for c in self._scanned[identifier_name(table.this)])
                 continue
             asked = self._ref(table)
-            if not self._around.may_read(self._session.user.name, asked):
+            is_made_role = self._session.role not in broken.MADE_BY_SNOWFLAKE
+            withheld = is_made_role and self._around.is_broken("reading-grants-suffice")
+            if withheld or not self._around.may_read(self._session.user.name, asked):
                 raise no_such_object(_as_written(table))
             exact = self._around.catalog.find(self._duck, asked)
             if exact is None:
@@ -227,6 +266,8 @@ class Statement:
     def _relation(self, bindings: Any) -> Any:
         prepared = self._parsed.copy()
         _name_columns(prepared)
+        broken.rewrite(prepared, self._around.is_broken)
+        _generate(prepared)
         _simplify_types(prepared)
         add_functions(prepared)
         cursor = self._connection.cursor()
@@ -241,14 +282,26 @@ class Statement:
         declared = lineage.columns_of(self._parsed, self._lookup)
         if declared is None or len(declared) != len(stored):
             declared = [None] * len(stored)
+        in_upper_case = self._around.is_broken("quoted-names-stay")
         return tuple(
             Column(
-                name,
+                name.upper() if in_upper_case else name,
                 known.type if known and known.type.accepts(own) else own,
                 known.nullable if known else True,
             )
             for name, own, known in zip(relation.columns, stored, declared, strict=True)
         )
+
+    def _set_policy(self) -> bool:
+        """Remember that a column has a masking policy; says whether the statement is about that. Nothing is masked."""
+        found = _SET_POLICY.match(self._sql)
+        if found is None:
+            return False
+        table = self._ref(exp.to_table(found["table"], dialect="snowflake"))
+        column = found["column"]
+        exact = column[1:-1] if column.startswith('"') else column.upper()
+        self._around.policies.setdefault(table, {})[exact] = found["policy"].rpartition(".")[2].strip('"')
+        return True
 
     def _describe(self, table: exp.Table) -> Answer:
         exact = self._around.catalog.find(self._duck, self._ref(table))
@@ -257,6 +310,7 @@ class Statement:
             raise no_such_object(_as_written(table))
         names = ("name", "type", "kind", "null?", "default", "primary key", "unique key", "check", "expression",
                  "comment", "policy name", "privacy domain")  # fmt: skip
+        policies = {} if self._around.is_broken("policies-are-described") else self._around.policies.get(exact, {})
         rows = [
             [
                 c.name,
@@ -269,7 +323,7 @@ class Statement:
                 None,
                 None,
                 None,
-                None,
+                policies.get(c.name),
                 None,
             ]
             for c in columns
@@ -443,6 +497,14 @@ def _name_columns(query: Any) -> None:
         named = name if isinstance(expression, exp.Literal) else name.upper()
         if isinstance(expression, exp.Func | exp.Literal | exp.Binary | exp.Paren | exp.Null | exp.Boolean | exp.Neg):
             expression.replace(exp.alias_(expression.copy(), named, quoted=True))
+
+
+def _generate(query: Any) -> None:
+    """Give a row generator that is limited by its time some rows; the time itself is waited for elsewhere."""
+    for node in query.find_all(exp.Generator):
+        if node.args.get("timelimit") is not None:
+            node.set("timelimit", None)
+            node.set("rowcount", node.args.get("rowcount") or exp.Literal.number(1000))
 
 
 _MICROSECOND_DIGITS = 6

@@ -91,9 +91,13 @@ def _moment(when: Any, *, duck: Any, period: Period) -> tuple[datetime, bool]:
     return asked.astimezone(UTC).replace(tzinfo=None), before
 
 
+NO_PAST = 707
+"""The number of the error that a table has no data of that moment."""
+
+
 def _no_data(table: TableRef) -> SqlError:
     return SqlError(
-        707,
+        NO_PAST,
         "02000",
         f"Time travel data is not available for table {table.name}. The requested time is either beyond the "
         "allowed time travel period or before the object creation time.",

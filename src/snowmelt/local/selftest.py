@@ -1,0 +1,40 @@
+"""``python -m snowmelt.local.selftest``: the self-test between the stand-ins of this machine."""
+
+import os
+import signal
+import subprocess
+import sys
+
+from snowmelt import console
+from snowmelt.local.child_process import start_child
+from snowmelt.local.sandbox import started
+
+DATABASE = "SELFTEST"
+
+
+def main(options: list[str]) -> int:
+    """Run it with those options, and return its exit code."""
+    console.err.print("starting a stand-in for Snowflake and a real PostgreSQL")
+    with started() as sandbox:
+        sandbox.snowflake.create_schema(DATABASE, "PUBLIC")
+        places = ("--snowflake-database", DATABASE, "--postgres-database", "postgres")
+        before = signal.signal(signal.SIGINT, lambda *_: None)  # the command has it too, and clears up first
+        try:
+            process = start_child(
+                [sys.executable, "-m", "snowmelt.cli", "selftest", "--yes", *places, *options],
+                env={**_without_accounts(), **sandbox.environment()},
+                stdin=subprocess.DEVNULL,
+            )
+            return process.wait()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _without_accounts() -> dict[str, str]:
+    """This process's environment, but for what leads to an account of the user's."""
+    ours = ("SNOWFLAKE_", "POSTGRES_", "PG", "SNOWMELT_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

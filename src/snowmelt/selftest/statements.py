@@ -1,0 +1,14 @@
+"""Statements that read no table: one that gives many rows, and one that runs for seconds and costs next to nothing."""
+
+ROWS = 3_000
+"""Enough for several result batches."""
+
+
+def numbers() -> str:
+    """Return a SELECT of the numbers from 0 on, in a column N."""
+    return f"SELECT ROW_NUMBER() OVER (ORDER BY SEQ4()) - 1 AS N FROM TABLE(GENERATOR(ROWCOUNT => {ROWS:d}))"  # noqa: S608
+
+
+def for_seconds(seconds: int, selected: str = "COUNT(*)") -> str:
+    """Return a SELECT that Snowflake runs for so long; ``selected`` is what it gives, an aggregate."""
+    return f"SELECT {selected} FROM TABLE(GENERATOR(TIMELIMIT => {seconds:d}))"  # noqa: S608 - a number
