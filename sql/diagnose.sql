@@ -120,7 +120,8 @@ SELECT current_setting('max_connections')::integer AS max_connections, count(*) 
            AS left_over
 FROM pg_stat_activity
 WHERE backend_type = 'client backend';
--- Mend: lower parallel_threads for the next run (each worker is one connection), or raise max_connections.
+-- Mend: lower parallel_threads for the next run (each worker is one connection), or raise max_connections
+-- (on RDS and Aurora in the parameter group, and not by ALTER SYSTEM).
 
 \echo
 \echo 10. Does the run move?

@@ -1,6 +1,7 @@
 """Pre-flight finds what is wrong with a pair of schemas, all of it, at its place, and nothing else."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -204,3 +205,16 @@ def test_a_server_that_lets_nobody_in_is_the_usual_error(world: World) -> None:
 
     with pytest.raises(AccessError, match="nobody_by_that_name"):
         looked_at(world)
+
+
+def test_on_aurora_the_note_on_temporary_tables_has_rows_width_and_threads(world: World) -> None:
+    sound(world)
+    world.target.execute("INSERT INTO bills (id) VALUES (1)")  # so that rows are merged
+    world.target.execute("CREATE FUNCTION aurora_version() RETURNS text LANGUAGE sql AS $$ SELECT '16.4.1' $$")
+    world.configure(parallel_threads=8, batch_size=2)
+
+    (note,) = looked_at(world).findings
+
+    assert (note.severity, note.check, note.place) == ("note", "room", "PostgreSQL")
+    # Three rows in chunks of two, so two of the eight threads have one at a time.
+    assert re.search(r"of table BILLS, chunks of 2 rows of \d+ bytes in 2 threads\)", note.message), note.message

@@ -5,10 +5,14 @@ from collections.abc import Iterator
 import pytest
 from psycopg2 import sql
 
-from snowmelt.config import PostgresConfig
+from snowmelt.actions.target_checks import consequences
+from snowmelt.config import PostgresConfig, TableConfig
+from snowmelt.findings import Place
 from snowmelt.local.postgres import Database
 from snowmelt.models import TableName
-from snowmelt.postgres import connections, server_facts
+from snowmelt.planning.load_mode import Loading
+from snowmelt.postgres import connections, server_facts, tables
+from snowmelt.postgres import facts as facts_of_tables
 from snowmelt.postgres.session import Session
 
 
@@ -63,3 +67,58 @@ def test_labels_constraints_and_sequences_come_for_all_tables_at_once(database: 
     assert dict(found.labels) == {"public.mood": ("glad", "it's sad")}
     assert found.constraints == {names[0]: ("a_id_check CHECK ((id > 0))",)}
     assert found.fixed_sequences == {names[0]: (TableName(schema_name="public", name="a_id_seq"),)}
+
+
+@pytest.fixture
+def rds(database: Database) -> Iterator[None]:
+    """The role that every server of RDS has, and others have not."""
+    database.execute("CREATE ROLE rds_superuser")
+    yield
+    database.execute("DROP ROLE rds_superuser")
+
+
+def test_an_ordinary_server_is_neither_rds_nor_aurora(database: Database, role: str) -> None:
+    with session_of(database, role) as session:
+        facts = server_facts.read(session)
+        (server,) = connections.limits(session)
+    assert (facts.is_rds, facts.is_aurora) == (False, False)
+    assert server.raised_by == "ALTER SYSTEM SET max_connections ="
+
+
+@pytest.mark.usefixtures("rds")
+def test_rds_is_told_by_its_role_and_a_plan_does_not_propose_alter_system(database: Database, role: str) -> None:
+    with session_of(database, role) as session:
+        facts = server_facts.read(session)
+        (server,) = connections.limits(session)
+        taken = connections.free(session)
+    assert (facts.is_rds, facts.is_aurora) == (True, False)
+    assert (server.whose, server.raised_by) == (
+        "the server",
+        "in the parameter group of the instance or cluster, max_connections =",
+    )
+    assert server.taken >= 1, "sessions are counted as on any server"
+    assert 0 < taken < server.most
+
+
+@pytest.mark.usefixtures("rds")
+def test_aurora_is_told_by_its_function(database: Database, role: str) -> None:
+    database.execute("CREATE FUNCTION aurora_version() RETURNS text LANGUAGE sql AS $$ SELECT '16.4.1' $$")
+    with session_of(database, role) as session:
+        facts = server_facts.read(session)
+    assert (facts.is_rds, facts.is_aurora) == (True, True)
+
+
+@pytest.mark.usefixtures("rds")
+def test_row_security_on_rds_is_met_by_the_owner_as_nobody_can_give_bypassrls(database: Database, role: str) -> None:
+    database.execute("CREATE TABLE t (id integer); ALTER TABLE t ENABLE ROW LEVEL SECURITY; GRANT ALL ON t TO public")
+    name = TableName(schema_name="public", name="t")
+    with session_of(database, role) as session:
+        found = facts_of_tables.read(session, [name])[name]
+        (target,) = tables.read(session, [name]).values()
+    place = Place("T", name, "sources[0].tables[0]")
+
+    said = list(consequences(place, TableConfig(source="T"), Loading("copy"), target, found, is_staged=False))
+
+    (row_security,) = (finding for finding in said if finding.check == "row_security")
+    assert row_security.mend == (f'ALTER TABLE "public"."t" OWNER TO "{role}";',)
+    assert "on RDS nobody is a superuser" in row_security.advice

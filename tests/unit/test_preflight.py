@@ -217,8 +217,64 @@ def test_a_table_that_is_forgotten_before_its_load_ends_is_an_error() -> None:
 
 
 def test_small_loads_say_nothing_of_room() -> None:
-    assert list(room.server_findings([Expected(10, 10**6)], max_wal_size_bytes=1 << 30)) == []
-    assert [f.check for f in room.server_findings([Expected(10, 10**12)], max_wal_size_bytes=1 << 30)] == ["room"] * 2
+    assert list(room.server_findings([Expected(10, 10**6)], HEALTHY)) == []
+    assert [f.check for f in room.server_findings([Expected(10, 10**12)], HEALTHY)] == ["room"] * 2
+
+
+RDS = HEALTHY.model_copy(update={"is_rds": True})
+AURORA = HEALTHY.model_copy(update={"is_rds": True, "is_aurora": True})
+
+
+def test_on_rds_settings_are_those_of_the_parameter_group() -> None:
+    told = [*of_server(max_connections=13, is_rds=True), *room.server_findings([Expected(10, 10**12)], RDS)]
+    proposed = [line for finding in told for line in finding.mend]
+
+    assert not [line for line in proposed if "ALTER SYSTEM" in line or "pg_reload_conf" in line]
+    group = "aws rds modify-db-parameter-group --db-parameter-group-name GROUP --parameters"
+    assert f"{group} ParameterName=max_connections,ParameterValue=24,ApplyMethod=pending-reboot" in proposed
+    assert f"{group} ParameterName=max_wal_size,ParameterValue=51200,ApplyMethod=immediate" in proposed
+    assert "FreeStorageSpace" in told[-2].advice
+
+
+def test_on_rds_nobody_is_sent_to_what_aws_looks_after() -> None:
+    (found,) = of_server(archive_fails=True, is_rds=True)
+
+    assert "archive_command" not in found.advice
+    assert "ask AWS" in found.advice
+
+
+def test_on_aurora_there_are_no_checkpoints_and_the_storage_grows() -> None:
+    (found,) = room.server_findings([Expected(10, 10**12)], AURORA)
+
+    assert "the log" not in found.message
+    assert "grows by itself" in found.advice
+
+
+def test_on_aurora_temporary_tables_are_compared_with_the_instance_s_own_disk() -> None:
+    merged = plan(key=("id",), load_mode="upsert", batch_size=500_000)
+    expects = Expected(rows=10**8, size_bytes=10**8 * 200)
+    staged = room.staging(merged, expects, threads=8)
+    assert staged is not None
+
+    (found,) = room.server_findings([], AURORA, [staged], threads=8)
+
+    assert (found.severity, found.check) == ("note", "room")
+    assert "up to 0.8 GB are in temporary tables at a time" in found.message
+    assert "chunks of 500,000 rows of 200 bytes in 8 threads" in found.message
+    assert "FreeLocalStorage" in found.advice
+    assert list(room.server_findings([], RDS, [staged], threads=8)) == []
+    small = room.Staging("SMALL", rows=1000, row_bytes=100, threads=8)
+    (both,) = room.server_findings([], AURORA, [small, replace(staged, threads=2)], threads=8)
+    assert "up to 0.2 GB" in both.message
+
+
+def test_only_rows_that_go_through_a_temporary_table_count_and_no_more_threads_than_there_are_chunks() -> None:
+    expects = Expected(rows=1500, size_bytes=150_000)
+
+    assert room.staging(plan(), expects, threads=8) is None
+    assert room.staging(plan(key=("id",), load_mode="upsert"), Expected(0, 0), threads=8) is None
+    merged = room.staging(plan(key=("id",), load_mode="upsert", batch_size=1000), expects, threads=8)
+    assert merged == room.Staging("ORDERS", rows=1000, row_bytes=100, threads=2)
 
 
 def test_what_is_expected_grows_with_rows_and_with_what_snowflake_stores() -> None:

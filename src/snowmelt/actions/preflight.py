@@ -161,19 +161,18 @@ class _Look:
         yield from known
         yield from counted
         yield from self._orphans()
+        stagings = []
         for table in tables:
             yield from self._of_target(table)
             expects = self._expected.get(table.place.table)
             if table.plan and expects:
-                yield from room.table_findings(
-                    table.place,
-                    table.plan,
-                    expects,
-                    self._known.get(table.config.snowflake_name),
-                    threads=min(table.plan.parallel_threads, self._config.parallel_threads),
-                )
+                threads = min(table.plan.parallel_threads, self._config.parallel_threads)
+                known_of_it = self._known.get(table.config.snowflake_name)
+                yield from room.table_findings(table.place, table.plan, expects, known_of_it, threads=threads)
+                stagings.append(room.staging(table.plan, expects, threads=threads))
+        staged = [each for each in stagings if each is not None]
         yield from room.server_findings(
-            list(self._expected.values()), max_wal_size_bytes=self._facts.max_wal_size_bytes
+            list(self._expected.values()), self._facts, staged, threads=self._config.parallel_threads
         )
 
     def forecasts(self) -> tuple[TableForecast, ...]:

@@ -65,8 +65,10 @@ def consequences(
         yield place.error(
             "row_security",
             f"{here} has row-level security, under which COPY is refused",
-            "load as its owner, or as a user with BYPASSRLS",
-            mend=(f"ALTER ROLE {role} BYPASSRLS;",),
+            "load as its owner, as on RDS nobody is a superuser who could give BYPASSRLS"
+            if facts.is_on_rds
+            else "load as its owner, or as a user with BYPASSRLS",
+            mend=(place.alter(f"OWNER TO {role}") if facts.is_on_rds else f"ALTER ROLE {role} BYPASSRLS;",),
         )
     if facts.is_unlogged:
         yield place.error(

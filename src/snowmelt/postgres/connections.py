@@ -19,6 +19,7 @@ def _limit(row: Row) -> Limit:
     name = quoted(row["name"])
     whose, raised_by = {
         "server": ("the server", "ALTER SYSTEM SET max_connections ="),
+        "rds": ("the server", "in the parameter group of the instance or cluster, max_connections ="),
         "role": (f"role {row['name']}", f"ALTER ROLE {name} CONNECTION LIMIT"),
         "database": (f"database {row['name']}", f"ALTER DATABASE {name} CONNECTION LIMIT"),
     }[row["kind"]]

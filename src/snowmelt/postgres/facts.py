@@ -32,6 +32,8 @@ class TableFacts(Value):
     """Rewrite rules; COPY ignores them, INSERT does not, and ON CONFLICT is refused."""
     estimated_rows: int
     size_bytes: int
+    is_on_rds: bool = False
+    """Whether the server is RDS or Aurora, where nobody is a superuser."""
 
 
 def read(session: Session, names: Sequence[TableName]) -> dict[TableName, TableFacts]:

@@ -6,6 +6,8 @@ from datetime import timedelta
 
 from snowmelt.findings import Finding, Place
 from snowmelt.models import ColumnPlan, TablePlan
+from snowmelt.preflight.servers import ServerFacts, parameter_group
+from snowmelt.wording import counted
 
 ROWS_PER_SECOND = 20_000
 BYTES_PER_SECOND = 10_000_000
@@ -95,25 +97,83 @@ def table_findings(
         )
 
 
-def server_findings(expects: Sequence[Expected], *, max_wal_size_bytes: int) -> Iterator[Finding]:
-    """What is to be held against the server's disk, which PostgreSQL cannot tell; nothing of small loads."""
+@dataclass(frozen=True)
+class Staging:
+    """What a table puts into temporary tables while it is loaded."""
+
+    table: str
+    rows: int
+    """Of one chunk."""
+    row_bytes: int
+    threads: int
+
+    @property
+    def chunk_bytes(self) -> int:
+        """How much one thread has at a time: each has a chunk in a temporary table of its own."""
+        return self.rows * self.row_bytes
+
+
+def staging(plan: TablePlan, expects: Expected, *, threads: int) -> Staging | None:
+    """Return what a table puts into temporary tables; None where it is loaded directly, or has no rows."""
+    if not plan.is_staged or not expects.rows:
+        return None
+    rows = min(plan.batch_size, expects.rows)
+    threads = min(threads, -(-expects.rows // rows))
+    return Staging(plan.source, rows, max(1, expects.size_bytes // expects.rows), threads)
+
+
+def server_findings(
+    expects: Sequence[Expected], facts: ServerFacts, stagings: Sequence[Staging] = (), *, threads: int = 1
+) -> Iterator[Finding]:
+    """What is to be held against the server's disk, which PostgreSQL cannot tell; nothing of small loads.
+
+    On Aurora, also what temporary tables take of the instance's own disk, be it little.
+    """
+    if facts.is_aurora and stagings:
+        yield _local_storage(stagings, threads)
     total = sum(each.size_bytes for each in expects)
     if total < WORTH_TELLING_BYTES:
         return
     size = f"{total / 1e9:,.1f} GB"
-    yield Finding(
-        severity="note",
-        check="room",
-        message=f"the tables will take about {size} without their indexes, and the log as much again in passing",
-        advice="PostgreSQL cannot say how much room its disk has: look there, and at what archives the log",
-        server="PostgreSQL",
-    )
-    if total > 20 * max_wal_size_bytes:
-        yield Finding(
-            severity="note",
-            check="room",
-            message=f"max_wal_size is {max_wal_size_bytes / 1e9:,.1f} GB: {size} make one checkpoint after the other",
-            advice="raise it for the load",
-            mend=(f"ALTER SYSTEM SET max_wal_size = '{max(4, total // 20 // 10**9)}GB';", "SELECT pg_reload_conf();"),
-            server="PostgreSQL",
+    log = "" if facts.is_aurora else ", and the log as much again in passing"
+    yield _note(f"the tables will take about {size} without their indexes{log}", _look_at_the_disk(facts))
+    if total > 20 * facts.max_wal_size_bytes and not facts.is_aurora:
+        wanted = max(4, total // 20 // 10**9)
+        raised: tuple[str, ...] = (f"ALTER SYSTEM SET max_wal_size = '{wanted}GB';", "SELECT pg_reload_conf();")
+        if facts.is_rds:
+            raised = (parameter_group("max_wal_size", wanted * 1024, at_once=True),)  # in MB
+        checkpoints = f"{size} make one checkpoint after the other"
+        yield _note(
+            f"max_wal_size is {facts.max_wal_size_bytes / 1e9:,.1f} GB: {checkpoints}", "raise it for the load", *raised
         )
+
+
+def _local_storage(stagings: Sequence[Staging], threads: int) -> Finding:
+    largest_first = sorted(stagings, key=lambda each: each.chunk_bytes, reverse=True)
+    total, left = 0, threads
+    for each in largest_first:
+        total += each.chunk_bytes * min(each.threads, left)
+        left -= min(each.threads, left)
+    largest = largest_first[0]
+    return _note(
+        f"up to {total / 1e9:,.1f} GB are in temporary tables at a time (of table {largest.table}, chunks of "
+        f"{largest.rows:,} rows of {largest.row_bytes:,} bytes in {counted(min(largest.threads, threads), 'thread')}), "
+        "which Aurora keeps, with what sorts spill, on the local storage of the instance: it does not grow",
+        "compare that with FreeLocalStorage of the instance in CloudWatch; lower batch_size or parallel_threads, or "
+        "take a larger instance class",
+    )
+
+
+def _look_at_the_disk(facts: ServerFacts) -> str:
+    if facts.is_aurora:
+        return "the storage of an Aurora cluster grows by itself, and is paid for"
+    if facts.is_rds:
+        return (
+            "PostgreSQL cannot say how much room its disk has: look at FreeStorageSpace of the instance in CloudWatch, "
+            "or turn on storage autoscaling"
+        )
+    return "PostgreSQL cannot say how much room its disk has: look there, and at what archives the log"
+
+
+def _note(message: str, advice: str, *mend: str) -> Finding:
+    return Finding(severity="note", check="room", message=message, advice=advice, mend=mend, server="PostgreSQL")

@@ -53,6 +53,10 @@ class ServerFacts(Value):
     unread_slots: tuple[Slot, ...]
     without_privilege: tuple[tuple[str, str], ...]
     """Tables of the status schema with what the role may not do to them."""
+    is_rds: bool = False
+    """Whether it is RDS or Aurora: settings are those of a parameter group, and nobody is a superuser."""
+    is_aurora: bool = False
+    """Whether it is Aurora: temporary tables are on the instance's own disk, and there are no checkpoints."""
     may_use_status: bool = True
     status_schema: str = "migration_status"
     """Whether the role may use the status schema, if it is there."""
@@ -127,9 +131,10 @@ def pooled() -> Finding:
 
 def _connections(facts: ServerFacts, needed: int) -> Iterator[Finding]:
     most = facts.max_connections - facts.reserved_connections
-    limits = [
-        (most, facts.connections, "the server", f"ALTER SYSTEM SET max_connections = {facts.max_connections + needed};")
-    ]
+    raised = parameter_group("max_connections", facts.max_connections + needed, at_once=False)
+    if not facts.is_rds:
+        raised = f"ALTER SYSTEM SET max_connections = {facts.max_connections + needed};"
+    limits = [(most, facts.connections, "the server", raised)]
     if facts.role_limit >= 0:
         alter = f"ALTER ROLE {quoted(facts.role)} CONNECTION LIMIT {needed};"
         limits.append((facts.role_limit, facts.role_connections, f"role {facts.role}", alter))
@@ -208,7 +213,19 @@ def _log(facts: ServerFacts) -> Iterator[Finding]:
         )
     if facts.archive_fails:
         text = "the latest try to archive the log failed, so the server keeps all of it: a load may fill the disk"
-        yield _found("warning", "archiving", text, "see pg_stat_archiver and mend archive_command")
+        by_aws = "AWS archives the log of this server: see the events of the instance, and ask AWS's support"
+        advice = by_aws if facts.is_rds else "see pg_stat_archiver and mend archive_command"
+        yield _found("warning", "archiving", text, advice)
+
+
+def parameter_group(name: str, value: object, *, at_once: bool) -> str:
+    """Return the command that sets a parameter of a server of RDS, where ALTER SYSTEM is for AWS alone.
+
+    GROUP is a parameter group of the user's own, as the default ones cannot be changed.
+    """
+    method = "immediate" if at_once else "pending-reboot"
+    parameters = f"ParameterName={name},ParameterValue={value},ApplyMethod={method}"
+    return f"aws rds modify-db-parameter-group --db-parameter-group-name GROUP --parameters {parameters}"
 
 
 def _found(

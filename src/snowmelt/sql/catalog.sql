@@ -63,7 +63,8 @@ WITH sessions AS MATERIALIZED (
     SELECT current_setting('superuser_reserved_connections')::integer
            + coalesce(current_setting('reserved_connections', true), '0')::integer
 ), limits (rank, kind, name, most, reserved) AS (
-    SELECT 1, 'server', '', current_setting('max_connections')::integer - r.connections, r.connections FROM reserved r
+    SELECT 1, CASE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_superuser') THEN 'rds' ELSE 'server' END, '',
+           current_setting('max_connections')::integer - r.connections, r.connections FROM reserved r
     UNION ALL
     SELECT 2, 'role', r.rolname::text, r.rolconnlimit, 0 FROM pg_roles r
     WHERE r.rolname = session_user AND r.rolconnlimit >= 0 AND NOT r.rolsuper
@@ -75,7 +76,7 @@ WITH sessions AS MATERIALIZED (
 SELECT l.kind, l.name, l.most, l.reserved, count(s.usename)::integer AS taken,
        (count(*) FILTER (WHERE s.application_name = left(%(workers)s::text, 63)))::integer AS workers
 FROM limits l
-LEFT JOIN sessions s ON l.kind = 'server' OR (l.kind = 'role' AND s.usename = session_user)
+LEFT JOIN sessions s ON l.kind IN ('server', 'rds') OR (l.kind = 'role' AND s.usename = session_user)
                      OR (l.kind = 'database' AND s.datname = current_database())
 GROUP BY l.rank, l.kind, l.name, l.most, l.reserved ORDER BY l.rank
 
@@ -207,6 +208,7 @@ SELECT n.nspname AS schema_name, c.relname AS name,
        c.relkind = 'p' AS is_partitioned, c.relispartition AS is_partition, c.relpersistence = 'u' AS is_unlogged,
        pg_has_role(c.relowner, 'USAGE') AS is_owned, has_schema_privilege(n.oid, 'CREATE') AS may_create_beside_it,
        row_security_active(c.oid) AS has_row_security,
+       EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_superuser') AS is_on_rds,
        ARRAY(SELECT h.inhrelid::regclass::text FROM pg_inherits h
              WHERE h.inhparent = c.oid ORDER BY h.inhrelid::regclass::text) AS children,
        ARRAY(SELECT g.tgname::text FROM pg_trigger g

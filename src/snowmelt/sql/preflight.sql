@@ -26,7 +26,10 @@ SELECT l.*, current_user::text AS role, d.datname::text AS database, pg_encoding
        current_setting('archive_mode') <> 'off'
            AND coalesce((SELECT a.last_failed_time > coalesce(a.last_archived_time, '-infinity')
                          FROM pg_stat_archiver a), false) AS archive_fails,
-       coalesce(has_schema_privilege(to_regnamespace('migration_status')::oid, 'USAGE'), true) AS may_use_status
+       coalesce(has_schema_privilege(to_regnamespace('migration_status')::oid, 'USAGE'), true) AS may_use_status,
+       -- RDS and Aurora, where nobody is a superuser; and Aurora, whose temporary tables are not in its storage.
+       EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_superuser') AS is_rds,
+       EXISTS (SELECT FROM pg_proc WHERE proname = 'aurora_version') AS is_aurora
 FROM limits l
 CROSS JOIN (SELECT count(*) AS connections, count(*) FILTER (WHERE usename = current_user) AS role_connections,
                    count(*) FILTER (WHERE datname = current_database()) AS database_connections
