@@ -218,3 +218,58 @@ def test_on_aurora_the_note_on_temporary_tables_has_rows_width_and_threads(world
     assert (note.severity, note.check, note.place) == ("note", "room", "PostgreSQL")
     # Three rows in chunks of two, so two of the eight threads have one at a time.
     assert re.search(r"of table BILLS, chunks of 2 rows of \d+ bytes in 2 threads\)", note.message), note.message
+
+
+def test_policies_are_told_by_column_and_one_that_masks_a_key_stands_against_a_run(world: World) -> None:
+    world.add_table("masked", 10)
+    world.add_table("hidden", 10)
+    world.add_table("keyed", 10, uniqueness_columns=["ID"])
+    world.target.execute("ALTER TABLE keyed ADD PRIMARY KEY (id)")
+    world.add_table("ranged", 10, chunking_columns=["ID"])
+    world.add_table("marked", 10, source_watermark="BOOKED", truncate_onstart=True)
+    world.add_table("excluded", 10, exclude_columns=["NOTE"])
+    world.add_table("secret", 10)
+    where = f"{world.source_database}.PUBLIC"
+    world.snowflake.set_policies(f"{where}.MASKED", masking={"NOTE": "MASK_TEXT"})
+    world.snowflake.set_policies(f"{where}.HIDDEN", row_access="ONLY_OWN_ROWS")
+    world.snowflake.set_policies(f"{where}.KEYED", masking={"ID": "MASK_ID", "NOTE": "MASK_TEXT"}, row_access="OWN")
+    world.snowflake.set_policies(f"{where}.RANGED", masking={"ID": "MASK_ID"})
+    world.snowflake.set_policies(f"{where}.MARKED", masking={"BOOKED": "MASK_TIME"})
+    world.snowflake.set_policies(f"{where}.EXCLUDED", masking={"NOTE": "MASK_TEXT"})
+    world.snowflake.set_policies(f"{where}.SECRET", masking={"NOTE": "MASK_TEXT"}, row_access="X", permitted=False)
+    world.configure()
+
+    before = len(world.snowflake.queries())
+    found = looked_at(world)
+    asked = [query["text"] for query in world.snowflake.queries()[before:]]
+
+    told = {
+        (each.severity, each.check, each.table, each.column)
+        for each in found.findings
+        if each.check in ("masking", "row_access")
+    }
+    assert told == {
+        ("warning", "masking", "MASKED", "NOTE"),
+        ("warning", "row_access", "HIDDEN", None),
+        ("error", "masking", "KEYED", "ID"),
+        ("warning", "masking", "KEYED", "NOTE"),
+        ("warning", "row_access", "KEYED", None),
+        ("error", "masking", "RANGED", "ID"),
+        ("error", "masking", "MARKED", "BOOKED"),
+        ("warning", "masking", "SECRET", "NOTE"),
+    }
+    assert sum("DESCRIBE TABLE" in text for text in asked) == len(world.tables)
+    assert sum("POLICY_REFERENCES" in text for text in asked) == 1
+    assert not found.go
+
+    refused = world.cli("migrate")
+    assert refused.exit_code == 2
+    assert 'table KEYED: column "ID": the policy MASK_ID is set on it' in refused.err
+
+    for table in ("KEYED", "RANGED", "MARKED"):
+        world.snowflake.set_policies(f"{where}.{table}")
+    migrated = world.cli("migrate", "--json")
+    assert migrated.exit_code == 0, migrated.err
+    warnings = json.loads(migrated.out)["warnings"]
+    assert any('table MASKED: column "NOTE": the policy MASK_TEXT is set on it' in each for each in warnings)
+    assert any("table HIDDEN: the row access policy ONLY_OWN_ROWS is set on it" in each for each in warnings)

@@ -1,6 +1,7 @@
 """Decide everything about the tables of a run before anything moves, or say all that stands against it."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -22,9 +23,10 @@ from snowmelt.models import (
     TargetColumn,
     WatermarkPlan,
 )
-from snowmelt.planning import duplicates, load_mode, statement, ties, watermark_findings, watermarks
+from snowmelt.planning import duplicates, load_mode, policies, statement, ties, watermark_findings, watermarks
 from snowmelt.planning.keys import KINDS, key_column
 from snowmelt.planning.load_mode import Loading, NoLoading
+from snowmelt.planning.policies import TablePolicies
 from snowmelt.planning.skipping import SkippedTable, skip
 from snowmelt.planning.ties import ForeignKey, Tied
 from snowmelt.postgres import facts, marks, status_store, tables
@@ -34,6 +36,8 @@ from snowmelt.postgres.tables import TargetTable
 from snowmelt.snowflake_source import SnowflakeSource
 
 _ALL_ROWS = 2**62
+_TABLES_AT_ONCE = 100
+"""Of which one statement asks for policies."""
 
 
 @dataclass(frozen=True)
@@ -282,6 +286,13 @@ class _Planner:
         watermark, said = self._watermark(
             place, table, described, columns, at=cutting.at, stored=stored, filled=seen.filled
         )
+        if described:
+            cut_by = [column.name for column in cutting.columns]
+            key = loading.key or _wanted_key(table, columns)
+            merged_by = [column.source.name for column in columns if column.target.name in key]
+            own += policies.findings(
+                place, self._policies[table_id], columns=columns, key={*cut_by, *merged_by}, watermark=watermark
+            )
         own += (*said, *cutting.warnings, *self._duplicates(seen, loading, at=cutting.at, watermark=watermark))
         self._findings += own
         warnings = of_severity((*compared, *own), "warning")
@@ -429,6 +440,39 @@ class _Planner:
         except (AccessError, DataError) as error:
             return "", error.message
         return at, None
+
+    @cached_property
+    def _policies(self) -> Mapping[int, TablePolicies]:
+        """The policies on each table, as far as the role may know: one description each, one question for all."""
+        found = {table_id: TablePolicies() for table_id in range(len(self._selected))}
+        asked = []
+        for table_id, table in enumerate(self._selected):
+            name = self._source_table(table)
+            with suppress(AccessError, DataError):
+                rows = self._snowflake.aggregate(statement.described(name))
+                found[table_id].by_column.update(policies.of_description(rows))
+                asked.append((table_id, name, "view" if table.snowflake_name in self._views else "table"))
+        for part in (asked[start : start + _TABLES_AT_ONCE] for start in range(0, len(asked), _TABLES_AT_ONCE)):
+            query = statement.policy_references(
+                self._source.snowflake_database, [(name, domain) for _, name, domain in part]
+            )
+            with suppress(AccessError, DataError):  # it takes a privilege to see them
+                for number, kind, policy, column in self._snowflake.aggregate(query):
+                    of_table = found[part[int(number)][0]]
+                    if column is not None:
+                        of_table.by_column[str(column)] = str(policy)
+                    elif str(kind) == "ROW_ACCESS_POLICY":
+                        of_table.of_rows.append(str(policy))
+        return found
+
+    @cached_property
+    def _views(self) -> frozenset[str]:
+        """The names of the schema's views, as far as Snowflake says."""
+        query = statement.views(self._source.snowflake_database, self._source.snowflake_schema)
+        try:
+            return frozenset(str(name) for (name,) in self._snowflake.aggregate(query))
+        except (AccessError, DataError):
+            return frozenset()
 
     @cached_property
     def _retention_days(self) -> Mapping[str, int]:
@@ -624,7 +668,12 @@ def _key_to_compare(seen: Surveyed, loading: Loading) -> tuple[str, ...]:
     """The key by which rows are compared: the target keeps it unique, or the config asks for it in so many words."""
     if loading.key or seen.config.on_duplicate_keys is None:
         return loading.key
-    key, unknown = load_mode.target_key(seen.config, seen.columns)
+    return _wanted_key(seen.config, seen.columns)
+
+
+def _wanted_key(table: TableConfig, columns: Sequence[ColumnPlan]) -> tuple[str, ...]:
+    """Return the key that the config names, also where this load copies and later ones merge."""
+    key, unknown = load_mode.target_key(table, columns)
     return () if unknown else key
 
 

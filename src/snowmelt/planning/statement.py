@@ -80,6 +80,38 @@ def table_facts(database: str, schema: str) -> str:
     )
 
 
+def views(database: str, schema: str) -> str:
+    """Build the statement that lists the views of a schema."""
+    return (
+        f"SELECT TABLE_NAME FROM {quoted(database)}.INFORMATION_SCHEMA.VIEWS\n"  # noqa: S608
+        f"WHERE TABLE_SCHEMA = {_literal(schema)}"
+    )
+
+
+def described(table: str) -> str:
+    """Build the statement that lists a table's columns with their types and the policies set on them."""
+    return f"DESCRIBE TABLE {table}"
+
+
+def policy_references(database: str, tables: Sequence[tuple[str, str]]) -> str:
+    """Build one statement that tells of each table, a quoted full name, which policies are set on it and its columns.
+
+    Each comes with its domain, ``table`` or ``view``. The answer has the table's place in the list, the kind, name and
+    column of each policy.
+    """
+    parts = (
+        f"SELECT {number:d}, POLICY_KIND, POLICY_NAME, REF_COLUMN_NAME "  # noqa: S608
+        f"FROM TABLE({quoted(database)}.INFORMATION_SCHEMA.POLICY_REFERENCES("
+        f"REF_ENTITY_NAME => {_literal(name)}, REF_ENTITY_DOMAIN => {_literal(domain)}))"
+        for number, (name, domain) in enumerate(tables)
+    )
+    return "\nUNION ALL\n".join(parts)
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
 def primary_keys(database: str, schema: str) -> str:
     """The primary keys of a schema: table, column and place in the key are the fourth to the sixth column."""
     return f"SHOW PRIMARY KEYS IN SCHEMA {quoted(database)}.{quoted(schema)}"

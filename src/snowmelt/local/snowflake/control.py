@@ -16,6 +16,7 @@ from snowmelt.local.snowflake.broken import BREAKS
 from snowmelt.local.snowflake.bulk_load import BulkLoad, load
 from snowmelt.local.snowflake.engine import Engine
 from snowmelt.local.snowflake.errors import of_engine
+from snowmelt.local.snowflake.policies import Policies
 from snowmelt.local.snowflake.queries import Delays, Queries
 from snowmelt.local.snowflake.sign_in import CONTROL_HEADER, User, Users
 
@@ -33,13 +34,14 @@ class Control:
 
     def routes(self, read_body: ReadBody) -> list[Route]:
         """Every control path."""
-        commands: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+        commands: dict[str, Callable[[dict[str, Any]], Any]] = {
             "expire": lambda b: self._queries.store.expire(b.get("query_id")),
             "expire-urls": lambda b: self._queries.store.expire_urls(b.get("query_id")),
             "break": self._break,
             "deny": lambda b: self._queries.deny(b["user"], b["tables"]),
             "delays": self._set_delays,
             "time-travel": self._set_time_travel,
+            "policies": lambda b: self._queries.set_policies(b.pop("table"), Policies(**b)),
             "warehouse": lambda b: self._queries.set_warehouse(b["name"], b["state"]),
             "users": lambda b: self._users.put(user_of(b)),
             "schemas": lambda b: self._engine.create_schema(b["database"], b["schema"]),
@@ -103,9 +105,7 @@ def bulk_load_of(body: Mapping[str, Any]) -> BulkLoad:
     )
 
 
-def _command(
-    command: Callable[[Mapping[str, Any]], Any], read_body: ReadBody
-) -> Callable[[Request], Awaitable[Response]]:
+def _command(command: Callable[[dict[str, Any]], Any], read_body: ReadBody) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         body = await read_body(request)
         try:

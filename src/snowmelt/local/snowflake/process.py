@@ -269,6 +269,18 @@ class LocalSnowflake:
         """Keep copies of tables before they change, or not; those of moments in the window can be read."""
         self._control("time-travel", {"enabled": enabled, "window_seconds": window_seconds})
 
+    def set_policies(
+        self,
+        table: str,
+        *,
+        masking: Mapping[str, str] | None = None,
+        row_access: str | None = None,
+        permitted: bool = True,
+    ) -> None:
+        """Set masking policies by column, and a row access policy, on a table (``DATABASE.SCHEMA.TABLE``)."""
+        order = {"masking": dict(masking or {}), "row_access": row_access, "permitted": permitted}
+        self._control("policies", {"table": table, **order})
+
     def set_warehouse(self, state: str, *, name: str = "COMPUTE_WH") -> None:
         """Let a warehouse be ``running`` or ``dropped``, or out of its ``quota``; what runs on it ends with it."""
         self._control("warehouse", {"name": name, "state": state})

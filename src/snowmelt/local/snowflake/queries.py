@@ -20,6 +20,7 @@ from snowmelt.local.snowflake.catalog import TableRef
 from snowmelt.local.snowflake.declared_types import Column
 from snowmelt.local.snowflake.engine import Engine
 from snowmelt.local.snowflake.errors import SqlError, canceled, of_engine, timed_out
+from snowmelt.local.snowflake.policies import Policies
 from snowmelt.local.snowflake.query_history import Entry
 from snowmelt.local.snowflake.results import BatchGrowth, ResultStore, StoredResult, capped_at
 from snowmelt.local.snowflake.sessions import Session
@@ -128,6 +129,7 @@ class Queries:
         self._warehouses: dict[str, str] = {}
         self.broken: frozenset[str] = frozenset()
         """Assumptions that do not hold for now."""
+        self._policies: dict[str, Policies] = {}
         self.store = store
         self._engine = engine
         self._growth = growth
@@ -144,9 +146,9 @@ class Queries:
             open_result=self._opened,
             keeps_copies=lambda: self.keep_copies,
             window=lambda: self.window,
+            policies=self._policies,
             warehouse_state=lambda name: self._warehouses.get(name.upper(), "running"),
             history=self._history,
-            policies={},
             is_broken=self.is_broken,
         )
 
@@ -210,6 +212,10 @@ class Queries:
     def deny(self, user: str, tables: Iterable[str]) -> None:
         """Withhold tables (``DATABASE.SCHEMA.TABLE``) from a user; replaces what was withheld before."""
         self._denied[user.upper()] = {t.lower() for t in tables}
+
+    def set_policies(self, table: str, policies: Policies) -> None:
+        """Set policies on a table (``DATABASE.SCHEMA.TABLE``); they replace those it had."""
+        self._policies[table.lower()] = policies
 
     def set_warehouse(self, name: str, state: str) -> None:
         """Let a warehouse run (``running``), drop it, or have its monitor suspend it at once (``quota``).

@@ -12,7 +12,7 @@ from fakesnow.dialect import parse_one
 from fakesnow.statement_type import SELECT, statement_type_id
 from sqlglot import exp
 
-from snowmelt.local.snowflake import broken, lineage, query_history, result_scan
+from snowmelt.local.snowflake import broken, lineage, policies, query_history, result_scan
 from snowmelt.local.snowflake.catalog import Catalog, TableRef
 from snowmelt.local.snowflake.declared_types import (
     MOST_DIGITS,
@@ -89,8 +89,8 @@ class Surroundings:
     """``running``, ``dropped`` or ``quota``."""
     history: Callable[[], Sequence[query_history.Entry]]
     """Of all statements that have ended."""
-    policies: dict[TableRef, dict[str, str]]
-    """Names of masking policies, by table and column."""
+    policies: dict[str, policies.Policies]
+    """What is set on tables, by their full names in lower case."""
     is_broken: broken.IsBroken
     """Whether the stand-in was told to break that assumption."""
 
@@ -150,13 +150,17 @@ class Statement:
         return columns, kind
 
     def _keep_for(self, name: str, days: int) -> Answer:
-        table = exp.to_table(name, dialect="snowflake")
-        exact = self._around.catalog.find(self._duck, self._ref(table))
-        if exact is None:
-            raise no_such_object(name)
+        exact = self._named(name)
         self._around.catalog.keep_for(exact, days)
         show_retentions(self._duck, exact.database)
         return _status("Statement executed successfully.")
+
+    def _named(self, name: str) -> TableRef:
+        """Return the table of that name, as SQL writes it."""
+        exact = self._around.catalog.find(self._duck, self._ref(exp.to_table(name, dialect="snowflake")))
+        if exact is None:
+            raise no_such_object(name)
+        return exact
 
     def _require_warehouse(self) -> None:
         """Refuse what reads a table where the session has no warehouse that runs; results need none."""
@@ -179,6 +183,9 @@ class Statement:
             open_result=lambda query_id: self._around.open_result(query_id, self._session.user.name),
         ) | query_history.register(
             self._parsed, duck=self._duck, user=self._session.user.name, entries=self._around.history
+        )
+        self._scanned |= policies.register(
+            self._parsed, duck=self._duck, resolve=self._named, policies=self._policies_of
         )
         broken.forget_moments(self._parsed, self._around.is_broken, self._is_view)
         try:
@@ -300,8 +307,12 @@ class Statement:
         table = self._ref(exp.to_table(found["table"], dialect="snowflake"))
         column = found["column"]
         exact = column[1:-1] if column.startswith('"') else column.upper()
-        self._around.policies.setdefault(table, {})[exact] = found["policy"].rpartition(".")[2].strip('"')
+        known, policy = self._policies_of(table), found["policy"].rpartition(".")[2].strip('"')
+        self._around.policies[str(table).lower()] = replace(known, masking={**known.masking, exact: policy})
         return True
+
+    def _policies_of(self, table: TableRef) -> policies.Policies:
+        return self._around.policies.get(str(table).lower(), policies.Policies())
 
     def _describe(self, table: exp.Table) -> Answer:
         exact = self._around.catalog.find(self._duck, self._ref(table))
@@ -310,7 +321,7 @@ class Statement:
             raise no_such_object(_as_written(table))
         names = ("name", "type", "kind", "null?", "default", "primary key", "unique key", "check", "expression",
                  "comment", "policy name", "privacy domain")  # fmt: skip
-        policies = {} if self._around.is_broken("policies-are-described") else self._around.policies.get(exact, {})
+        masked = {} if self._around.is_broken("policies-are-described") else self._policies_of(exact).masking
         rows = [
             [
                 c.name,
@@ -323,7 +334,7 @@ class Statement:
                 None,
                 None,
                 None,
-                policies.get(c.name),
+                masked.get(c.name),
                 None,
             ]
             for c in columns
