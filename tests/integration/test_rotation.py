@@ -61,9 +61,13 @@ class Rotating:
         self.postgres.execute(sql.SQL("ALTER ROLE rotated PASSWORD {}").format(sql.Literal(password)))
         self.snowflake.put_user(User(name=ROLE.upper(), password=password))
 
-    def snowflake_asks_for(self, *, oauth: str | None = None, programmatic: str | None = None) -> None:
-        """Change the token that the user of Snowflake signs in with."""
-        self.snowflake.put_user(User(ROLE.upper(), oauth_token=oauth, programmatic_access_token=programmatic))
+    def snowflake_asks_for(
+        self, *, oauth: str | None = None, programmatic: str | None = None, expired: str | None = None
+    ) -> None:
+        """Change the token that the user of Snowflake signs in with, and the one that was valid before."""
+        gone = (expired,) if expired else ()
+        user = User(ROLE.upper(), oauth_token=oauth, programmatic_access_token=programmatic, expired_oauth_tokens=gone)
+        self.snowflake.put_user(user)
 
     def second_secret_is(self, name: str, **held: object) -> None:
         """Make or change a secret as RDS manages it."""
@@ -230,6 +234,19 @@ def test_a_token_that_is_refused_is_replaced_by_the_one_that_the_secret_holds_si
     signs_in(wiring, to="snowflake")
 
     assert rotating.reads == 2
+
+
+def test_an_oauth_token_that_has_expired_is_replaced_as_one_that_is_invalid(rotating: Rotating) -> None:
+    rotating.snowflake_asks_for(oauth=OLD)
+    rotating.secret_is(json.dumps({"SNOWFLAKE_TOKEN": OLD}))
+    wiring = rotating.wiring()
+    signs_in(wiring, to="snowflake")
+    rotating.snowflake_asks_for(oauth=NEW, expired=OLD)
+
+    with pytest.raises(AccessError, match=r"OAuth access token expired.*give an access token that has not expired"):
+        signs_in(wiring, to="snowflake")
+    rotating.secret_is(json.dumps({"SNOWFLAKE_TOKEN": NEW}))
+    signs_in(wiring, to="snowflake")
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def user_of(body: Mapping[str, Any]) -> User:
         password=body.get("password"),
         rsa_public_key=body.get("rsa_public_key"),
         oauth_token=body.get("oauth_token"),
+        expired_oauth_tokens=tuple(body.get("expired_oauth_tokens") or ()),
         programmatic_access_token=body.get("programmatic_access_token"),
         roles=None if roles is None else tuple(roles),
     )

@@ -26,6 +26,7 @@ class User:
     rsa_public_key: str | None = None
     """PEM text."""
     oauth_token: str | None = None
+    expired_oauth_tokens: tuple[str, ...] = ()
     programmatic_access_token: str | None = None
     """Signs in by its own authenticator, and wherever a password does."""
     roles: tuple[str, ...] | None = None
@@ -84,6 +85,8 @@ class Users:
         for user in self._users.values():
             if user.oauth_token and _same(user.oauth_token, given) and name in ("", user.name.upper()):
                 return user
+            if given in user.expired_oauth_tokens:
+                raise SqlError(390318, "08001", f"OAuth access token expired. [{uuid.uuid4()}]")
         raise SqlError(390303, "08001", f"Invalid OAuth access token. [{uuid.uuid4()}]")
 
     def _by_programmatic_access_token(self, login: dict[str, Any]) -> User:
