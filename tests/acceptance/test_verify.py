@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from acceptance.world import SOURCE, World
+from acceptance.test_load_modes import change, keyed
+from acceptance.world import SOURCE, World, eventually
 
 ROWS, MANY = 20_000, 2_000_000
 PATIENCE_SECONDS = 900.0
@@ -137,7 +138,7 @@ def test_what_was_read_counts_and_not_what_the_source_holds_now(world: World) ->
     world.snowflake.expire_results()
     found = verify(world)
     assert (found["verdict"], found["source_rows"]) == ("equal", 300)
-    assert found["snapshot"].startswith("the table before query")
+    assert found["snapshot"].startswith("the table as of 20")
 
     world.snowflake.set_time_travel(enabled=False)
     world.snowflake.execute(
@@ -151,6 +152,49 @@ def test_what_was_read_counts_and_not_what_the_source_holds_now(world: World) ->
     assert gone["verdict"] == "not comparable"
     assert "cannot be had any more" in gone["reason"]
     assert "load the table again and verify within 24 hours" in gone["advice"]
+
+
+def test_rows_that_are_committed_during_the_scan_are_no_difference(world: World) -> None:
+    keyed(world, rows=2000, uniqueness_columns=["ID"])
+    world.configure()
+    scan = f'FROM "{world.source_database}"."PUBLIC"."ORDERS"'
+    world.snowflake.set_delays(query_seconds=3600, containing='AS "booked"')
+    process = world.start_cli("migrate")
+    eventually(
+        lambda: any(q["reads"] and q["asynchronous"] for q in world.snowflake.queries(containing=scan)),
+        what="the scan reads the table",
+    )
+    change(world, "INSERT INTO ORDERS (ID, NOTE) VALUES (77777, 'committed while the scan was on')")
+    change(world, "UPDATE ORDERS SET NOTE = 'and this too' WHERE ID = 3")
+    world.snowflake.set_delays()
+    assert process.wait().exit_code == 0
+    assert world.target.rows("SELECT count(*), max(id) FROM orders") == [(2000, 1999)]
+
+    def passes() -> int:
+        return len(world.snowflake.queries(containing="RESULT_SCAN"))
+
+    before = passes()
+    assert (verify(world)["verdict"], passes() - before) == ("equal", 1)
+    assert (verify(world, "--mode", "counts")["verdict"], passes() - before) == ("equal", 1)
+    assert (verify(world, "--mode", "rows")["verdict"], passes() - before) == ("equal", 1)
+
+    world.snowflake.expire_results()
+    for mode in ("checksums", "counts", "rows"):
+        found = verify(world, "--mode", mode, *["--repair"] * (mode != "counts"))
+        assert (found["verdict"], found["source_rows"], found["repaired"]) == ("equal", 2000, None)
+        assert found["snapshot"].startswith("the table as of 20")
+    assert world.target.rows("SELECT count(*), max(id) FROM orders") == [(2000, 1999)]
+
+    world.target.execute("UPDATE orders SET note = 'spoiled' WHERE id IN (3, 4)")
+    assert verify(world, "--repair")["repaired"] == {"updated": 2, "inserted": 0, "deleted": 0}
+    assert world.target.rows("SELECT note FROM orders WHERE id = 3") == [("entry 3" + " " * 50,)]
+
+    world.target.execute("UPDATE migration_status.run_tables SET scan_began_at = clock_timestamp()")
+    guarded = verify(world, code=3)
+    assert guarded["verdict"] == "not comparable"
+    assert "has 2001 rows, and the query read 2000: rows were committed at that very moment" in guarded["reason"]
+    world.target.execute("UPDATE migration_status.run_tables SET scan_began_at = NULL")
+    assert "an earlier version of Snowmelt" in verify(world, code=3)["reason"]
 
 
 def test_what_befalls_one_table_is_said_and_the_others_are_verified(world: World) -> None:

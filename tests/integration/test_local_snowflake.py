@@ -423,6 +423,26 @@ def test_a_statement_can_be_the_moment(cursor: Any) -> None:
     assert cursor.execute("select max(id) from stated at(offset => -0.0)").fetchall() == [(3,)]
 
 
+def test_before_a_statement_is_the_moment_it_completed(account: LocalSnowflake, connection: Any, cursor: Any) -> None:
+    cursor.execute("create or replace table read_slowly as select 1 as id")
+    account.set_delays(query_seconds=3600, containing="waits")
+    cursor.execute_async("select count(*) from read_slowly /* waits */")
+    query_id = cursor.sfqid
+    while not any(q["reads"] for q in account.queries(containing="/* waits */")):
+        time.sleep(0.01)
+    cursor.execute("insert into read_slowly values (2)")
+    account.set_delays()
+    assert wait_for(connection, query_id) is QueryStatus.SUCCESS
+    assert connection.cursor().query_result(query_id).fetchall() == [(1,)]  # what was there when it began
+    before = f"select count(*) from read_slowly before(statement => '{query_id}')"
+    assert cursor.execute(before).fetchall() == [(2,)]
+
+    _, answer = connection._get_query_status(query_id)
+    began = dt.datetime.fromtimestamp(answer["data"]["queries"][0]["startTime"] / 1000, dt.UTC)
+    at = f"select count(*) from read_slowly at(timestamp => '{began.isoformat()}'::timestamp_ltz)"
+    assert cursor.execute(at).fetchall() == [(1,)]
+
+
 def test_a_moment_before_the_table_is_an_sql_error(cursor: Any) -> None:
     moment = now(cursor)
     cursor.execute("create or replace table young as select 1 as id")

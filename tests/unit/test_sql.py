@@ -33,6 +33,7 @@ VALUES: dict[str, object] = {
     "contents": [b"{}"],
     "backend_pid": 1,
     "backend_start": NOW,
+    "began_at": NOW,
     "begin": NOW,
     "since": NOW,
     "changes": '{"c": {"too_long": 1}}',
@@ -101,6 +102,7 @@ VALUES: dict[str, object] = {
 MAY_BE_NULL = (
     "backend_pid",
     "backend_start",
+    "began_at",
     "changes",
     "error_code",
     "error_text",

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
@@ -187,7 +188,9 @@ class _Plan:
 
     def _submit(self, waiting: Sequence[TableRow], snowflake: SnowflakeSource) -> None:
         under_way = sum(t.status == "scanning" for t in waiting)
-        for table in [t for t in waiting if t.status == "pending"][: MOST_SCANS - under_way]:
+        pending = [t for t in waiting if t.status == "pending"][: MOST_SCANS - under_way]
+        began_at = snowflake.now() if pending else None
+        for table in pending:
             try:
                 query_id = snowflake.submit(_question(self._run.table(table.table_id)))
             except TransientError:
@@ -195,7 +198,8 @@ class _Plan:
             except SnowmeltError as error:
                 self._give_up(table, error)
                 continue
-            if not status_store.record_scan(self._session, self._event.run_id, table.table_id, query_id):
+            key = self._session, self._event.run_id, table.table_id
+            if not status_store.record_scan(*key, query_id, began_at):
                 snowflake.cancel(query_id)
             logger.info("scan submitted", extra={"table": table.source_table, "query_id": query_id})
 
@@ -207,9 +211,9 @@ class _Plan:
             match snowflake.scan_state(str(table.second_query_id or table.query_id)):
                 case ScanRunning():
                     continue
-                case ScanDone(row_counts=row_counts):
+                case ScanDone(row_counts=row_counts, began_at=began_at):
                     if ready := self._cut(table, row_counts, snowflake):
-                        done[table.table_id] = ready
+                        done[table.table_id] = replace(ready, began_at=began_at)
                 case ScanFailed(message=message, kind=kind):
                     status_store.forget_scan(self._session, self._event.run_id, table.table_id, str(table.query_id))
                     self._give_up(table, kind(f"table {table.source_table}: {message}"))

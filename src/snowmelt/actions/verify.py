@@ -148,6 +148,8 @@ def _as_load(row: Row) -> Load:
         row["run_id"],
         row["query_id"],
         row["snapshot_at"],
+        row["scan_began_at"],
+        row["source_rows"],
         row["deduplicated_rows"],
         row["rejected_rows"],
         row["kept_newer_rows"],

@@ -1,8 +1,8 @@
 """Which rows a load has read, as long as they can be had: the result of its scan, or the table as it was."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from snowmelt.errors import AccessError, DataError
 from snowmelt.models import ColumnPlan, TablePlan
@@ -36,6 +36,9 @@ class Load:
     run_id: str
     query_id: str | None
     snapshot_at: datetime
+    scan_began_at: datetime | None = None
+    """On Snowflake's clock."""
+    source_rows: int | None = None
     deduplicated_rows: int = 0
     rejected_rows: int = 0
     kept_newer_rows: int = 0
@@ -52,6 +55,15 @@ class NotComparableError(Exception):
         self.advice = advice
 
 
+@dataclass(frozen=True)
+class FoundRows:
+    """The rows that were read, what state of the source they are, and how many where that cost no pass over them."""
+
+    source: SourceRows
+    snapshot: str
+    rows: int | None
+
+
 def find(
     snowflake: SnowflakeSource,
     plan: TablePlan,
@@ -60,45 +72,61 @@ def find(
     all_rows: bool,
     compared: Sequence[ColumnPlan],
     key: Sequence[ColumnPlan],
-) -> tuple[SourceRows, int, str]:
-    """The rows that were read, how many they are, and what state of the source that is.
+) -> FoundRows:
+    """Return the rows that were read; NotComparableError where they cannot be had any more.
 
-    NotComparableError where they cannot be had any more.
+    Snowflake is not made to read them for that: a pass over a result, which has no metadata, costs as much as the
+    comparison itself.
     """
-    refusals = []
-    for select, snapshot in _selects(plan, load, all_rows=all_rows):
-        source = SourceRows(select, plan.columns, tuple(compared), tuple(key))
+    is_widened = all_rows and plan.watermark is not None
+    if is_widened and plan.watermark is not None:
+        everything = watermarks.predicate(plan.watermark.model_copy(update={"low": None}))
+        plan = plan.model_copy(update={"conditions": (*plan.conditions[:-1], everything)})
+
+    def rows_of(select: str) -> SourceRows:
+        return SourceRows(select, plan.columns, tuple(compared), tuple(key))
+
+    if plan.keys is not None:
+        source = rows_of(source_sql.of_table(plan))
         try:
-            ((rows,),) = snowflake.aggregate(source.count())
+            snowflake.describe(source.count())
+        except (AccessError, DataError) as error:
+            raise _gone(error.message) from error
+        return FoundRows(source, f"the table as of {load.snapshot_at.isoformat()}", None)
+    if load.query_id is None:
+        raise _gone("no query is recorded")
+    refusals = []
+    if not is_widened:
+        try:
+            rows = sum(snowflake.open_result(load.query_id).row_counts)
+            return FoundRows(rows_of(source_sql.of_result(load.query_id)), f"the result of query {load.query_id}", rows)
         except (AccessError, DataError) as error:
             refusals.append(error.message)
-            continue
-        return source, int(rows), snapshot
-    raise NotComparableError(
-        f"the rows that were read cannot be had any more: {'; '.join(refusals) or 'no query is recorded'}", _READ_AGAIN
-    )
+    if load.scan_began_at is None:
+        raise _gone(*refusals, "an earlier version of Snowmelt, which ran the scan, did not record when it began")
+    moment = load.scan_began_at.astimezone(UTC).isoformat()
+    source = rows_of(source_sql.of_table(source_sql.as_of(plan, load.scan_began_at)))
+    try:
+        ((rows,),) = snowflake.aggregate(source.count())
+    except (AccessError, DataError) as error:
+        raise _gone(*refusals, error.message) from error
+    if not is_widened and load.source_rows not in (None, rows):
+        raise _gone(
+            *refusals,
+            f"the table as of {moment}, when query {load.query_id} began, has {rows} rows, and the query read "
+            f"{load.source_rows}: rows were committed at that very moment",
+        )
+    return FoundRows(source, f"the table as of {moment}, when query {load.query_id} began", int(rows))
+
+
+def _gone(*refusals: str) -> NotComparableError:
+    return NotComparableError(f"the rows that were read cannot be had any more: {'; '.join(refusals)}", _READ_AGAIN)
 
 
 _READ_AGAIN = (
     "load the table again and verify within 24 hours, or let DATA_RETENTION_TIME_IN_DAYS of the source table reach "
     "back to the load"
 )
-
-
-def _selects(plan: TablePlan, load: Load, *, all_rows: bool) -> Iterator[tuple[str, str]]:
-    """Statements that give the rows that were read, the surest first, each with what it shows."""
-    is_widened = all_rows and plan.watermark is not None
-    if is_widened and plan.watermark is not None:
-        everything = watermarks.predicate(plan.watermark.model_copy(update={"low": None}))
-        plan = plan.model_copy(update={"conditions": (*plan.conditions[:-1], everything)})
-    if plan.keys is not None:
-        yield source_sql.of_table(plan), f"the table as of {load.snapshot_at.isoformat()}"
-        return
-    if load.query_id is None:
-        return
-    if not is_widened:
-        yield source_sql.of_result(load.query_id), f"the result of query {load.query_id}"
-    yield source_sql.of_table(source_sql.as_of(plan, load.query_id)), f"the table before query {load.query_id}"
 
 
 class Opener:

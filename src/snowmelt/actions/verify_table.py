@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from snowmelt.actions import verify_source
 from snowmelt.actions.verify_sides import SnowflakeSide, StagedSide, staged
-from snowmelt.actions.verify_source import Asked, Load, NotComparableError, Opener
+from snowmelt.actions.verify_source import Asked, FoundRows, Load, NotComparableError, Opener
 from snowmelt.errors import DataError, RejectedRowsError
 from snowmelt.models import ColumnPlan, TablePlan, WatermarkPlan
 from snowmelt.planning.key_images import only_postgres_compares
@@ -114,7 +114,7 @@ class _Check:
 
     def verdict(self) -> TableVerdict:
         self._refuse_what_has_no_sense()
-        source, rows, snapshot = verify_source.find(
+        read = verify_source.find(
             self._snowflake,
             self._plan,
             self._load,
@@ -123,18 +123,26 @@ class _Check:
             key=self._key,
         )
         target = fingerprints.target_rows(self._plan, self._bounds())
-        source = self._without_rejected(source)
-        found = self._compare(source, rows, snapshot, TargetSide(self._session, target, self._by_sql()))
+        source = self._without_rejected(read.source)
+        read = replace(read, rows=self._rows_if_needed(read))
+        found = self._compare(source, read, TargetSide(self._session, target, self._by_sql()))
         if not (self._asked.repair and found.differs):
             return found
         try:
             repaired = self._repair(source)
         except DataError as error:
             return found.model_copy(update={"reason": f"not repaired: {error.message}"})
-        again = self._compare(source, rows, snapshot, TargetSide(self._session, target, self._by_sql()))
+        again = self._compare(source, read, TargetSide(self._session, target, self._by_sql()))
         if again.differs:
             return again.model_copy(update={"repaired": repaired, "reason": self._why_not_kept(again)})
         return again.model_copy(update={"repaired": repaired, "differences": found.differences})
+
+    def _rows_if_needed(self, read: FoundRows) -> int | None:
+        """Return how many rows were read where the comparison itself does not count them first."""
+        if read.rows is None and (self._asked.mode == "counts" or self._asked.sample is not None):
+            ((rows,),) = self._snowflake.aggregate(read.source.count())
+            return int(rows)
+        return read.rows
 
     def _why_not_kept(self, again: TableVerdict) -> str:
         """Name what does not keep the values that a repair has written, and what may change them."""
@@ -148,7 +156,7 @@ class _Check:
         parts = ("the repair was written and the table still differs", columns, cause)
         return "; ".join(part for part in parts if part)
 
-    def _compare(self, source: SourceRows, rows: int, snapshot: str, target: TargetSide) -> TableVerdict:
+    def _compare(self, source: SourceRows, read: FoundRows, target: TargetSide) -> TableVerdict:
         verdict = TableVerdict(
             table=self._plan.source,
             target=str(self._plan.target),
@@ -158,12 +166,12 @@ class _Check:
             gave_way=self._load.deduplicated_rows,
             rejected=self._load.rejected_rows,
             omitted=self._plan.omitted,
-            snapshot=snapshot,
+            snapshot=read.snapshot,
             not_exact=() if self._asked.mode == "counts" else self._not_exact,
         )
         if self._asked.mode == "counts":
-            return self._counted(verdict, rows, self._countable(target).count())
-        every = self._every(rows)
+            return self._counted(verdict, read.rows or 0, self._countable(target).count())
+        every = self._every(read.rows or 0)
         source, by_sql = replace(source, every=every), replace(self._by_sql(), every=every)
         exact = replace(by_sql, is_exact=True)
         target = replace(target, hashing=by_sql)

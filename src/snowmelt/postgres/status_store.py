@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 _SKIPPED = errors.TableSkippedError.__name__
 _NEW_READ_CODES = frozenset(code.name for code in errors.codes() if code.retried == "by a new run") - {_SKIPPED}
 _OLD_DRIVERS = "the driver that the run is taken over from"
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 ExecutionState = Callable[[str], Literal["running", "ended", "unknown"]]
 
 
@@ -604,9 +604,12 @@ def _table_rows(rows: Sequence[Row]) -> Iterator[TableRow]:
         yield TableRow(target=target, **values)
 
 
-def record_scan(session: Session, run_id: str, table_id: int, query_id: str) -> bool:
-    """Remember the statement that Snowflake is running for the table; False when there is one already."""
-    row = session.row(sql.query("record_scan"), run_id=run_id, table_id=table_id, query_id=query_id)
+def record_scan(session: Session, run_id: str, table_id: int, query_id: str, began_at: datetime | None = None) -> bool:
+    """Remember the statement that Snowflake is running for the table; False when there is one already.
+
+    ``began_at`` is on Snowflake's clock, shortly before the statement began.
+    """
+    row = session.row(sql.query("record_scan"), run_id=run_id, table_id=table_id, query_id=query_id, began_at=began_at)
     return row is not None
 
 

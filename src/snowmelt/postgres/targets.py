@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from snowmelt import sql
 from snowmelt.errors import TargetNotEmptyError, TruncationRefusedError
@@ -19,6 +20,8 @@ class Ready:
     query_id: str
     source_rows: int
     chunks: Sequence[ChunkRead]
+    began_at: datetime | None = None
+    """When the statement began, on Snowflake's clock, where Snowflake tells it exactly."""
 
 
 def start_loading(session: Session, run_id: str, ready: Sequence[Ready], *, allow_shrink: bool) -> bool:
@@ -42,7 +45,7 @@ def start_loading(session: Session, run_id: str, ready: Sequence[Ready], *, allo
             _refuse_filled(cursor, table)
             status_store.insert_chunks(cursor, run_id, table.plan, table.chunks)
             key = {"run_id": run_id, "table_id": table.plan.table_id}
-            fetch(cursor, sql.query("start_loading"), **key, source_rows=table.source_rows)
+            fetch(cursor, sql.query("start_loading"), **key, source_rows=table.source_rows, began_at=table.began_at)
             target_identity.remember(cursor, run_id, table.plan)
     return True
 

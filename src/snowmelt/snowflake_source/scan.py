@@ -4,6 +4,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -41,9 +42,10 @@ class ScanRunning:
 
 @dataclass(frozen=True)
 class ScanDone:
-    """The statement has a result: so many rows in each of its result batches."""
+    """The statement has a result: so many rows in each of its result batches; when it began, on Snowflake's clock."""
 
     row_counts: tuple[int, ...]
+    began_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -195,9 +197,10 @@ def scan_state(connection: SnowflakeConnection, query_id: str) -> ScanState:
     Its failure is a state and not an error; an error says that Snowflake could not be asked.
     """
     try:
-        if _is_at_work(connection, query_id):
+        is_at_work, began_at = _progress(connection, query_id)
+        if is_at_work:
             return ScanRunning()
-        return ScanDone(_row_counts(_result_batches(connection, query_id)))
+        return ScanDone(_row_counts(_result_batches(connection, query_id)), began_at)
     except _StillRunning:
         return ScanRunning()
     except (Error, OSError) as error:
@@ -255,13 +258,24 @@ def _result_batches(connection: SnowflakeConnection, query_id: str) -> list[Any]
         raise
 
 
-def _is_at_work(connection: SnowflakeConnection, query_id: str) -> bool:
-    """Whether Snowflake calls the statement queued or running; False leaves the verdict to the result itself.
+def _progress(connection: SnowflakeConnection, query_id: str) -> tuple[bool, datetime | None]:
+    """Return whether Snowflake calls the statement queued or running, and when it began; False leaves it to the result.
 
     NO_DATA, which the connector counts as running, is said of an unknown statement as of one just submitted.
     """
+    read = getattr(connection, "_get_query_status", None)  # what is public keeps the times to itself
     try:
-        status = connection.get_query_status(query_id)
+        status, answer = read(query_id) if read else (connection.get_query_status(query_id), None)
     except (KeyError, TypeError):  # an answer without data, or a status newer than the connector
-        return False
-    return status.name != "NO_DATA" and connection.is_still_running(status)
+        return False, None
+    is_at_work = status.name != "NO_DATA" and connection.is_still_running(status)
+    return is_at_work, _began_at(answer)
+
+
+def _began_at(answer: Any) -> datetime | None:
+    """Return the moment in an answer of Snowflake's monitoring, which counts milliseconds."""
+    try:
+        milliseconds = int(answer["data"]["queries"][0]["startTime"])
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds > 0 else None

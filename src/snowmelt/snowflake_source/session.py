@@ -131,6 +131,11 @@ class SnowflakeSource:
             )
         return Identity(user=user, role=role, warehouse=warehouse, now=now)
 
+    def now(self) -> datetime:
+        """Return the time on Snowflake's clock; no warehouse is needed for it."""
+        (moment,) = self._row("select current_timestamp()")
+        return datetime.fromisoformat(str(moment))
+
     def describe(self, statement: str) -> tuple[SourceColumn, ...]:
         """The columns that a SELECT would give; it is compiled and not run."""
         with translated(statement=statement):

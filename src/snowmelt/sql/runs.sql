@@ -301,7 +301,7 @@ FROM migration_status.run_tables WHERE run_id = %(run_id)s ORDER BY table_id
 -- name: record_scan
 -- The table's one scan is under way.
 UPDATE migration_status.run_tables
-SET status = 'scanning', query_id = %(query_id)s, started_at = coalesce(started_at, clock_timestamp())
+SET status = 'scanning', query_id = %(query_id)s, scan_began_at = %(began_at)s::timestamptz, started_at = coalesce(started_at, clock_timestamp())
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'pending'
 RETURNING load_epoch
 
@@ -325,7 +325,8 @@ RETURNING table_id
 
 -- name: start_loading
 -- The chunks are known; workers may claim them.
-UPDATE migration_status.run_tables SET status = 'loading', source_rows = %(source_rows)s
+UPDATE migration_status.run_tables SET status = 'loading', source_rows = %(source_rows)s,
+    scan_began_at = coalesce(%(began_at)s::timestamptz, scan_began_at)
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'scanning'
 RETURNING table_id
 

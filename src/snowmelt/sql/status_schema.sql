@@ -137,6 +137,7 @@ CREATE TABLE IF NOT EXISTS migration_status.run_tables (
     query_id      text,                                 -- the scan in Snowflake, or the histogram of the key
     second_query_id text,                               -- what looks into the crowded parts of the histogram
     source_rows   bigint,                               -- rows of that scan
+    scan_began_at timestamptz,                          -- on Snowflake's clock; unknown of runs before version 8
     key_columns   text[]      NOT NULL DEFAULT '{}',    -- of the target: what tells its rows apart, or cuts it into ranges
     omitted       text        NOT NULL DEFAULT '',      -- source columns that are not loaded, and what types lose
     truncated_at  timestamptz,                          -- set in the transaction that truncated the target
@@ -223,6 +224,7 @@ ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS target_identity
 ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS source_database text;
 ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS source_schema text;
 ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS key_columns text[] NOT NULL DEFAULT '{}';
+ALTER TABLE migration_status.run_tables ADD COLUMN IF NOT EXISTS scan_began_at timestamptz;
 DO $upgrade$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = 'migration_status.runs'::regclass
@@ -763,7 +765,7 @@ SELECT
         WHERE s.run_id = t.run_id AND s.table_id = t.table_id) AS indexes_disabled,
        (SELECT count(*) > 0 AND count(*) = count(s.restored_at) FROM migration_status.saved_indexes s
         WHERE s.run_id = t.run_id AND s.table_id = t.table_id) AS indexes_restored,
-       t.error_text AS error_message, t.key_columns
+       t.error_text AS error_message, t.key_columns, t.scan_began_at
 FROM migration_status.run_tables t
 JOIN migration_status.runs r ON r.run_id = t.run_id AND migration_status.may_see(r.loaded_by);
 
@@ -850,4 +852,20 @@ BEGIN
 END
 $grants$;
 
-INSERT INTO migration_status.schema_version (version) VALUES (1), (2), (3), (4), (5), (6), (7) ON CONFLICT DO NOTHING;
+-- Who was granted the columns of a table one by one also reads those that came later: the view that has them needs it.
+DO $later_columns$
+DECLARE
+    granted record;
+BEGIN
+    FOR granted IN
+        SELECT DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS role
+        FROM pg_attribute k CROSS JOIN LATERAL aclexplode(k.attacl) a
+        WHERE k.attrelid = 'migration_status.run_tables'::regclass AND k.attname = 'source_rows'
+          AND a.privilege_type = 'SELECT'
+    LOOP
+        EXECUTE format('GRANT SELECT (scan_began_at) ON migration_status.run_tables TO %s', granted.role);
+    END LOOP;
+END
+$later_columns$;
+
+INSERT INTO migration_status.schema_version (version) VALUES (1), (2), (3), (4), (5), (6), (7), (8) ON CONFLICT DO NOTHING;

@@ -9,6 +9,7 @@ SELECT set_config('bytea_output', 'hex', false), set_config('intervalstyle', 'po
 -- Every table of every run of a source, the newest first, with the rows that gave way to newer ones of the same key, and
 -- those that were refused, and those that gave way to newer ones in the target.
 SELECT t.run_id, t.table_id, t.source_table, t.target_schema, t.target_table, t.status, t.error_code, t.query_id, t.source_rows,
+       t.scan_began_at,
        t.truncated_at, r.snapshot_at, r.started_at,
        coalesce((SELECT sum(c.deduplicated_rows) FROM migration_status.chunks c
                  WHERE c.run_id = t.run_id AND c.table_id = t.table_id AND c.status = 'completed'), 0)::bigint
@@ -35,7 +36,7 @@ ORDER BY r.started_at DESC, r.run_id DESC, t.table_id
 
 -- name: load_of_table
 -- One table of a run, with the rows that its chunks did not send or that were refused.
-SELECT t.run_id, t.query_id, r.snapshot_at, coalesce(sum(c.deduplicated_rows), 0)::bigint AS deduplicated_rows,
+SELECT t.run_id, t.query_id, r.snapshot_at, t.scan_began_at, t.source_rows, coalesce(sum(c.deduplicated_rows), 0)::bigint AS deduplicated_rows,
        coalesce(sum(c.rejected_rows), 0)::bigint AS rejected_rows,
        coalesce(sum(c.kept_newer_rows), 0)::bigint AS kept_newer_rows
 FROM migration_status.run_tables t

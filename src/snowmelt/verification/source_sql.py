@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import zip_longest
 
 from snowmelt.models import ColumnPlan, TablePlan
@@ -135,6 +136,9 @@ def of_table(plan: TablePlan) -> str:
     return statement.of_chunk(plan.model_copy(update={"order_by": ()}))
 
 
-def as_of(plan: TablePlan, query_id: str) -> TablePlan:
-    """The plan, reading its table as it was when that statement began."""
-    return plan.model_copy(update={"reads_from": f"{plan.reads_from} BEFORE(STATEMENT => {forms.literal(query_id)})"})
+def as_of(plan: TablePlan, moment: datetime) -> TablePlan:
+    """Return the plan, reading its table as it was at that moment.
+
+    ``BEFORE(STATEMENT => …)`` would show it as it was when a statement completed, with what was committed meanwhile.
+    """
+    return plan.model_copy(update={"reads_from": f"{plan.reads_from} {statement.at(moment)}"})
