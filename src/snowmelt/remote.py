@@ -59,6 +59,8 @@ class RemoteStack:
     state_machine_arn: str
     log_group: str
     region: str | None
+    config_location: str = ""
+    """``s3://bucket/key`` of its config."""
 
     @classmethod
     def find(cls, name: str, region: str | None = None) -> "RemoteStack":
@@ -72,7 +74,13 @@ class RemoteStack:
                 raise ConfigError(f"there is no stack {name} in this account and region; name it by --stack") from error
         outputs = {each["OutputKey"]: each["OutputValue"] for each in found.get("Outputs", ())}
         try:
-            return cls(name, outputs["StateMachineArn"], outputs["FunctionLogGroupName"], region)
+            return cls(
+                name,
+                outputs["StateMachineArn"],
+                outputs["FunctionLogGroupName"],
+                region,
+                outputs.get("ConfigLocation", ""),
+            )
         except KeyError as error:
             raise ConfigError(
                 f"stack {name} has no output {error}; it is not a stack of Snowmelt's template"

@@ -13,11 +13,14 @@ from snowmelt import console, private_files, settings
 from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, SourceName
 from snowmelt.cli.shared import EXIT_FAILED, EXIT_UNFINISHED, wired
 from snowmelt.errors import ConfigError
+from snowmelt.remote import RemoteStack
 from snowmelt.selftest import connections, runner
+from snowmelt.selftest import stack as stacks
 from snowmelt.selftest.assumption import Result
 from snowmelt.selftest.connections import OwnSource, Request
 from snowmelt.selftest.report import Report
 
+Region = Annotated[str | None, typer.Option("--region", help="Of the stack, unless it is the one of your AWS profile.")]
 _COLOURS = {"pass": "green", "fail": "red", "skipped": "yellow"}
 
 
@@ -38,6 +41,10 @@ def selftest(
         str | None, typer.Option(help="Schema in which tables are made, rather than one of its own. Exact.")
     ] = None,
     role: Annotated[str | None, typer.Option(help="Role in Snowflake, rather than that of the config.")] = None,
+    stack: Annotated[
+        str | None, typer.Option("--stack", help="Move the tables by this deployed stack too.", envvar="SNOWMELT_STACK")
+    ] = None,
+    region: Region = None,
     report: Annotated[
         Path, typer.Option("--report", help="File that the results are written to, for a bug report.", dir_okay=False)
     ] = Path("selftest.json"),
@@ -50,6 +57,8 @@ def selftest(
     given = wired(config_path)
     request = Request(source, snowflake_database, snowflake_schema, postgres_database, postgres_schema, role)
     places = connections.places(given, config_path, request, secrets.token_hex(4))
+    needs = ("tables-are-moved",)
+    by_stack = [stacks.step(RemoteStack.find(stack, region), places.postgres_database, needs)] if stack else []
     _write(report, b"")  # before minutes are spent on what could then not be told
     with tempfile.TemporaryDirectory(prefix="snowmelt-selftest-") as store:
         own = OwnSource(
@@ -63,7 +72,7 @@ def selftest(
             console.err.print(f"- {line}")
         _ask(yes)
         console.err.print("Ctrl-C stops it when the check that is on has ended, and drops what was made")
-        found = runner.run(own, places, lambda result: _show(result, as_json=as_json))
+        found = runner.run(own, places, lambda result: _show(result, as_json=as_json), by_stack)
     _write(report, found.as_json().encode())
     _show_end(found, report, as_json=as_json)
     if found.stopped:

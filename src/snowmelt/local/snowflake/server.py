@@ -14,14 +14,13 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from snowmelt.local.snowflake.broken import WAITS_SECONDS
+from snowmelt.local.snowflake.broken import WAITS_SECONDS, json_rows
 from snowmelt.local.snowflake.control import Control
 from snowmelt.local.snowflake.errors import SqlError
 from snowmelt.local.snowflake.queries import Queries, Query
 from snowmelt.local.snowflake.results import StoredResult
 from snowmelt.local.snowflake.sessions import Session, Sessions
 from snowmelt.local.snowflake.sign_in import Users
-from snowmelt.local.snowflake.wire import as_json_rows, decode
 
 _IN_PROGRESS, _IN_PROGRESS_ASYNC = "333333", "333334"
 Handler = Callable[[Request], Awaitable[Response]]
@@ -235,8 +234,8 @@ class SnowflakeApi:
         if stored.json_rows is not None:
             return data | {"queryResultFormat": "json", "rowset": stored.json_rows}
         if self._queries.is_broken("arrow-results"):
-            batches = (decode(batch, stored.columns) for batch in self._queries.store.read(stored))
-            return data | {"queryResultFormat": "json", "rowset": [row for b in batches for row in as_json_rows(b)]}
+            rows = json_rows(self._queries.store.read(stored), stored.columns)
+            return data | {"queryResultFormat": "json", "rowset": rows}
         first = self._queries.store.batch_file(stored.query_id, 0)
         # without rows not even a schema: the connector cannot read a stream that holds no batch
         data["rowsetBase64"] = b64encode(first.read_bytes()).decode() if first else ""
