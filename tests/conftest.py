@@ -114,8 +114,9 @@ def database(databases: Databases) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def snowflake() -> "Iterator[LocalSnowflake]":
-    """A stand-in for Snowflake; tests use databases of their own in it."""
-    from snowmelt.local.snowflake import LocalSnowflake, User  # here: it takes a second, and most tests need none
+    """A stand-in for Snowflake whose account has hostile defaults; tests use databases of their own in it."""
+    from snowmelt.local.snowflake import HOSTILE, LocalSnowflake, User  # here: it takes a second; most tests need none
 
-    with LocalSnowflake(users=[User(name="SANDBOX", password=left_behind.SNOWFLAKE_PASSWORD)]) as server:
+    known = User(name="SANDBOX", password=left_behind.SNOWFLAKE_PASSWORD)
+    with LocalSnowflake(users=[known], account_parameters=HOSTILE) as server:
         yield server

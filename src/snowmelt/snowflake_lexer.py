@@ -30,6 +30,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+MARK = "/*?*/"
+"""A comment right before a text that is to be bound: the statement means the same whether it is or not."""
 _CALLED = {"'": "a text", '"': "a name", "$$": "a text", "/*": "a comment"}
 
 
@@ -94,8 +96,10 @@ def without_literals(statement: str) -> str:
             match token.kind:
                 case "text" | "number":
                     parts.append("?")
-                case "comment":
+                case "comment" if token.text != MARK:
                     parts.append(" ")
+                case "comment":
+                    continue
                 case _:
                     parts.append(token.text)
     except ValueError:  # from here on nobody knows what is a literal

@@ -221,7 +221,10 @@ def _value(node: exp.Expr, row: Mapping[str, Any]) -> Any:
             assert node.this.quoted
             return row[node.name]
         case exp.Cast():
-            return str(node.this.this).removesuffix(" +00:00")
+            text = str(node.this.this)
+            return Decimal(text) if node.to.is_type("DECIMAL") else text
+        case exp.TsOrDsToDate() | exp.StrToTime():
+            return str(node.this.this).removesuffix(" +0000")
         case exp.Neg():
             return -_value(node.this, row)
         case exp.Literal():

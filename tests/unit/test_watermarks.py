@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snowmelt import snowflake_values
 from snowmelt.errors import ConfigError
 from snowmelt.models import SourceColumn, WatermarkPlan
 from snowmelt.planning import calendar_text, watermarks
@@ -45,20 +46,20 @@ def test_a_moment_as_postgresql_writes_it_becomes_one_that_snowflake_reads(fract
     low = plan("TIMESTAMP_TZ", f"2024-03-01 01:00:00{fraction}+00", overlap=overlap).low
     assert low is not None
     hour = 1 - overlap // HOUR
-    expected = f"'2024-03-01 {hour:02}:00:00.{fraction.removeprefix('.'):0<9} +0000'::TIMESTAMP_TZ"
+    expected = snowflake_values.timestamp_tz(f"2024-03-01 {hour:02}:00:00.{fraction.removeprefix('.'):0<9}")
     assert watermarks.literal("moment", low) == expected
 
 
 def test_without_a_stored_watermark_every_row_up_to_the_highest_is_read() -> None:
     column = SourceColumn(name="N", type="FIXED")
     bounds = watermarks.plan(column, "n", stored=None, high="7", null_rows=0, overlap=HOUR)
-    assert watermarks.predicate(bounds) == '("N" <= 7) OR "N" IS NULL'
+    assert watermarks.predicate(bounds) == f'("N" <= {snowflake_values.number("7")}) OR "N" IS NULL'
 
 
 def test_between_two_watermarks_rows_of_both_bounds_and_those_without_any_are_read() -> None:
     column = SourceColumn(name="D", type="DATE")
     bounds = watermarks.plan(column, "d", stored="2024-03-01", high="2024-03-09", null_rows=0, overlap=timedelta(0))
-    between = "\"D\" >= '2024-03-01'::DATE AND \"D\" <= '2024-03-09'::DATE"
+    between = f'"D" >= {snowflake_values.date("2024-03-01")} AND "D" <= {snowflake_values.date("2024-03-09")}'
     assert watermarks.predicate(bounds) == f'({between}) OR "D" IS NULL'
 
 
@@ -127,7 +128,7 @@ def test_a_watermark_that_is_no_value_of_its_kind_never_reaches_snowflake(kind: 
 
 
 def test_a_quote_in_a_text_stays_in_it() -> None:
-    assert watermarks.literal("text", "it's \\") == "'it''s \\\\'"
+    assert watermarks.literal("text", "it's \\") == "/*?*/'it''s \\\\'"
 
 
 # --- years that Python does not have ----------------------------------------------------------------------------------
@@ -154,18 +155,18 @@ def test_a_span_is_taken_off_in_every_year_as_python_does_in_its_own(
 @pytest.mark.parametrize(
     ("kind", "value", "literal"),
     [
-        ("date", "0001-01-01", "'0001-01-01'::DATE"),
-        ("date", "0000-02-29", "DATEADD(year, -2000, '2000-02-29'::DATE)"),
-        ("date", "-0043-03-15", "DATEADD(year, -2043, '2000-03-15'::DATE)"),
+        ("date", "0001-01-01", snowflake_values.date("0001-01-01")),
+        ("date", "0000-02-29", f"DATEADD(year, -2000, {snowflake_values.date('2000-02-29')})"),
+        ("date", "-0043-03-15", f"DATEADD(year, -2043, {snowflake_values.date('2000-03-15')})"),
         (
             "timestamp",
             "10000-02-29 01:02:03.123456789",
-            "DATEADD(year, 8000, '2000-02-29 01:02:03.123456789'::TIMESTAMP_NTZ)",
+            f"DATEADD(year, 8000, {snowflake_values.timestamp_ntz('2000-02-29 01:02:03.123456789')})",
         ),
         (
             "moment",
             "12000-01-01 00:00:00",
-            "DATEADD(year, 10000, '2000-01-01 00:00:00.000000000 +0000'::TIMESTAMP_TZ)",
+            f"DATEADD(year, 10000, {snowflake_values.timestamp_tz('2000-01-01 00:00:00.000000000')})",
         ),
     ],
 )
@@ -218,10 +219,10 @@ def limited(stored: str | None, high: str | None) -> WatermarkPlan:
 
 
 def test_rows_beyond_the_limit_are_read_by_every_run() -> None:
-    always = '"D" > \'2026-11-30\'::DATE OR "D" IS NULL'
+    always = f'"D" > {snowflake_values.date("2026-11-30")} OR "D" IS NULL'
     assert watermarks.predicate(limited(None, None)) == always
     assert watermarks.predicate(limited("2026-01-01", "2026-02-01")) == (
-        f"(\"D\" >= '2026-01-01'::DATE AND \"D\" <= '2026-02-01'::DATE) OR {always}"
+        f'("D" >= {snowflake_values.date("2026-01-01")} AND "D" <= {snowflake_values.date("2026-02-01")}) OR {always}'
     )
 
 

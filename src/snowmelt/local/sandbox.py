@@ -30,7 +30,7 @@ class Sandbox:
 
 
 @contextmanager
-def started(directory: Path | None = None) -> Iterator[Sandbox]:
+def started(directory: Path | None = None, *, account_parameters: Mapping[str, Any] | None = None) -> Iterator[Sandbox]:
     """Start a sandbox that stops with the block; its data are kept only in a given directory.
 
     Each start has new passwords, so that nobody else on the machine gets in by knowing how a sandbox is made.
@@ -39,7 +39,7 @@ def started(directory: Path | None = None) -> Iterator[Sandbox]:
     if directory is not None:  # each server closes its own folder in it; PostgreSQL may run as another user
         directory.mkdir(parents=True, exist_ok=True)
     with (
-        LocalSnowflake(directory=homes[0]) as snowflake,
+        LocalSnowflake(directory=homes[0], account_parameters=account_parameters) as snowflake,
         LocalPostgres(directory=homes[1], password=new_password()) as postgres,
     ):
         yield Sandbox(snowflake, postgres)

@@ -11,6 +11,7 @@ has an image that never calls two keys one which are not, but may miss some that
 
 import string
 
+from snowmelt import snowflake_values
 from snowmelt.models import ColumnPlan
 from snowmelt.types import longest_text, numeric_digits
 from snowmelt.values import doubts
@@ -57,11 +58,11 @@ def _any_value(column: ColumnPlan) -> str:
         case "bool":
             return "FALSE"
         case "date32[day]":
-            return "'1970-01-01'::DATE"
+            return snowflake_values.EPOCH_DATE
         case wire if wire.startswith("time64"):
-            return "'00:00:00'::TIME(6)"
+            return f"{snowflake_values.MIDNIGHT}::TIME(6)"
         case wire if wire.startswith("timestamp"):
-            return "'1970-01-01'::TIMESTAMP_NTZ(6)"
+            return f"{snowflake_values.EPOCH}::TIMESTAMP_NTZ(6)"
         case _:
             return "0"
 

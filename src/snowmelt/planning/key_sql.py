@@ -1,6 +1,6 @@
 """The SQL of key ranges, in Snowflake's dialect: the condition of a range, and the two queries that plan them.
 
-Values come as text that is checked against the pattern of their kind before it becomes a literal; names are quoted.
+Values come as text that is checked against the pattern of their kind and bound where it is sent; names are quoted.
 The one text taken as it is, is the user's own ``source_filter``, in brackets on lines of its own. The key's
 columns are renamed k1, k2 ... in a subquery, so that no name in the table can be mistaken for one in a query.
 
@@ -12,11 +12,11 @@ twice ``batch_size`` rows.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from snowmelt import disclosure
+from snowmelt import disclosure, snowflake_values
 from snowmelt.errors import SourceValueError
 from snowmelt.planning import date_range, key_range, value_groups
 from snowmelt.planning.keys import Bucket, Histogram, Key, KeyColumn, KeyKind, KeyRange, KeySpec, Piece, full_rows
@@ -89,19 +89,21 @@ def exact(kind: KeyKind, text: str) -> str:
 
 
 def literal(kind: KeyKind, text: str) -> str:
-    """The value as SQL, of the column's own type."""
+    """Write the value as SQL, of the column's own type, to be bound where it is sent."""
     value = exact(kind, text)
     match kind:
         case "number":
-            return value
+            return snowflake_values.number(value)
         case "text":
-            return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+            return snowflake_values.text(value)
         case "date":
-            return f"'{value}'::DATE"
+            return snowflake_values.date(value)
         case "timestamp_ntz":
-            return f"'{value}'::TIMESTAMP_NTZ"
-        case "timestamp_ltz" | "timestamp_tz":
-            return f"'{value} +00:00'::{kind.upper()}"
+            return snowflake_values.timestamp_ntz(value)
+        case "timestamp_ltz":
+            return snowflake_values.timestamp_ltz(value)
+        case "timestamp_tz":
+            return snowflake_values.timestamp_tz(value)
 
 
 def _text_of(kind: KeyKind, value: str) -> str:
@@ -305,8 +307,8 @@ def _span_tables(spec: KeySpec, found: Histogram, buckets: Sequence[Bucket], *, 
         listed = "SELECT low AS first_key, high AS last_key, row_count FROM cells WHERE low < high"
         bounds = "TRUE"
     else:
-        tuples = ", ".join(f"({_value(kind, b.low)}, {_value(kind, b.high)}, {b.rows:d})" for b in buckets)
-        listed = f"SELECT column1 AS first_key, column2 AS last_key, column3 AS row_count FROM VALUES {tuples}"  # noqa: S608
+        named = {"first_key": lambda b: _value(kind, b.low), "last_key": lambda b: _value(kind, b.high)}
+        listed = _listed(buckets, named | {"row_count": lambda b: f"{b.rows:d}"})
         bounds = f"keys.k1 BETWEEN {_value(kind, buckets[0].low)} AND {_value(kind, buckets[-1].high)}"
     outer, inner = _outer_place(spec, found, "keys.k1"), grid.place("keys.k1", "spans.step")
     columns = _columns("keys", 1, count)
@@ -334,8 +336,7 @@ def _value_tables(spec: KeySpec, buckets: Sequence[Bucket], *, recount: bool) ->
     if recount:
         listed = "SELECT low AS bucket FROM cells WHERE low = high OR low IS NULL"
     else:
-        tuples = ", ".join(f"({_value(first, b.low)})" for b in buckets)
-        listed = f"SELECT column1 AS bucket FROM VALUES {tuples}"  # noqa: S608
+        listed = _listed(buckets, {"bucket": lambda b: _value(first, b.low)})
     bounds = "TRUE"
     if not nulls and not recount:
         bounds = f"keys.k1 BETWEEN {_value(first, buckets[0].low)} AND {_value(first, buckets[-1].low)}"
@@ -362,6 +363,12 @@ def _value_tables(spec: KeySpec, buckets: Sequence[Bucket], *, recount: bool) ->
   WHERE {bounds}
   GROUP BY divided.bucket, {columns}"""  # noqa: S608
     return [("divided", divided), ("fine_values", fine), ("exact_values", exact_keys)]
+
+
+def _listed(buckets: Sequence[Bucket], columns: Mapping[str, Callable[[Bucket], str]]) -> str:
+    """A row for each bucket. VALUES would take neither every function nor, in every place, what is bound."""
+    rows = (", ".join(f"{sql(bucket)} AS {name}" for name, sql in columns.items()) for bucket in buckets)
+    return " UNION ALL ".join(f"SELECT {row}" for row in rows)
 
 
 def _value(kind: KeyKind, text: str | None) -> str:

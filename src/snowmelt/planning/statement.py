@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from snowmelt import snowflake_values
 from snowmelt.errors import ConfigError
 from snowmelt.models import KeyRange, TablePlan
 from snowmelt.planning import key_sql
@@ -64,19 +65,17 @@ def count(plan: TablePlan) -> str:
 
 def clustering_keys(database: str, schema: str) -> str:
     """What each table of a schema is declared to be clustered by."""
-    literal = schema.replace("\\", "\\\\").replace("'", "''")
     return (
         f"SELECT TABLE_NAME, CLUSTERING_KEY FROM {quoted(database)}.INFORMATION_SCHEMA.TABLES\n"  # noqa: S608
-        f"WHERE TABLE_SCHEMA = '{literal}'"
+        f"WHERE TABLE_SCHEMA = {snowflake_values.constant(schema)}"
     )
 
 
 def table_facts(database: str, schema: str) -> str:
     """Rows, bytes and days of time travel of each table of a schema, which Snowflake knows without reading them."""
-    literal = schema.replace("\\", "\\\\").replace("'", "''")
     return (
         "SELECT TABLE_NAME, ROW_COUNT, BYTES, RETENTION_TIME\n"
-        f"FROM {quoted(database)}.INFORMATION_SCHEMA.TABLES\nWHERE TABLE_SCHEMA = '{literal}'"
+        f"FROM {quoted(database)}.INFORMATION_SCHEMA.TABLES\nWHERE TABLE_SCHEMA = {snowflake_values.constant(schema)}"
     )
 
 
@@ -119,8 +118,8 @@ def primary_keys(database: str, schema: str) -> str:
 
 def at(moment: datetime) -> str:
     """The clause that shows a table as it was; the moment has a zone, which the session's own must not replace."""
-    text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-    return f"AT(TIMESTAMP => '{text} +0000'::TIMESTAMP_LTZ)"
+    text = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}000"
+    return f"AT(TIMESTAMP => {snowflake_values.moment_constant(text)})"
 
 
 def probe(reads_from: str) -> str:

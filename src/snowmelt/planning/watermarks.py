@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
-from snowmelt import disclosure
+from snowmelt import disclosure, snowflake_values
 from snowmelt.errors import ConfigError
 from snowmelt.models import ColumnPlan, SourceColumn, WatermarkPlan
 from snowmelt.planning import calendar_text
@@ -195,13 +195,13 @@ def looks_like_a_sentinel(kind: Kind, highest: str) -> bool:
 
 
 def literal(kind: Kind, value: str) -> str:
-    """The value as an SQL literal of its own type; ConfigError when it is no such value."""
+    """Write the value as SQL of its own type, to be bound where it is sent; ConfigError when it is no such value."""
     try:
         match kind:
             case "number":
-                return format(_order(kind, value), "f")
+                return snowflake_values.number(format(_order(kind, value), "f"))
             case "text":
-                return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
+                return snowflake_values.text(value)
             case _:
                 return _time_literal(kind, calendar_text.parse(value))
     except (ValueError, InvalidOperation) as error:
@@ -231,11 +231,11 @@ def _time_literal(kind: Kind, moment: calendar_text.Moment) -> str:
     day = moment.day_text(None if is_named else _LEAP_YEAR)
     match kind:
         case "date":
-            text = f"'{day}'::DATE"
+            text = snowflake_values.date(day)
         case "timestamp":
-            text = f"'{day} {moment.time_text()}'::TIMESTAMP_NTZ"
+            text = snowflake_values.timestamp_ntz(f"{day} {moment.time_text()}")
         case _:
-            text = f"'{day} {moment.time_text()} +0000'::TIMESTAMP_TZ"
+            text = snowflake_values.timestamp_tz(f"{day} {moment.time_text()}")
     return text if is_named else f"DATEADD(year, {moment.year - _LEAP_YEAR}, {text})"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from snowmelt.reports.facts import SnowflakeUse, Warehouse
 from snowmelt.snowflake_source.session import query_tag
-from snowmelt.verification.forms import literal
+from snowmelt.snowflake_values import constant, moment_constant
 
 MOST_STATEMENTS = 10_000
 """The most that QUERY_HISTORY_BY_USER gives."""
@@ -25,14 +25,14 @@ def statement(*, user: str, run_id: str, started_at: datetime, ended_at: datetim
 
     A user sees the own statements without any privilege. Counting the others tells whether the history was cut off.
     """
-    low, high = (literal(_text(at)) for at in (started_at - _CLOCKS_DIFFER, ended_at + _CLOCKS_DIFFER))
+    low, high = (moment_constant(_text(at)) for at in (started_at - _CLOCKS_DIFFER, ended_at + _CLOCKS_DIFFER))
     return (
-        f"select coalesce(query_tag, '') = {literal(query_tag(run_id))} as of_run, "  # noqa: S608 - quoted literals
+        f"select coalesce(query_tag, '') = {constant(query_tag(run_id))} as of_run, "  # noqa: S608 - quoted literals
         "coalesce(warehouse_name, '') as warehouse, coalesce(warehouse_size, '') as size, count(*) as statements, "
         "coalesce(sum(bytes_scanned), 0) as bytes_scanned, coalesce(sum(execution_time), 0) as execution_ms, "
         "coalesce(datediff('millisecond', min(start_time), max(end_time)), 0) as span_ms "
-        f"from table(information_schema.query_history_by_user(user_name => {literal(user)}, "
-        f"end_time_range_start => {low}::timestamp_ltz, end_time_range_end => {high}::timestamp_ltz, "
+        f"from table(information_schema.query_history_by_user(user_name => {constant(user)}, "
+        f"end_time_range_start => {low}, end_time_range_end => {high}, "
         f"result_limit => {MOST_STATEMENTS})) group by 1, 2, 3 order by 1, 2, 3"
     )
 
@@ -55,4 +55,4 @@ def use(rows: Sequence[tuple[Any, ...]]) -> SnowflakeUse:
 
 
 def _text(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} +0000"
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}.000000000"

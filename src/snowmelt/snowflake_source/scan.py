@@ -164,7 +164,7 @@ class ScanResult:
 
     def _fetched(self, part: BatchPart) -> pa.Table:
         batch = self._batches[part.batch]
-        table = to_arrow(batch, self._connection)
+        table = to_arrow(batch, self._connection, self.query_id)
         if table.num_rows != batch.rowcount:
             raise _WrongCountError(f"delivers {table.num_rows} rows where {batch.rowcount} were announced")
         return table
@@ -212,11 +212,16 @@ def scan_state(connection: SnowflakeConnection, query_id: str) -> ScanState:
         return ScanGone(error.message)
 
 
-def to_arrow(batch: Any, connection: SnowflakeConnection) -> pa.Table:
+def to_arrow(batch: Any, connection: SnowflakeConnection, query_id: str) -> pa.Table:
     """A result batch with exact decimals, and in microseconds: nanoseconds wrap the years 0001 and 9999.
 
     Connector 4 takes decimals from the connection, connector 5 from each call; the default of both is floats.
     """
+    if type(batch).__name__ == "JSONResultBatch":
+        raise StatementError(
+            f"Snowflake sent the result of query {query_id} as JSON, though Arrow was asked for: its types are others; "
+            "see that no policy of the account sets PYTHON_CONNECTOR_QUERY_RESULT_FORMAT, and try again"
+        )
     options = {"force_microsecond_precision": True}
     if "number_to_decimal" in inspect.signature(batch.to_arrow).parameters:
         options["number_to_decimal"] = True

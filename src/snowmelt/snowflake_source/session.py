@@ -21,11 +21,11 @@ from snowflake.connector import SnowflakeConnection
 from snowflake.connector.constants import FIELD_ID_TO_NAME
 from snowflake.connector.errors import Error
 
-from snowmelt import disclosure
+from snowmelt import disclosure, snowflake_values
 from snowmelt.config import SnowflakeConfig
 from snowmelt.errors import AccessError, NotRunningError, SnowmeltError, StatementError
 from snowmelt.models import SourceColumn
-from snowmelt.snowflake_source import scan
+from snowmelt.snowflake_source import scan, session_parameters
 from snowmelt.snowflake_source.failures import (
     is_not_authorised,
     sign_in_failure,
@@ -34,16 +34,19 @@ from snowmelt.snowflake_source.failures import (
     translated,
 )
 from snowmelt.snowflake_source.sign_in import credentials, fingerprint
+from snowmelt.snowflake_values import constant
 
 _REACH_SECONDS = 10.0
 _LOGIN_SECONDS = 20
 _REQUEST_SECONDS = 120
 """How long one request may be tried again; the connector's default is for ever."""
+_ANSWER_SECONDS = 900
+"""How long a description, or a question about the session, may take before the connector cancels it: with a warehouse
+that has to wake up, and the queue before it. By itself it would take ``_REQUEST_SECONDS`` for that."""
 _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 _SILENCE_SECONDS = 50
 """Snowflake answers a statement that takes longer after 45 seconds with "in progress"."""
-_RESULT_BATCH_MB = 16
 _PIECE_BYTES = 1 << 20
 
 _first_conversion = threading.Lock()
@@ -138,8 +141,9 @@ class SnowflakeSource:
 
     def describe(self, statement: str) -> tuple[SourceColumn, ...]:
         """The columns that a SELECT would give; it is compiled and not run."""
+        text, values = snowflake_values.bind(statement)
         with translated(statement=statement):
-            described = self._connection.cursor().describe(statement)
+            described = self._connection.cursor().describe(text, values or None, timeout=_ANSWER_SECONDS)
         return tuple(_column(each) for each in described or ())
 
     def describe_table(self, database: str, schema: str, name: str) -> tuple[SourceColumn, ...]:
@@ -150,7 +154,7 @@ class SnowflakeSource:
         table = ".".join(quoted(part) for part in (database, schema, name))
         statement = f"select * from {table}"  # noqa: S608 - every part is a quoted identifier
         try:
-            described = self._connection.cursor().describe(statement)
+            described = self._connection.cursor().describe(statement, timeout=_ANSWER_SECONDS)
         except (Error, OSError) as error:
             if not is_not_authorised(error):
                 raise translate(error, statement=statement) from error
@@ -168,10 +172,14 @@ class SnowflakeSource:
         return tuple(_column(each) for each in described or ())
 
     def submit(self, statement: str) -> str:
-        """Start a scan and come back at once with its query id; it goes on when this session ends."""
+        """Start a scan and come back at once with its query id; it goes on when this session ends.
+
+        Values of rows in it are bound: Snowflake's history keeps the text of a statement.
+        """
         cursor = self._connection.cursor()
+        text, values = snowflake_values.bind(statement)
         with translated(statement=statement):
-            cursor.execute_async(statement)
+            cursor.execute_async(text, values or None)
         if not cursor.sfqid:
             raise StatementError(
                 f"Snowflake gave no query id ({disclosure.statement_text(statement)[:200]}); try again"
@@ -192,7 +200,7 @@ class SnowflakeSource:
     def cancel(self, query_id: str) -> None:
         """Have a scan ended, whichever session submitted it; one that is not at work stays as it is."""
         with suppress(NotRunningError), translated(query_id=query_id):
-            self._connection.cursor().execute("select system$cancel_query(%s)", (query_id,))
+            self._connection.cursor().execute(f"select system$cancel_query({constant(query_id)})")
 
     def rows(self, query_id: str) -> list[tuple[Any, ...]]:
         """The rows of a finished statement that gives few."""
@@ -233,17 +241,17 @@ class SnowflakeSource:
                     raise StatementError(message)
 
     def aggregate(self, statement: str) -> list[tuple[Any, ...]]:
-        """The rows of a statement that gives few: bounds, counts, histograms."""
-        if self._check is not None:
-            return self.rows(self._finished(statement))
-        with translated(statement=statement), self._connection.cursor() as cursor:
-            cursor.execute(statement)
-            return [tuple(row) for row in cursor.fetchall()]
+        """The rows of a statement that gives few: bounds, counts, histograms.
+
+        It is submitted and waited for, as whatever reads a table: the connector cancels what it executes itself after
+        ``network_timeout``, in which it counts the queue and a warehouse that has to wake up.
+        """
+        return self.rows(self._finished(statement))
 
     def _row(self, statement: str) -> tuple[Any, ...]:
         with translated(statement=statement):
             cursor = self._connection.cursor()
-            cursor.execute(statement)
+            cursor.execute(statement, timeout=_ANSWER_SECONDS)
             row = cursor.fetchone()
         if row is None:
             raise StatementError(f"Snowflake gave no row ({disclosure.statement_text(statement)[:200]}); try again")
@@ -288,14 +296,10 @@ def _options(config: SnowflakeConfig, *, host: str, run_id: str | None) -> dict[
         "backoff_policy": _pauses_seconds,
         "platform_detection_timeout_seconds": 0.0,  # asks no metadata service
         "log_imported_packages_in_telemetry": False,
-        "session_parameters": {
-            "QUERY_TAG": query_tag(run_id),
-            "TIMEZONE": "UTC",
-            "STATEMENT_TIMEOUT_IN_SECONDS": config.statement_timeout_seconds,
-            "ABORT_DETACHED_QUERY": False,
-            "CLIENT_RESULT_CHUNK_SIZE": _RESULT_BATCH_MB,
-            "CLIENT_TELEMETRY_ENABLED": False,
-        },
+        "paramstyle": "qmark",  # values are bound by the server, and % in a statement means nothing
+        "session_parameters": session_parameters.pinned(
+            query_tag=query_tag(run_id), statement_seconds=config.statement_timeout_seconds
+        ),
     }
 
 
@@ -349,7 +353,7 @@ def _convert_once(connection: SnowflakeConnection) -> None:
         cursor = connection.cursor()
         cursor.execute("select 1")
         for batch in cursor.get_result_batches() or ():
-            scan.to_arrow(batch, connection)
+            scan.to_arrow(batch, connection, cursor.sfqid or "")
         _converted.set()
 
 

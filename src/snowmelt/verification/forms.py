@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from snowmelt.models import ColumnPlan
+from snowmelt.snowflake_values import constant
 from snowmelt.types import beyond_float4, longest_text, numeric_digits
 from snowmelt.verification import float_bits
 
@@ -28,11 +29,6 @@ class Form:
     is_exact: bool = True
     steps: tuple[tuple[str, str], ...] = ()
     """Columns that Snowflake reckons beforehand, each from the one before: names, quoted, and their SQL."""
-
-
-def literal(text: str) -> str:
-    """The text as a literal of Snowflake's SQL."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def form(column: ColumnPlan, name: str) -> Form:
@@ -155,7 +151,7 @@ _SPECIAL = '"\\(), \t\n\v\f\r'
 
 def _field(text: str) -> str:
     """The text as PostgreSQL writes it into a record."""
-    is_plain = f"LENGTH(TRANSLATE({text}, {literal('0' + _SPECIAL)}, '0')) = LENGTH({text}) AND {text} <> ''"
+    is_plain = f"LENGTH(TRANSLATE({text}, {constant('0' + _SPECIAL)}, '0')) = LENGTH({text}) AND {text} <> ''"
     return f"IFF({is_plain}, {text}, {_quoted(text)})"
 
 
@@ -219,7 +215,7 @@ def _after_policies(column: ColumnPlan, name: str) -> str:
     policies, value = column.policies, name
     if column.wire == "string":
         if policies.nul_characters != "reject":
-            value = f"REPLACE({value}, CHR(0), {literal(chr(0xFFFD) if policies.nul_characters == 'replace' else '')})"
+            value = f"REPLACE({value}, CHR(0), {constant(chr(0xFFFD) if policies.nul_characters == 'replace' else '')})"
         limit = longest_text(column)
         return f"LEFT({value}, {limit})" if limit is not None and policies.too_long == "truncate" else value
     conditions = []

@@ -8,16 +8,17 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from snowmelt import row_text
+from snowmelt import row_text, snowflake_values
 from snowmelt.errors import DataError
 from snowmelt.models import ColumnPlan
 from snowmelt.row_text import RowText
 from snowmelt.types import quoted
 from snowmelt.values import arrow_type
-from snowmelt.verification import forms
 
 MOST_CHARACTERS = 200_000
 """Of the rows of one statement."""
+MOST_VALUES = 2_000
+"""Of the rows of one statement, but for a single row: each is bound."""
 
 
 def selects(rows: Sequence[RowText], columns: Sequence[ColumnPlan]) -> Iterator[str]:
@@ -29,7 +30,8 @@ def selects(rows: Sequence[RowText], columns: Sequence[ColumnPlan]) -> Iterator[
         select = _select(row, columns)
         if select is None:
             continue
-        if part and sum(map(len, part)) + len(select) > MOST_CHARACTERS:
+        is_full = (len(part) + 1) * len(columns) > MOST_VALUES or sum(map(len, part)) + len(select) > MOST_CHARACTERS
+        if part and is_full:
             yield "\nUNION ALL\n".join(part)
             part = []
         part.append(select)
@@ -53,12 +55,12 @@ def _literal(text: str | None, column: ColumnPlan) -> str:
     text.encode()
     if wire == "string":
         # A literal may not hold NUL.
-        return f"({' || CHR(0) || '.join(forms.literal(part) for part in text.split(chr(0)))})::VARCHAR"
+        return f"({' || CHR(0) || '.join(map(snowflake_values.text, text.split(chr(0))))})::VARCHAR"
     if wire == "binary":
-        return f"TO_BINARY({forms.literal(text)}, 'HEX')"
+        return f"TO_BINARY({snowflake_values.text(text)}, 'HEX')"
     if wire.startswith(("date", "time")):
         return _moment(text, column)
-    return f"{forms.literal(_FLOATS.get(text, text))}::{_type(column)}"
+    return f"{snowflake_values.text(_FLOATS.get(text, text))}::{_type(column)}"
 
 
 _FLOATS = {"nan": "NaN"}
@@ -68,10 +70,12 @@ def _moment(text: str, column: ColumnPlan) -> str:
     """A date or time by its distance from a known one: no text of Snowflake's names the years before 0."""
     (values,) = row_text.batch_of({1: {column.source.name: text}}, [column], where="a rejected row").columns
     if pa.types.is_date(values.type):
-        return f"DATEADD('day', {values.cast(pa.int32())[0].as_py()}, '1970-01-01'::DATE)"
+        days = values.cast(pa.int32())[0].as_py()
+        return f"DATEADD('day', {snowflake_values.number(str(days))}, {snowflake_values.EPOCH_DATE})"
     seconds, rest = divmod(values.cast(pa.int64())[0].as_py(), 1_000_000)
-    start = "'00:00:00'::TIME" if pa.types.is_time(values.type) else "'1970-01-01'::TIMESTAMP_NTZ"
-    return f"DATEADD('microsecond', {rest}, DATEADD('second', {seconds}, {start}))"
+    whole, part = snowflake_values.number(str(seconds)), snowflake_values.number(str(rest))
+    start = snowflake_values.MIDNIGHT if pa.types.is_time(values.type) else snowflake_values.EPOCH
+    return f"DATEADD('microsecond', {part}, DATEADD('second', {whole}, {start}))"
 
 
 def _type(column: ColumnPlan) -> str:

@@ -7,6 +7,7 @@ from itertools import zip_longest
 
 from snowmelt.models import ColumnPlan, TablePlan
 from snowmelt.planning import statement
+from snowmelt.snowflake_values import constant
 from snowmelt.types import quoted
 from snowmelt.values import cut_masks
 from snowmelt.verification import forms
@@ -128,7 +129,7 @@ class SourceRows:
 
 def of_result(query_id: str) -> str:
     """The rows of a result that Snowflake keeps."""
-    return f"SELECT * FROM TABLE(RESULT_SCAN({forms.literal(query_id)}))"  # noqa: S608 - a literal
+    return f"SELECT * FROM TABLE(RESULT_SCAN({constant(query_id)}))"  # noqa: S608 - a literal
 
 
 def of_table(plan: TablePlan) -> str:

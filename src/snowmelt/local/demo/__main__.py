@@ -16,6 +16,7 @@ from snowmelt.local.aws import LocalAws, built
 from snowmelt.local.demo import content, data
 from snowmelt.local.demo.content import Compared
 from snowmelt.local.sandbox import Sandbox, started
+from snowmelt.local.snowflake import HOSTILE
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
 
@@ -69,7 +70,7 @@ def _build(options: argparse.Namespace) -> Build | None:
 def _run(definition: Path, grants: Path, build: Build | None, report: Path | None, *, as_json: bool) -> int:
     with ExitStack() as stack:
         console.err.print("starting a stand-in for Snowflake and a real PostgreSQL")
-        sandbox = stack.enter_context(started())
+        sandbox = stack.enter_context(started(account_parameters=HOSTILE))
         console.err.print("loading 336,776 flights, with airlines, airports, planes and weather, into Snowflake")
         data.load(sandbox)
         console.err.print(f"granting role {data.ROLE} what {grants.name} grants, and nothing else", markup=False)

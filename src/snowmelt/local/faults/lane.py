@@ -34,7 +34,7 @@ from snowmelt.local.faults.trial import BUFFER_SECONDS, FUNCTION_SECONDS, RESUME
 from snowmelt.local.postgres import Database, LocalPostgres, new_password
 from snowmelt.local.postgres_programs import DEFAULT_VERSION, versions
 from snowmelt.local.sandbox import Sandbox
-from snowmelt.local.snowflake import LocalSnowflake
+from snowmelt.local.snowflake import HOSTILE, LocalSnowflake
 
 SOURCE_DATABASE = "FAULTS"
 TIME_SCALE = 0.05
@@ -71,7 +71,7 @@ class Lane:
 
     def __enter__(self) -> "Lane":
         enter = self._context.enter_context
-        snowflake = enter(LocalSnowflake(inline_rows=300, first_rows=400))
+        snowflake = enter(LocalSnowflake(inline_rows=300, first_rows=400, account_parameters=HOSTILE))
         self._server = self._serve()
         self._snowflake = snowflake
         self._snowflake_proxy = enter(Proxy(SnowflakeLink, snowflake.host, snowflake.port, self._traps))

@@ -38,10 +38,11 @@ def main(arguments: list[str] | None = None) -> None:
     queries = Queries(engine, store, account=options.account, growth=growth)
     queries.delays = Delays(options.query_delay_seconds, options.batch_delay_seconds)
     queries.keep_copies = not options.no_time_travel
-    api = SnowflakeApi(users, Sessions(engine), queries, poll_seconds=options.poll_seconds)
-    app = build_app(
-        api, Control(engine, queries, users, token=options.control.read_text() if options.control else None)
-    )
+    sessions = Sessions(engine)
+    sessions.account.update(json.loads(options.account_parameters))
+    api = SnowflakeApi(users, sessions, queries, poll_seconds=options.poll_seconds)
+    token = options.control.read_text() if options.control else None
+    app = build_app(api, Control(engine, queries, users, sessions, token=token))
 
     def stop(*_: object) -> None:
         # threads in the middle of a query would hold up an orderly exit; the files are safe at any moment
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--poll-seconds", type=float, default=45.0, help="how long a request waits for its query")
     parser.add_argument("--query-delay-seconds", type=float, default=0.0)
     parser.add_argument("--batch-delay-seconds", type=float, default=0.0)
+    parser.add_argument("--account-parameters", default="{}", help="JSON: what a session does not set for itself")
     parser.add_argument("--no-time-travel", action="store_true", help="keep no copies of changed tables")
     return parser
 

@@ -18,6 +18,7 @@ from snowmelt.local.snowflake.engine import Engine
 from snowmelt.local.snowflake.errors import of_engine
 from snowmelt.local.snowflake.policies import Policies
 from snowmelt.local.snowflake.queries import Delays, Queries
+from snowmelt.local.snowflake.sessions import Sessions
 from snowmelt.local.snowflake.sign_in import CONTROL_HEADER, User, Users
 
 ReadBody = Callable[[Request], Awaitable[dict[str, Any]]]
@@ -26,15 +27,19 @@ ReadBody = Callable[[Request], Awaitable[dict[str, Any]]]
 class Control:
     """Answers under ``/local``, for whoever has the token: every user of the machine reaches the port."""
 
-    def __init__(self, engine: Engine, queries: Queries, users: Users, *, token: str | None) -> None:
+    def __init__(
+        self, engine: Engine, queries: Queries, users: Users, sessions: Sessions, *, token: str | None
+    ) -> None:
         self._token = (token or secrets.token_urlsafe()).encode()
         self._engine = engine
         self._queries = queries
         self._users = users
+        self._sessions = sessions
 
     def routes(self, read_body: ReadBody) -> list[Route]:
         """Every control path."""
         commands: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "account-parameters": self._set_account_parameters,
             "expire": lambda b: self._queries.store.expire(b.get("query_id")),
             "expire-urls": lambda b: self._queries.store.expire_urls(b.get("query_id")),
             "break": self._break,
@@ -63,6 +68,10 @@ class Control:
             return await answer(request)
 
         return guarded
+
+    def _set_account_parameters(self, body: Mapping[str, Any]) -> None:
+        self._sessions.account.clear()
+        self._sessions.account.update({name.upper(): value for name, value in body.items()})
 
     def _set_delays(self, body: Mapping[str, Any]) -> None:
         known = {f.name for f in fields(Delays)}

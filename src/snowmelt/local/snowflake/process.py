@@ -24,6 +24,7 @@ import snowflake.connector
 from snowmelt import private_files
 from snowmelt.errors import AccessError, ConfigError
 from snowmelt.local.child_process import start_child
+from snowmelt.local.snowflake.account_parameters import USUAL
 from snowmelt.local.snowflake.bulk_load import READABLE
 from snowmelt.local.snowflake.sign_in import CONTROL_HEADER, User
 
@@ -60,6 +61,7 @@ class LocalSnowflake:
         first_rows: int = 1000,
         chunk_megabytes: int = 160,
         memory_limit: str = "2GB",
+        account_parameters: Mapping[str, Any] | None = None,
     ) -> None:
         self.host = host
         self.port = port
@@ -79,6 +81,7 @@ class LocalSnowflake:
             "first-rows": first_rows,
             "chunk-megabytes": chunk_megabytes,
             "memory-limit": memory_limit,
+            "account-parameters": json.dumps(dict(account_parameters or {})),
         }
         self._flags = [] if time_travel else ["--no-time-travel"]
 
@@ -174,9 +177,9 @@ class LocalSnowflake:
         }
 
     def connect(self, **changes: Any) -> Any:
-        """A connection of the real connector."""
+        """Return a connection of the real connector, which the account's parameters do not reach."""
         quick = {
-            "session_parameters": {"QUERY_TAG": "fixture"},
+            "session_parameters": USUAL | {"QUERY_TAG": "fixture"},
             "arrow_number_to_decimal": True,
             "platform_detection_timeout_seconds": 0.0,
         }
@@ -288,6 +291,10 @@ class LocalSnowflake:
     def break_assumptions(self, *assumptions: str) -> None:
         """Break assumptions of the contract, by their ids; without any, all hold again."""
         self._control("break", {"assumptions": assumptions})
+
+    def set_account_parameters(self, **parameters: Any) -> None:
+        """Set what the account has for parameters that a session does not set; replaces what it had."""
+        self._control("account-parameters", parameters)
 
     def put_user(self, user: User) -> None:
         """Add a user or replace one."""

@@ -26,6 +26,8 @@ from snowmelt.local.snowflake.results import BatchGrowth, ResultStore, StoredRes
 from snowmelt.local.snowflake.sessions import Session
 from snowmelt.local.snowflake.statements import Answer, Statement, Surroundings
 from snowmelt.local.snowflake.wire import as_json_rows
+from snowmelt.snowflake_lexer import tokens
+from snowmelt.snowflake_values import constant
 
 _LOG_LENGTH = 20_000
 _MISSING = frozenset({2_003, 2_043})
@@ -313,13 +315,14 @@ class Queries:
         if self.is_broken("session-time-zone"):
             connection._duck_conn.execute("set TimeZone = 'America/New_York'")
         try:
-            statement = Statement(query.text, session=session, connection=connection, around=self._around)
+            text, values = inlined(query.text, bindings)
+            statement = Statement(text, session=session, connection=connection, around=self._around)
             if query.cancelled.is_set():
                 raise canceled()
             if query.describe_only:
                 query.described = statement.describe()
                 return
-            answer = statement.run(_bound(bindings))
+            answer = statement.run(values)
             query.changed_at = answer.changed_at
             query.reads_since = datetime.now(UTC)
             self._take_time(query)
@@ -346,6 +349,14 @@ class Queries:
         if answer.result_of is not None:
             self._refuse_scan(answer.result_of)
             stored = self.store.copy(self.reopen(answer.result_of, session.user.name), query.query_id)
+        elif answer.rows is not None and session.parameter("PYTHON_CONNECTOR_QUERY_RESULT_FORMAT") == "JSON":
+            stored = self.store.write_answer(
+                query.query_id,
+                user=query.user,
+                columns=answer.columns,
+                rows=[row for batch in answer.rows for row in as_json_rows(pa.Table.from_batches([batch]))],
+                statement_type=answer.statement_type,
+            )
         elif answer.rows is not None:
             stored = self.store.write_rows(
                 query.query_id,
@@ -422,14 +433,26 @@ def _first_rows(reader: Any, most: int) -> Iterator[pa.RecordBatch]:
         most -= min(most, batch.num_rows)
 
 
-def _bound(bindings: Any) -> Any:
+def inlined(text: str, bindings: Any) -> tuple[str, Any]:
+    """Put bound texts into a statement, as literals: what is compared with them is then read as Snowflake reads it.
+
+    Bindings of other types are left for DuckDB to bind.
+    """
     if not bindings:
-        return None
-    if all(k.isdigit() for k in bindings):
-        if any(isinstance(b["value"], list) for b in bindings.values()):
-            raise SqlError(2, "0A000", "Unsupported feature 'array bindings'.")
-        return [from_binding(bindings[str(i)]) for i in range(1, len(bindings) + 1)]
-    return {name: from_binding(b) for name, b in bindings.items()}
+        return text, None
+    if not all(k.isdigit() for k in bindings):
+        return text, {name: from_binding(b) for name, b in bindings.items()}
+    bound = [bindings[str(i)] for i in range(1, len(bindings) + 1)]
+    if any(isinstance(b["value"], list) for b in bound):
+        raise SqlError(2, "0A000", "Unsupported feature 'array bindings'.")
+    if any(b["type"] != "TEXT" or b["value"] is None for b in bound):
+        return text, [from_binding(b) for b in bound]
+    waiting = iter(bound)
+    parts = [part.text for part in tokens(text)]
+    try:
+        return "".join(constant(next(waiting)["value"]) if part == "?" else part for part in parts), None
+    except StopIteration:
+        raise SqlError(2049, "42601", "SQL compilation error: Bind variable not set.") from None
 
 
 def _timer(query: Query, seconds: float) -> threading.Timer:

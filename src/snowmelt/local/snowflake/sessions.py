@@ -27,18 +27,24 @@ class Session:
     warehouse: str
     parameters: dict[str, Any]
     connection: Any
+    account: dict[str, Any] = field(default_factory=dict)
+    """The account's parameters, which hold where the session has none of its own."""
     last_query_id: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def parameter(self, name: str) -> str | None:
         """A session parameter as text."""
-        value = self.parameters.get(name)
+        value = self.parameters.get(name, self.account.get(name))
         return None if value is None else str(value)
 
     def number(self, name: str) -> int | None:
         """A session parameter as a whole number, None when unset or no number."""
         value = self.parameter(name)
         return int(value) if value is not None and value.isdigit() else None
+
+    def holds(self, name: str) -> bool:
+        """Whether a session parameter is true."""
+        return str(self.parameter(name)).lower() == "true"
 
     def prepare(self, connection: Any) -> None:
         """Make a connection behave as the session's parameters say."""
@@ -71,6 +77,7 @@ class Sessions:
     """The open sessions by token."""
 
     def __init__(self, engine: Engine) -> None:
+        self.account: dict[str, Any] = {}
         self._engine = engine
         self._sessions: dict[str, Session] = {}
         self._next_id = 1
@@ -87,7 +94,7 @@ class Sessions:
     ) -> Session:
         """Open a session for a user who has proved who they are."""
         named = {name.upper(): value for name, value in parameters.items()}
-        autocommit = str(named.get("AUTOCOMMIT", True)).lower() == "true"
+        autocommit = str((self.account | named).get("AUTOCOMMIT", True)).lower() == "true"
         session = Session(
             token=secrets.token_urlsafe(32),
             session_id=self._next_id,
@@ -95,6 +102,7 @@ class Sessions:
             role=(role or (user.roles[0] if user.roles else "PUBLIC")).upper(),
             warehouse=(warehouse or "COMPUTE_WH").upper(),
             parameters=named,
+            account=self.account,
             connection=self._engine.connect(database, schema, autocommit=autocommit),
         )
         session.prepare(session.connection)

@@ -12,7 +12,7 @@ from fakesnow.dialect import parse_one
 from fakesnow.statement_type import SELECT, statement_type_id
 from sqlglot import exp
 
-from snowmelt.local.snowflake import broken, lineage, policies, query_history, result_scan
+from snowmelt.local.snowflake import account_parameters, broken, lineage, policies, query_history, result_scan
 from snowmelt.local.snowflake.catalog import Catalog, TableRef
 from snowmelt.local.snowflake.declared_types import (
     MOST_DIGITS,
@@ -118,7 +118,7 @@ class Statement:
             return self._keep_for(kept[1], int(kept[2]))
         if _POLICY.match(self._sql) or self._set_policy():
             return _status("Statement executed successfully.")
-        self._parsed = parsed = parse_one(self._sql)
+        self._parsed = parsed = self._read()
         self._require_warehouse()
         if asked := _result_scan(parsed):
             return Answer((), SELECT, result_of=asked)
@@ -134,7 +134,7 @@ class Statement:
 
     def describe(self) -> tuple[tuple[Column, ...], int]:
         """The columns the statement would give, without running it."""
-        self._parsed = parse_one(self._sql)
+        self._parsed = self._read()
         kind = statement_type_id(self._parsed)
         if not isinstance(self._parsed, exp.Query):
             return (Column("status", of_duckdb("VARCHAR")),), kind
@@ -171,6 +171,16 @@ class Statement:
                 raise no_warehouse()
             case "quota":
                 raise out_of_quota(self._session.warehouse)
+
+    def _read(self) -> Any:
+        """Parse the statement as the session's parameters have it."""
+        parsed = parse_one(self._sql)
+        if self._session.holds("QUOTED_IDENTIFIERS_IGNORE_CASE"):
+            account_parameters.fold_quoted_names(parsed)
+        formats = {kind: self._session.parameter(f"{kind}_INPUT_FORMAT") for kind in ("DATE", "TIMESTAMP", "TIME")}
+        account_parameters.read_literals(parsed, formats)
+        account_parameters.read_formats(parsed)
+        return parsed
 
     # --- before --------------------------------------------------------------------------------------------------
 
@@ -268,6 +278,8 @@ class Statement:
     def _query(self, bindings: Any) -> Answer:
         relation = self._relation(bindings)
         columns = self._columns_of(relation)
+        if most := self._session.number("ROWS_PER_RESULTSET"):
+            relation = relation.limit(most)
         return Answer(columns, SELECT, rows=relation.to_arrow_reader(_ROWS_PER_READ))
 
     def _relation(self, bindings: Any) -> Any:
