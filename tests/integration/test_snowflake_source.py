@@ -226,7 +226,7 @@ def test_statements_carry_the_runs_tag(account: LocalSnowflake) -> None:
 
 def test_moments_are_in_utc(source: SnowflakeSource) -> None:
     columns = columns_of(MOMENT=pa.timestamp("us", "UTC"))
-    rows = rows_of(source, "select '2024-07-01 12:00:00'::timestamp_ltz as moment", columns)
+    rows = rows_of(source, "select to_timestamp_ltz('2024-07-01 12:00:00', 'YYYY-MM-DD HH24:MI:SS') as moment", columns)
     assert rows == [{"MOMENT": datetime(2024, 7, 1, 12, tzinfo=UTC)}]
 
 
@@ -295,7 +295,7 @@ def test_a_table_is_described_as_it_was_declared(source: SnowflakeSource) -> Non
 
 
 def test_a_statement_is_described_without_being_run(source: SnowflakeSource) -> None:
-    (column,) = source.describe("select to_timestamp_ntz('2020-01-01') as moment")
+    (column,) = source.describe("select to_timestamp_ntz('2020-01-01', 'YYYY-MM-DD') as moment")
     assert (column.name, column.type) == ("MOMENT", "TIMESTAMP_NTZ")
 
 
@@ -439,8 +439,10 @@ def test_an_empty_result_has_no_rows_and_no_batches_to_read(source: SnowflakeSou
 def test_extreme_values_and_nulls_survive(source: SnowflakeSource) -> None:
     statement = """
         select 99999999999999999999999999999999999999::number(38,0) as wide,
-               '0001-01-01 00:00:00'::timestamp_ntz as first, '9999-12-31 23:59:59.999999'::timestamp_ntz as last,
-               '9999-12-31'::date as day, '23:59:59.999999'::time as clock, ''::varchar as blank,
+               to_timestamp_ntz('0001-01-01 00:00:00', 'YYYY-MM-DD HH24:MI:SS') as first,
+               to_timestamp_ntz('9999-12-31 23:59:59.999999', 'YYYY-MM-DD HH24:MI:SS.FF6') as last,
+               to_date('9999-12-31', 'YYYY-MM-DD') as day, to_time('23:59:59.999999', 'HH24:MI:SS.FF6') as clock,
+               ''::varchar as blank,
                'NULL'::varchar as word, true as flag, 0.1::float as inexact
         union all select null, null, null, null, null, null, null, null, null"""
     columns = columns_of(

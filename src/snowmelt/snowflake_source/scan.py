@@ -1,6 +1,5 @@
 """One scan: a statement that Snowflake runs once, whose immutable result is read by slices, from anywhere."""
 
-import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from snowmelt.errors import (
     TransientError,
 )
 from snowmelt.models import ScanSlice
+from snowmelt.snowflake_source import connector
 from snowmelt.snowflake_source.failures import (
     is_about_connection,
     is_in_progress,
@@ -164,7 +164,12 @@ class ScanResult:
 
     def _fetched(self, part: BatchPart) -> pa.Table:
         batch = self._batches[part.batch]
-        table = to_arrow(batch, self._connection, self.query_id)
+        if connector.is_json(batch):
+            raise StatementError(
+                f"Snowflake sent the result of query {self.query_id} as JSON, though Arrow was asked for: its types "
+                "are others; see that no policy of the account sets PYTHON_CONNECTOR_QUERY_RESULT_FORMAT, and try again"
+            )
+        table = connector.to_arrow(batch, self._connection)
         if table.num_rows != batch.rowcount:
             raise _WrongCountError(f"delivers {table.num_rows} rows where {batch.rowcount} were announced")
         return table
@@ -210,23 +215,6 @@ def scan_state(connection: SnowflakeConnection, query_id: str) -> ScanState:
         return ScanGone(verdict.message) if is_result_gone(error) else ScanFailed(verdict.message, type(verdict))
     except ResultGoneError as error:
         return ScanGone(error.message)
-
-
-def to_arrow(batch: Any, connection: SnowflakeConnection, query_id: str) -> pa.Table:
-    """A result batch with exact decimals, and in microseconds: nanoseconds wrap the years 0001 and 9999.
-
-    Connector 4 takes decimals from the connection, connector 5 from each call; the default of both is floats.
-    """
-    if type(batch).__name__ == "JSONResultBatch":
-        raise StatementError(
-            f"Snowflake sent the result of query {query_id} as JSON, though Arrow was asked for: its types are others; "
-            "see that no policy of the account sets PYTHON_CONNECTOR_QUERY_RESULT_FORMAT, and try again"
-        )
-    options = {"force_microsecond_precision": True}
-    if "number_to_decimal" in inspect.signature(batch.to_arrow).parameters:
-        options["number_to_decimal"] = True
-    table: pa.Table = batch.to_arrow(connection=connection, **options)
-    return table
 
 
 class _StillRunning(Exception):  # noqa: N818 - a state, not a failure

@@ -1,6 +1,5 @@
 """A Snowflake session, and what is asked of it."""
 
-import importlib
 import json
 import logging
 import random
@@ -25,7 +24,7 @@ from snowmelt import disclosure, snowflake_values
 from snowmelt.config import SnowflakeConfig
 from snowmelt.errors import AccessError, NotRunningError, SnowmeltError, StatementError
 from snowmelt.models import SourceColumn
-from snowmelt.snowflake_source import scan, session_parameters
+from snowmelt.snowflake_source import connector, scan, session_parameters
 from snowmelt.snowflake_source.failures import (
     is_not_authorised,
     sign_in_failure,
@@ -47,7 +46,6 @@ _FIRST_PAUSE_SECONDS = 0.02
 _LONGEST_PAUSE_SECONDS = 1.0
 _SILENCE_SECONDS = 50
 """Snowflake answers a statement that takes longer after 45 seconds with "in progress"."""
-_PIECE_BYTES = 1 << 20
 
 _first_conversion = threading.Lock()
 _converted = threading.Event()
@@ -89,7 +87,7 @@ class SnowflakeSource:
         _require_reachable(host=host, port=config.port, protocol=config.protocol)
         proof = credentials(config)
         options = _options(config, host=host, run_id=run_id) | proof
-        _adjust_downloads()
+        connector.adjust_downloads()
         try:
             connection = snowflake.connector.connect(
                 database=_session_name(database), schema=_session_name(schema), **options
@@ -296,24 +294,12 @@ def _options(config: SnowflakeConfig, *, host: str, run_id: str | None) -> dict[
         "backoff_policy": _pauses_seconds,
         "platform_detection_timeout_seconds": 0.0,  # asks no metadata service
         "log_imported_packages_in_telemetry": False,
+        **connector.options(),
         "paramstyle": "qmark",  # values are bound by the server, and % in a statement means nothing
         "session_parameters": session_parameters.pinned(
             query_tag=query_tag(run_id), statement_seconds=config.statement_timeout_seconds
         ),
     }
-
-
-def _adjust_downloads() -> None:
-    """Let the connector read bodies by the megabyte, and leave it to ``ScanResult`` to try again.
-
-    By its own 10 kB a batch costs a fifth more time, and its ten tries know of no deadline. Connector 5 downloads by
-    other means.
-    """
-    with suppress(ImportError):
-        batches = importlib.import_module("snowflake.connector.result_batch")
-        batches.MAX_DOWNLOAD_RETRY = 1  # type: ignore[attr-defined]
-        client = importlib.import_module("snowflake.connector.vendored.requests.models")
-        client.CONTENT_CHUNK_SIZE = _PIECE_BYTES  # type: ignore[attr-defined]
 
 
 def _pauses_seconds() -> Iterator[float]:
@@ -353,7 +339,7 @@ def _convert_once(connection: SnowflakeConnection) -> None:
         cursor = connection.cursor()
         cursor.execute("select 1")
         for batch in cursor.get_result_batches() or ():
-            scan.to_arrow(batch, connection, cursor.sfqid or "")
+            connector.to_arrow(batch, connection)
         _converted.set()
 
 

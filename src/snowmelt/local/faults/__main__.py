@@ -19,6 +19,8 @@ from snowmelt.local.faults.trial import Result
 
 LANES = 3
 """Cases at once: most of a case is waiting."""
+TOLD_EVERY = 50
+"""Cases between two lines about how far it is."""
 COUNTS = ("lost", "doubled", "changed", "false_completed", "missing_indexes", "false_failed")
 
 
@@ -37,7 +39,7 @@ def main() -> int:
         console.show_json(summary)
     else:
         _show(summary)
-    return 0 if not broken and all(r.is_right for r in results) else 1
+    return 0 if not broken and len(results) == len(numbers) and all(r.is_right for r in results) else 1
 
 
 def _options() -> argparse.Namespace:
@@ -83,14 +85,21 @@ def _run(numbers: Sequence[int], options: argparse.Namespace, folder: Path) -> t
                     broken.append(f"{told['case']}: {told['broken']}")
                     continue
                 results.append(Result(**told))
+                if len(results) % TOLD_EVERY == 0:
+                    wrong = sum(not result.is_right for result in results)
+                    console.err.print(f"{len(results)} of {len(numbers)} cases have ended, {wrong} of them wrong")
                 if options.verbose or options.only is not None:
                     console.err.print(_told(results[-1]), markup=False)
 
-    threads = [threading.Thread(target=serve, args=(n,)) for n in range(min(options.lanes, len(numbers)))]
+    threads = [threading.Thread(target=serve, args=(n,), daemon=True) for n in range(min(options.lanes, len(numbers)))]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except KeyboardInterrupt:
+        console.err.print(f"stopped: {len(results)} of {len(numbers)} cases have ended, these are counted")
+        return sorted(results, key=lambda r: r.number), broken
     broken += [f"case {waiting.get()} was not run" for _ in range(waiting.qsize())]
     return sorted(results, key=lambda r: r.number), broken
 

@@ -75,15 +75,16 @@ def read_formats(statement: Any) -> None:
     """Make casts of ``TO_DATE`` and its like where the format is the one that DuckDB's casts read."""
     for node in list(statement.find_all(exp.TsOrDsToDate, exp.TsOrDsToTime, exp.StrToTime)):
         pattern = node.args.get("format")
-        if isinstance(pattern, exp.Literal) and pattern.name in _ISO:
-            kind: Any = node.args.get("target_type") or _ISO[pattern.name]
+        known = _ISO.get(_FRACTION.sub("", pattern.name)) if isinstance(pattern, exp.Literal) else None
+        if known is not None:
+            kind: Any = node.args.get("target_type") or known
             node.replace(exp.Paren(this=exp.cast(node.this.copy(), kind)))
 
 
+_FRACTION = re.compile(r"\.%f(_\w+)?")
 _ISO = {
     "%Y-%m-%d": "DATE",
     "%H:%M:%S": "TIME",
     "%Y-%m-%d %H:%M:%S": "TIMESTAMP",
-    "%Y-%m-%d %H:%M:%S.%f_nine": "TIMESTAMP",
-    "%Y-%m-%d %H:%M:%S.%f_nine %z": "TIMESTAMPTZ",
+    "%Y-%m-%d %H:%M:%S %z": "TIMESTAMPTZ",
 }

@@ -92,4 +92,4 @@ def _moment(expression: Any) -> datetime | None:
     if expression is None:
         return None
     literal = expression.find(exp.Literal)
-    return datetime.strptime(literal.name, "%Y-%m-%d %H:%M:%S %z")
+    return datetime.fromisoformat(literal.name)

@@ -52,6 +52,7 @@ class SnowflakeApi:
             ("/queries/v1/abort-request", self.abort, "POST"),
             ("/queries/{query_id}/result", self.result, "GET"),
             ("/monitoring/queries/{query_id}", self.status, "GET"),
+            ("/monitoring/queries//{query_id}", self.status, "GET"),  # as connector 5 asks
             ("/local/batches/{query_id}/{index:int}", self.batch, "GET"),
             ("/telemetry/send", self.ignore, "POST"),
         ]
