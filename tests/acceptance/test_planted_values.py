@@ -196,7 +196,7 @@ def test_no_planted_value_leaves_the_database_but_where_it_is_said(world: World,
     leaks |= {where: found_in(text) for where, text in stored(world.folder / "store")}
     sent = world.snowflake.queries(containing=world.source_database, include_describe=True)
     leaks |= {f"Snowflake's history: {query['text'][:200]}": found_in(query["text"]) for query in sent}
-    assert any(" ?" in query["text"] for query in sent)
+    assert len(sent) > len(names)
     assert {where: values for where, values in leaks.items() if values} == {}
     kept = world.target.rows(
         "SELECT convert_from(row_content, 'UTF8') || coalesce(reason_in_full, '') FROM migration_status.rejected_rows"
