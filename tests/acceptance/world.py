@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -220,7 +221,11 @@ class World:
     def scans(self) -> list[str]:
         """The query id of every scan of this world's tables, oldest first."""
         log = self.snowflake.queries(containing=f'"{self.source_database}"."PUBLIC"')
-        return [query["query_id"] for query in log if query["asynchronous"]]
+        return [query["query_id"] for query in log if _SCAN.match(query["text"])]
+
+
+_SCAN = re.compile(r'WITH grid AS|SELECT [^\n]+ AS "[^"\n]+"(,\n|\nFROM)')
+"""How the statements begin whose result is loaded, or tells the chunks."""
 
 
 def _rows(count: int, padding: str) -> pa.Table:
