@@ -224,8 +224,8 @@ class World:
         return [query["query_id"] for query in log if _SCAN.match(query["text"])]
 
 
-_SCAN = re.compile(r'WITH grid AS|SELECT [^\n]+ AS "[^"\n]+"(,\n|\nFROM)')
-"""How the statements begin whose result is loaded, or tells the chunks."""
+_SCAN = re.compile(r'SELECT [^\n]+ AS "[^"\n]+"(,\n|\nFROM)')
+"""How the statements begin whose result is loaded."""
 
 
 def _rows(count: int, padding: str) -> pa.Table:
