@@ -8,7 +8,7 @@ from snowmelt.selftest.assumption import DOCS, Assumption, BrokenError, expect
 from snowmelt.selftest.bench import Bench
 from snowmelt.selftest.statements import ROWS, for_seconds, numbers
 from snowmelt.snowflake_source import ScanDone, ScanRunning
-from snowmelt.verification.forms import literal
+from snowmelt.snowflake_values import constant
 
 _LONG_SECONDS = 20
 _PROMPT_SECONDS = 12.0
@@ -71,9 +71,9 @@ def _history(bench: Bench) -> None:
     user = bench.source.identity()
     low, high = (f"{user.now.astimezone(UTC) + timedelta(minutes=by):%Y-%m-%d %H:%M:%S} +0000" for by in (-10, 10))
     statement = (
-        f"select query_tag from table(information_schema.query_history_by_user(user_name => {literal(user.user)}, "  # noqa: S608
+        f"select query_tag from table(information_schema.query_history_by_user(user_name => {constant(user.user)}, "  # noqa: S608
         f"end_time_range_start => '{low}'::timestamp_ltz, end_time_range_end => '{high}'::timestamp_ltz, "
-        f"result_limit => 10000)) where query_id = {literal(query_id)}"
+        f"result_limit => 10000)) where query_id = {constant(query_id)}"
     )
     until = datetime.now(UTC) + timedelta(seconds=_PROMPT_SECONDS)
     while not (rows := bench.source.aggregate(statement)):

@@ -7,7 +7,7 @@ from snowmelt.planning.statement import at
 from snowmelt.selftest.assumption import DOCS, Assumption, BrokenError, expect
 from snowmelt.selftest.bench import Bench
 from snowmelt.selftest.statements import for_seconds
-from snowmelt.verification.forms import literal
+from snowmelt.snowflake_values import constant
 
 _TICK_SECONDS = 0.05
 """Between a change and the moment that is asked for, so that no rounding of clocks joins them."""
@@ -50,13 +50,13 @@ def _view(bench: Bench) -> None:
 def _before(bench: Bench) -> None:
     table, _ = _changed(bench, "SNOWMELT_SELFTEST_DURING")
     inserted = bench.run(f"INSERT INTO {table} VALUES (3)")  # noqa: S608 - quoted
-    expect(_rows(bench, f"{table} BEFORE(STATEMENT => {literal(inserted)})"), 2, "rows BEFORE the insert of the third")
+    expect(_rows(bench, f"{table} BEFORE(STATEMENT => {constant(inserted)})"), 2, "rows BEFORE the insert of the third")
     reading = bench.source.submit(for_seconds(2, f"COUNT(*), (SELECT COUNT(*) FROM {table})"))  # noqa: S608 - quoted
     time.sleep(_TICK_SECONDS)
     bench.run(f"INSERT INTO {table} VALUES (4)")  # noqa: S608 - quoted
     bench.source.wait(reading)
     expect(
-        _rows(bench, f"{table} BEFORE(STATEMENT => {literal(reading)})"),
+        _rows(bench, f"{table} BEFORE(STATEMENT => {constant(reading)})"),
         4,
         "rows BEFORE a statement during which the fourth was added",
     )
