@@ -8,7 +8,7 @@ from snowmelt.selftest.assumption import DOCS, Assumption, BrokenError, expect
 from snowmelt.selftest.bench import Bench
 from snowmelt.selftest.statements import ROWS, for_seconds, numbers
 from snowmelt.snowflake_source import ScanDone, ScanRunning
-from snowmelt.snowflake_values import constant
+from snowmelt.snowflake_values import constant, moment_constant
 
 _LONG_SECONDS = 20
 _PROMPT_SECONDS = 12.0
@@ -69,10 +69,11 @@ def _cancel(bench: Bench) -> None:
 def _history(bench: Bench) -> None:
     query_id = bench.run("SELECT 1")
     user = bench.source.identity()
-    low, high = (f"{user.now.astimezone(UTC) + timedelta(minutes=by):%Y-%m-%d %H:%M:%S} +0000" for by in (-10, 10))
+    moments = (user.now.astimezone(UTC) + timedelta(minutes=by) for by in (-10, 10))
+    low, high = (moment_constant(f"{moment:%Y-%m-%d %H:%M:%S}.000000000") for moment in moments)
     statement = (
         f"select query_tag from table(information_schema.query_history_by_user(user_name => {constant(user.user)}, "  # noqa: S608
-        f"end_time_range_start => '{low}'::timestamp_ltz, end_time_range_end => '{high}'::timestamp_ltz, "
+        f"end_time_range_start => {low}, end_time_range_end => {high}, "
         f"result_limit => 10000)) where query_id = {constant(query_id)}"
     )
     until = datetime.now(UTC) + timedelta(seconds=_PROMPT_SECONDS)

@@ -1,5 +1,6 @@
 """The texts by which rows are compared: each type's edge values written by both servers, which must agree."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,19 @@ def _texts(*values: str) -> tuple[tuple[str, str], ...]:
 
 
 def _same(cast: str, postgres: str, *values: str) -> tuple[tuple[str, str], ...]:
-    return tuple((f"'{value}'::{cast}", f"'{value}'::{postgres}") for value in values)
+    return tuple((_cast(value, cast), f"'{value}'::{postgres}") for value in values)
+
+
+def _cast(value: str, cast: str) -> str:
+    """The value in Snowflake's SQL, read by a format of its own where the account has one that could be another."""
+    word = cast.partition("(")[0]
+    if word not in ("DATE", "TIME") and not word.startswith("TIMESTAMP"):
+        return f"'{value}'::{cast}"
+    parts = {"-": "YYYY-MM-DD", ":": "HH24:MI:SS", ".": ".FF"}
+    day, clock, fraction = (text if mark in value else "" for mark, text in parts.items())
+    zone = " TZHTZM" if re.search(r" [+-]\d{4}$", value) else ""
+    pattern = f"{day if word != 'TIME' else ''} {clock}{fraction}{zone}".strip()
+    return f"TO_{word}('{value}', '{pattern}')::{cast}"
 
 
 COLUMNS = (

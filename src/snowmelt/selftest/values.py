@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+from snowmelt import snowflake_values
 from snowmelt.selftest.assumption import DOCS, Assumption, expect
 from snowmelt.selftest.bench import EVERY_TYPE, Bench
 
@@ -28,7 +29,7 @@ def _count_if(bench: Bench) -> None:
 
 
 def _cuts(bench: Bench) -> None:
-    cut = "'2024-02-29 23:59:59.9996'::TIMESTAMP_NTZ(9)::TIMESTAMP_NTZ(3)"
+    cut = f"{snowflake_values.timestamp_ntz('2024-02-29 23:59:59.999600000')}::TIMESTAMP_NTZ(3)"
     written = bench.value(f"SELECT TO_VARCHAR({cut}, 'YYYY-MM-DD HH24:MI:SS.FF3')")
     expect(written, "2024-02-29 23:59:59.999", "a time that is cast to fewer digits is")
 
