@@ -161,7 +161,7 @@ def test_rows_that_are_committed_during_the_scan_are_no_difference(world: World)
     world.snowflake.set_delays(query_seconds=3600, containing='AS "booked"')
     process = world.start_cli("migrate")
     eventually(
-        lambda: any(q["reads"] and q["asynchronous"] for q in world.snowflake.queries(containing=scan)),
+        lambda: any(q["reads"] and scan in q["text"] for q in world.snowflake.queries(containing='AS "booked"')),
         what="the scan reads the table",
     )
     change(world, "INSERT INTO ORDERS (ID, NOTE) VALUES (77777, 'committed while the scan was on')")
