@@ -1,6 +1,7 @@
 -- What the loading role needs in the target database. Run it as the owner of the targets, or as a superuser.
 --   psql "$TARGET" -v role=snowmelt -v schema=public -f sql/grants_postgres.sql
--- The role must exist: CREATE ROLE snowmelt LOGIN PASSWORD '…'; Run it once per target schema, and again after
+-- The role must exist: CREATE ROLE snowmelt LOGIN PASSWORD '…'; or, on RDS and signing in by IAM (postgres.iam_auth),
+-- CREATE ROLE snowmelt LOGIN; GRANT rds_iam TO snowmelt; after which it has no password. Run it once per target schema, and again after
 -- tables were added.
 \set ON_ERROR_STOP on
 -- No name below is looked up where anyone else may create anything.

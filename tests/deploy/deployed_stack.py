@@ -40,7 +40,10 @@ EVERYTHING = {
     "ReservedConcurrency": "20",
 }
 """Parameters with which every condition of the template holds that moto can deploy."""
-MADE_BY_HAND = {"AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy", "AWS::SNS::Subscription", "AWS::CloudWatch::Alarm"}
+MADE_BY_HAND = {
+    *("AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy"),
+    *("AWS::SNS::Subscription", "AWS::CloudWatch::Alarm"),
+}
 """What moto keeps, but does not make from a template."""
 
 PSEUDO = {"AWS::AccountId": ACCOUNT, "AWS::Region": REGION, "AWS::StackName": STACK, "AWS::Partition": "aws"}
@@ -157,6 +160,10 @@ def _make(name: str, properties: dict[str, Any]) -> None:
             policy = json.dumps(properties["PolicyDocument"])
             for arn in properties["Topics"]:
                 client("sns").set_topic_attributes(TopicArn=arn, AttributeName="Policy", AttributeValue=policy)
+        case "UndeliveredEventsPolicy":
+            policy = json.dumps(properties["PolicyDocument"])
+            for url in properties["Queues"]:
+                client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
         case "FailureEmail":
             client("sns").subscribe(**properties)
         case _:  # alarms, whose properties are those of the call
@@ -178,6 +185,10 @@ def _resolved(value: Any, values: Mapping[str, str]) -> Any:
             return f"arn:aws:s3:::{values['Bucket']}"
         case {"Fn::GetAtt": ["UndeliveredEvents", "QueueName"]}:
             return values["UndeliveredEvents"].rpartition("/")[2]
+        case {"Fn::GetAtt": ["UndeliveredEvents", "Arn"]}:
+            return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{values['UndeliveredEvents'].rpartition('/')[2]}"
+        case {"Fn::GetAtt": [rule, "Arn"]}:
+            return f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{values[rule]}"
         case {"Fn::Sub": "${Bucket.Arn}/*"}:
             return f"arn:aws:s3:::{values['Bucket']}/*"
         case {"Fn::If": [_, then, _]}:

@@ -349,6 +349,21 @@ def test_only_alarms_and_events_of_this_account_reach_the_topic(stack: Stack) ->
     assert subscription["Endpoint"] == EVERYTHING["NotifyEmail"]
 
 
+def test_only_the_two_rules_of_the_stack_reach_the_queue_of_what_was_not_delivered(stack: Stack) -> None:
+    queue = stack.resources["UndeliveredEvents"]
+    attributes = client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+    (statement,) = json.loads(attributes["Policy"])["Statement"]
+    assert (statement["Principal"], statement["Action"]) == ({"Service": "events.amazonaws.com"}, "sqs:SendMessage")
+    assert statement["Resource"] == attributes["QueueArn"]
+    rules = client("events").list_rules()["Rules"]
+    assert set(statement["Condition"]["ArnEquals"]["aws:SourceArn"]) == {rule["Arn"] for rule in rules}
+    assert len(rules) == 2
+    for rule in rules:
+        (target,) = client("events").list_targets_by_rule(Rule=rule["Name"])["Targets"]
+        assert target["DeadLetterConfig"] == {"Arn": attributes["QueueArn"]}
+        assert target["Arn"] == stack.resources["FailureTopic"]
+
+
 def test_every_alarm_tells_the_topic(stack: Stack) -> None:
     alarms = client("cloudwatch").describe_alarms()["MetricAlarms"]
     assert {alarm["AlarmName"] for alarm in alarms} == set(re.findall(r"^  (\w+Alarm):$", TEMPLATE, re.MULTILINE))
