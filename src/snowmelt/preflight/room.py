@@ -125,7 +125,7 @@ def staging(plan: TablePlan, expects: Expected, *, threads: int) -> Staging | No
 def server_findings(
     expects: Sequence[Expected], facts: ServerFacts, stagings: Sequence[Staging] = (), *, threads: int = 1
 ) -> Iterator[Finding]:
-    """What is to be held against the server's disk, which PostgreSQL cannot tell; nothing of small loads.
+    """Return what to compare with the server's disk, which PostgreSQL does not tell; nothing of small loads.
 
     On Aurora, also what temporary tables take of the instance's own disk, be it little.
     """

@@ -214,7 +214,7 @@ def _log(facts: ServerFacts) -> Iterator[Finding]:
     if facts.archive_fails:
         text = "the latest try to archive the log failed, so the server keeps all of it: a load may fill the disk"
         by_aws = "AWS archives the log of this server: see the events of the instance, and ask AWS's support"
-        advice = by_aws if facts.is_rds else "see pg_stat_archiver and mend archive_command"
+        advice = by_aws if facts.is_rds else "see pg_stat_archiver and fix archive_command"
         yield _found("warning", "archiving", text, advice)
 
 
