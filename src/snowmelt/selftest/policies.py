@@ -1,6 +1,7 @@
 """What Snowmelt relies on to see that its role is shown other values than there are."""
 
 from snowmelt.errors import SnowmeltError
+from snowmelt.planning.statement import policy_references
 from snowmelt.selftest.assumption import DOCS, Assumption, BrokenError, NotCheckedError
 from snowmelt.selftest.bench import Bench
 from snowmelt.types import quoted
@@ -22,9 +23,19 @@ def _masked(bench: Bench) -> None:
         named = {str(row[0]): row[_POLICY_NAME] for row in described if len(row) > _POLICY_NAME}
         if not named.get("T") or named.get("ID"):
             raise BrokenError("DESCRIBE TABLE names no policy of a masked column, or one of another column")
+        _require_reference(bench, table)
     finally:
         bench.run(f"DROP TABLE {table}")
         bench.run(f"DROP MASKING POLICY {policy}")
+
+
+def _require_reference(bench: Bench, table: str) -> None:
+    try:
+        referred = bench.source.aggregate(policy_references(bench.database, [(table, "table")]))
+    except SnowmeltError:
+        return  # who may not see references does without them
+    if referred and [(row[1], row[3]) for row in referred] != [("MASKING_POLICY", "T")]:
+        raise BrokenError("POLICY_REFERENCES names other policies than those that are set")
 
 
 _POLICY_NAME = 10
@@ -33,9 +44,10 @@ _POLICY_NAME = 10
 ASSUMPTIONS = (
     Assumption(
         "policies-are-described",
-        "DESCRIBE TABLE names the masking policy of a column, in its column “policy name”",
+        "DESCRIBE TABLE names the masking policy of a column, in its column “policy name”, and POLICY_REFERENCES tells "
+        "who may see them the policies of a table and their columns",
         DOCS + "sql-reference/sql/desc-table",
-        "tests/integration/test_local_snowflake.py::test_columns_are_described_with_their_declared_types",
+        "tests/acceptance/test_preflight.py::test_policies_are_told_by_column_and_one_that_masks_a_key_stands_against_a_run",
         _masked,
     ),
 )

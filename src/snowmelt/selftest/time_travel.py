@@ -1,12 +1,14 @@
 """What Snowmelt relies on of a table's past."""
 
 import time
+from datetime import datetime
 
 from snowmelt.errors import SnowmeltError
 from snowmelt.planning.statement import at
 from snowmelt.selftest.assumption import DOCS, Assumption, BrokenError, expect
 from snowmelt.selftest.bench import Bench
 from snowmelt.selftest.statements import for_seconds
+from snowmelt.snowflake_source import ScanDone
 from snowmelt.snowflake_values import constant
 
 _TICK_SECONDS = 0.05
@@ -62,6 +64,20 @@ def _before(bench: Bench) -> None:
     )
 
 
+def _start(bench: Bench) -> None:
+    table, _ = _changed(bench, "SNOWMELT_SELFTEST_READ")
+    reading = bench.source.submit(for_seconds(1, f"COUNT(*), (SELECT COUNT(*) FROM {table})"))  # noqa: S608 - quoted
+    time.sleep(_TICK_SECONDS)
+    bench.run(f"INSERT INTO {table} VALUES (3)")  # noqa: S608 - quoted
+    bench.source.wait(reading)
+    match bench.source.scan_state(reading):
+        case ScanDone(began_at=datetime() as began):
+            found = _rows(bench, f"{table} {at(began)}")
+            expect(found, 2, "rows AT the start of a statement during which the third was added")
+        case state:
+            raise BrokenError(f"nothing tells when a statement began: {type(state).__name__}")
+
+
 def _beyond(bench: Bench) -> None:
     moment = at(bench.source.identity().now)
     time.sleep(_TICK_SECONDS)
@@ -102,6 +118,14 @@ ASSUMPTIONS = (
         _TESTS + "test_a_statement_can_be_the_moment",
         _before,
         needs=("submitted-statements-go-on",),
+    ),
+    Assumption(
+        "starts-are-told",
+        "the monitoring of statements tells when one began, on the clock that AT(TIMESTAMP) goes by",
+        "https://github.com/snowflakedb/snowflake-connector-python/blob/v4.8.1/src/snowflake/connector/connection.py",
+        _TESTS + "test_before_a_statement_is_the_moment_it_completed",
+        _start,
+        needs=("at-timestamp", "submitted-statements-go-on"),
     ),
     Assumption(
         "no-rows-beyond-the-past",

@@ -34,6 +34,7 @@ BREAKS: Mapping[str, str] = {
     "at-timestamp": "AT(TIMESTAMP) reads what is there now",
     "views-at-timestamp": "a view is read as it is now, whatever moment is asked for",
     "before-is-the-completion": "BEFORE(STATEMENT) is the statement's start",
+    "starts-are-told": "the monitoring tells the moment at which it is asked as a statement's start",
     "no-rows-beyond-the-past": "a moment without data gives the rows of now",
     "types-are-described": "every number is described with 38 digits",
     "sums-are-exact": "SUM adds doubles",

@@ -6,7 +6,7 @@ import json
 import secrets
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -159,12 +159,13 @@ class SnowflakeApi:
         query = self._queries.find(request.path_params["query_id"])
         if query is None:
             return _ok({"queries": []})
+        hides_start = self._queries.is_broken("starts-are-told")
         entry: dict[str, Any] = {
             "id": query.query_id,
             "status": query.state,
             "state": query.state,
             "sqlText": query.text,
-            "startTime": _milliseconds(query.started),
+            "startTime": _milliseconds(datetime.now(UTC) if hides_start else query.started),
             "endTime": _milliseconds(query.ended) if query.ended else 0,
         }
         if query.error:
