@@ -31,8 +31,11 @@ def _reading(bench: Bench) -> None:
     except SnowmeltError as error:
         raise NotCheckedError(f"role {me.role} may not create roles: {error.message}") from error
     try:
-        for grant in (f"GRANT ROLE {{role}} TO USER {quoted(me.user)}", *GRANTS):
-            bench.run(grant.format(**names))
+        try:
+            for grant in (f"GRANT ROLE {{role}} TO USER {quoted(me.user)}", *GRANTS):
+                bench.run(grant.format(**names))
+        except SnowmeltError as error:
+            raise NotCheckedError(f"role {me.role} may not grant what a reader needs: {error.message}") from error
         try:
             reader = bench.another(role=quoted(role))
             reader.describe_table(bench.database, bench.schema, bench.named(MANY_ROWS))

@@ -1,5 +1,7 @@
 """Statements that read no table: one that gives many rows, and one that runs for seconds and costs next to nothing."""
 
+import uuid
+
 ROWS = 3_000
 """Enough for several result batches."""
 
@@ -10,5 +12,8 @@ def numbers() -> str:
 
 
 def for_seconds(seconds: int, selected: str = "COUNT(*)") -> str:
-    """Return a SELECT that Snowflake runs for so long; ``selected`` is what it gives, an aggregate."""
-    return f"SELECT {selected} FROM TABLE(GENERATOR(TIMELIMIT => {seconds:d}))"  # noqa: S608 - a number
+    """Return a SELECT that Snowflake runs for so long; ``selected`` is what it gives, an aggregate.
+
+    No two are the same, or Snowflake would answer with the result that it has.
+    """
+    return f"SELECT {selected}, '{uuid.uuid4().hex}' FROM TABLE(GENERATOR(TIMELIMIT => {seconds:d}))"  # noqa: S608 - a number

@@ -49,6 +49,11 @@ def _cast(value: str, cast: str) -> str:
     return f"TO_{word}('{value}', '{pattern}')::{cast}"
 
 
+def _moments(function: str, pattern: str, snowflake: str, postgres: str, *values: str) -> tuple[tuple[str, str], ...]:
+    """Return literals of an explicit format: what is read without one depends on parameters of the account."""
+    return tuple((f"{function}('{value}', '{pattern}')::{snowflake}", f"'{value}'::{postgres}") for value in values)
+
+
 COLUMNS = (
     Column(
         "N18_2",
@@ -65,31 +70,43 @@ COLUMNS = (
     Column("F", "FLOAT", "double precision", _same("FLOAT", "float8", "0.1", "1e308", "NaN", "-2.5e-7")),
     Column("B", "BOOLEAN", "boolean", (("TRUE", "true"), ("FALSE", "false"))),
     Column("T", "VARCHAR", "text", _texts("", "NULL", "\\N", 'a "quoted", (text)\n\tétude ⛄ ')),
-    Column("D", "DATE", "date", _same("DATE", "date", "0001-01-01", "9999-12-31", "2024-02-29")),
-    Column("TM", "TIME(6)", "time", _same("TIME(6)", "time", "00:00:00", "23:59:59.999999", "12:30:00.5")),
+    Column(
+        "D", "DATE", "date", _moments("TO_DATE", "YYYY-MM-DD", "DATE", "date", "0001-01-01", "9999-12-31", "2024-02-29")
+    ),
+    Column(
+        "TM",
+        "TIME(6)",
+        "time",
+        _moments(
+            "TO_TIME", "HH24:MI:SS.FF6", "TIME(6)", "time", "00:00:00.000000", "23:59:59.999999", "12:30:00.500000"
+        ),
+    ),
     Column(
         "NTZ",
         "TIMESTAMP_NTZ(6)",
         "timestamp",
-        _same(
-            "TIMESTAMP_NTZ(6)",
-            "timestamp",
-            "0001-01-01 00:00:00",
-            "9999-12-31 23:59:59.999999",
-            "2024-02-29 12:30:00.5",
+        _moments(
+            *("TO_TIMESTAMP_NTZ", "YYYY-MM-DD HH24:MI:SS.FF6", "TIMESTAMP_NTZ(6)", "timestamp"),
+            *("0001-01-01 00:00:00.000000", "9999-12-31 23:59:59.999999", "2024-02-29 12:30:00.500000"),
         ),
     ),
     Column(
         "LTZ",
         "TIMESTAMP_LTZ(6)",
         "timestamptz",
-        _same("TIMESTAMP_LTZ(6)", "timestamptz", "2024-07-01 12:00:00.5 +0000", "1970-01-01 00:00:00 +0000"),
+        _moments(
+            *("TO_TIMESTAMP_LTZ", "YYYY-MM-DD HH24:MI:SS.FF6 TZHTZM", "TIMESTAMP_LTZ(6)", "timestamptz"),
+            *("2024-07-01 12:00:00.500000 +0000", "1970-01-01 00:00:00.000000 +0000"),
+        ),
     ),
     Column(
         "TZ",
         "TIMESTAMP_TZ(6)",
         "timestamptz",
-        _same("TIMESTAMP_TZ(6)", "timestamptz", "2024-07-01 12:00:00 +0530", "2024-12-31 23:59:59.999999 -0800"),
+        _moments(
+            *("TO_TIMESTAMP_TZ", "YYYY-MM-DD HH24:MI:SS.FF6 TZHTZM", "TIMESTAMP_TZ(6)", "timestamptz"),
+            *("2024-07-01 12:00:00.000000 +0530", "2024-12-31 23:59:59.999999 -0800"),
+        ),
     ),
     Column("BIN", "BINARY", "bytea", (("TO_BINARY('00FF10', 'HEX')", r"'\x00ff10'"), ("TO_BINARY('', 'HEX')", "''"))),
     Column(

@@ -115,7 +115,7 @@ def _count_if(node: Any) -> None:
 
 def _round_seconds(node: Any) -> None:
     digits = [int(part.name) for part in node.to.expressions if isinstance(part, exp.DataTypeParam)]
-    if digits != [3] or not isinstance(node.this, exp.Cast):
+    if digits != [3] or node.to.this.name == "TIME":
         return
     half = _call("to_microseconds", exp.Literal.number(500))
     node.set("this", exp.Paren(this=exp.Add(this=exp.cast(node.this.copy(), "TIMESTAMP"), expression=half)))
