@@ -422,7 +422,9 @@ def _losses(place: Place, verdicts: Iterable[types.Match | types.Refusal]) -> It
     for verdict in verdicts:
         if isinstance(verdict, types.Match) and verdict.lossy:
             source, target = verdict.plan.source, verdict.plan.target
-            yield place.warning(
+            # Most semi-structured values hold no float, so this is no reason to warn at every start.
+            tell = place.note if verdict.lossy == types.SIXTEEN_DIGITS else place.warning
+            yield tell(
                 "column_lossy",
                 f'column "{target.name}", {types.snowflake_type(source)} into {types.postgres_type(target)}: '
                 f"{verdict.lossy}",

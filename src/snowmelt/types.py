@@ -164,6 +164,20 @@ def longest_text(plan: ColumnPlan) -> int | None:
     return None if never_longer else limit
 
 
+def as_declared(source: SourceColumn, declared: str | None) -> SourceColumn:
+    """Return the column with the type that its table declares, where the connector does not know that type.
+
+    It takes every type it does not know, such as DECFLOAT, for a NUMBER.
+    """
+    base = (declared or "").partition("(")[0].strip().upper()
+    if not base or source.type not in ("FIXED", "UNKNOWN") or base in _NUMBERS:
+        return source
+    return source.model_copy(update={"type": base, "precision": None, "scale": None})
+
+
+_NUMBERS = ("NUMBER", "DECIMAL", "NUMERIC", "INT", "INTEGER", "BIGINT", "SMALLINT", "TINYINT", "BYTEINT", "FIXED")
+
+
 def cure(source: SourceColumn) -> str:
     """What to do about a column that does not fit: another type in PostgreSQL, or a view in Snowflake."""
     view = "read the table through a Snowflake view that converts it"
@@ -437,6 +451,7 @@ _NO_JSON_NULL = "elements keep their values, JSON null becomes NULL"
 _FEWER_DIGITS = "a value is rounded to the 24 bits that float4 has"
 _SHORTEST = "the shortest decimal that names the float is stored"
 _FIFTEEN = "a value is rounded to the 53 bits that float8 has"
+SIXTEEN_DIGITS = "floating-point numbers in it are written with 16 significant digits, of the 17 that name each of them"
 _UNSTRUCTURED = "the shape that GeoJSON describes is kept"
 
 JSON_TARGETS = ("json", "jsonb", "text", "varchar")
@@ -511,8 +526,20 @@ PAIRS = (
     Pair(("TEXT",), ("enum",), _always(Way("string")), note="a text that is no label of the enum is refused"),
     Pair(("TEXT",), PARSED_EXACTLY, _from_text(), "PostgreSQL"),
     Pair(("TEXT",), PARSED, _from_text(lossy=_OWN_SPELLING), "PostgreSQL", f"lossy: {_OWN_SPELLING}"),
-    Pair(("VARIANT",), JSON_TARGETS, _always(Way("string", _json)), "Snowflake", "as JSON"),
-    Pair(("OBJECT", "ARRAY", "MAP"), JSON_TARGETS, _always(Way("string", _json_of_structured)), "Snowflake", "as JSON"),
+    Pair(
+        ("VARIANT",),
+        JSON_TARGETS,
+        _always(Way("string", _json, SIXTEEN_DIGITS)),
+        "Snowflake",
+        f"as JSON; lossy: {SIXTEEN_DIGITS}",
+    ),
+    Pair(
+        ("OBJECT", "ARRAY", "MAP"),
+        JSON_TARGETS,
+        _always(Way("string", _json_of_structured, SIXTEEN_DIGITS)),
+        "Snowflake",
+        f"as JSON; lossy: {SIXTEEN_DIGITS}",
+    ),
     Pair(
         ("ARRAY",),
         ARRAYS,

@@ -134,9 +134,9 @@ def migrate(guard: Guard) -> str:
 _submit = SnowflakeSource.submit
 
 
-def _submit_and_wait(source: SnowflakeSource, scan: str) -> str:
+def _submit_and_wait(source: SnowflakeSource, scan: str, **options: Any) -> str:
     """Which scan ends first would change what is done in which round, and how often."""
-    query_id = _submit(source, scan)
+    query_id = _submit(source, scan, **options)
     while isinstance(source.scan_state(query_id), ScanRunning):
         time.sleep(0.01)
     return query_id

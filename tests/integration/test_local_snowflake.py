@@ -117,6 +117,18 @@ def test_a_session_caps_its_batches_by_login_or_alter_session(account: LocalSnow
     assert sum(capped) == 12_000
 
 
+def test_a_statement_caps_its_batches_by_a_parameter_of_its_own(account: LocalSnowflake) -> None:
+    account.execute(
+        "create or replace table DB.PUBLIC.BROAD as select seq4() as id, repeat('x', 4000) as filler "
+        "from table(generator(rowcount => 30000))"
+    )
+    with account.connect(session_parameters={"CLIENT_RESULT_CHUNK_SIZE": 16}) as opened, opened.cursor() as cursor:
+        cursor.execute_async("select * from DB.PUBLIC.BROAD", _statement_params={"CLIENT_RESULT_CHUNK_SIZE": 48})
+        assert wait_for(opened, cursor.sfqid) is QueryStatus.SUCCESS
+        batches = cursor.query_result(cursor.sfqid).get_result_batches()
+    assert 16_000_000 < max(batch.rowcount for batch in batches) * 4000 <= 48_000_000
+
+
 def test_any_finished_query_is_opened_again_by_its_id_from_another_connection(account: LocalSnowflake) -> None:
     with account.connect(database="DB", schema="PUBLIC") as opened, opened.cursor() as cursor:
         cursor.execute("select * from many where id < 3000")

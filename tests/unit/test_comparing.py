@@ -51,6 +51,30 @@ def test_the_keys_under_which_the_rows_differ_are_all_found_and_no_others(
     assert suspects.missing_rows >= sum(there[key].total() for key in differing if key not in here)
 
 
+class Huge:
+    """A side of so many rows that each of its buckets takes a statement; they are not to be asked for."""
+
+    def __init__(self, hashes: int) -> None:
+        self.hashes = hashes
+
+    def total(self) -> Tally:
+        return Tally(comparing.ROWS_AT_ONCE, self.hashes)
+
+    def buckets(self, count: int) -> Mapping[int, Tally]:
+        return {bucket: Tally(comparing.ROWS_AT_ONCE, self.hashes) for bucket in range(count)}
+
+    def pairs(self, count: int, buckets: Collection[int]) -> Iterable[Pair]:
+        raise AssertionError("a pass over the whole side for some of its buckets")
+
+
+def test_suspects_are_not_looked_for_where_that_takes_more_passes_than_are_worth_it() -> None:
+    rows = 64 * comparing.ROWS_AT_ONCE
+    assert comparing.locate_within(Huge(1), Huge(2), rows, most_statements=4) is None
+    few = comparing.locate_within(Rows([(1, 5)]), Rows([(1, 6)]), 1, most_statements=4)
+    assert few is not None
+    assert few.changed == {1}
+
+
 @given(pairs)
 def test_what_is_the_same_in_another_order_does_not_differ(rows: list[Pair]) -> None:
     assert found(rows, rows[::-1]) == Suspects()

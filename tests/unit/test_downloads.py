@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,8 @@ class Connector:
     cuts: list[tuple[int, ...]] = field(default_factory=lambda: [(3,)])
     """How the result is cut each time it is opened; the last for ever."""
     opened: int = 0
+    account: str = "acc"
+    user: str = "USER"
 
     def cursor(self) -> "Connector":
         return self
@@ -171,3 +174,32 @@ def test_a_slice_of_the_next_batch_is_not_read_from_the_one_that_is_kept() -> No
         for row in batch.column(0).to_pylist()
     ]
     assert rows == [0, 1, 100, 101]
+
+
+def test_of_threads_that_ask_for_a_result_at_once_one_opens_it_and_none_does_later() -> None:
+    connector, opened = Connector(lambda: 3), scan.OpenedResults()
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(lambda _: ScanResult(connector, "q", opened=opened), range(40)))  # type: ignore[arg-type]
+    assert [sum(batch.num_rows for batch in result.read(WHOLE)) for result in results] == [3] * 40
+    assert connector.opened == 1
+
+
+def test_an_opened_result_of_another_user_is_not_theirs() -> None:
+    opened, mine, theirs = scan.OpenedResults(), Connector(lambda: 3), Connector(lambda: 3, user="OTHER")
+    for connector in (mine, theirs, mine, theirs):
+        opened.get(connector, "q")  # type: ignore[arg-type]
+    assert (mine.opened, theirs.opened) == (1, 1)
+
+
+def test_few_results_are_kept_open_and_fewer_of_many_batches() -> None:
+    connector = Connector(lambda: 3, cuts=[(1,) * 10])
+    few, small = scan.OpenedResults(most_results=3), scan.OpenedResults(most_batches=25)
+    for query in range(6):
+        few.get(connector, str(query))  # type: ignore[arg-type]
+        small.get(connector, str(query))  # type: ignore[arg-type]
+    assert (len(few), len(small)) == (3, 2)
+    before = connector.opened
+    few.get(connector, "5")  # type: ignore[arg-type]
+    assert connector.opened == before
+    few.get(connector, "0")  # type: ignore[arg-type]
+    assert connector.opened == before + 1

@@ -109,3 +109,12 @@ def test_a_chunk_names_the_query_whose_rows_it_is() -> None:
 def test_a_chunk_of_no_rows_cannot_be_asked_for(size: int) -> None:
     with pytest.raises(ConfigError, match=f"batch_size must be at least 1, not {size}"):
         list(one_scan.plan("q", [1], size))
+
+
+@pytest.mark.parametrize(
+    ("stored_bytes", "megabytes"),
+    [(None, 16), (0, 16), (1_000_000_000, 16), (20_000_000_000, 48), (100_000_000_000, 48), (400_000_000_000, 64)],
+)
+def test_batches_of_a_result_are_larger_where_it_has_many(stored_bytes: int | None, megabytes: int) -> None:
+    assert one_scan.batch_megabytes(stored_bytes) == megabytes
+    assert 3 * (stored_bytes or 0) / (megabytes * 1_000_000) < 20_000

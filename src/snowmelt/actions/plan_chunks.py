@@ -8,6 +8,7 @@ from dataclasses import replace
 from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
 from snowmelt.errors import (
+    AccessError,
     DataError,
     NoTimeTravelError,
     ResultLostError,
@@ -190,9 +191,11 @@ class _Plan:
         under_way = sum(t.status == "scanning" for t in waiting)
         pending = [t for t in waiting if t.status == "pending"][: MOST_SCANS - under_way]
         began_at = snowflake.now() if pending else None
+        stored_bytes = self._stored_bytes(snowflake) if pending else {}
         for table in pending:
             try:
-                query_id = snowflake.submit(_question(self._run.table(table.table_id)))
+                size = one_scan.batch_megabytes(stored_bytes.get(self._run.table(table.table_id).source))
+                query_id = snowflake.submit(_first_statement(self._run.table(table.table_id)), batch_megabytes=size)
             except TransientError:
                 raise
             except SnowmeltError as error:
@@ -202,6 +205,15 @@ class _Plan:
             if not status_store.record_scan(*key, query_id, began_at):
                 snowflake.cancel(query_id)
             logger.info("scan submitted", extra={"table": table.source_table, "query_id": query_id})
+
+    def _stored_bytes(self, snowflake: SnowflakeSource) -> Mapping[str, int]:
+        """What Snowflake stores of each table of the schema, where it says so."""
+        plan = self._run.plan
+        try:
+            found = snowflake.aggregate(statement.table_facts(plan.snowflake_database, plan.snowflake_schema))
+        except (AccessError, DataError):
+            return {}
+        return {str(name): int(size) for name, _, size, _ in found if size is not None}
 
     def _poll(self, waiting: Sequence[TableRow], snowflake: SnowflakeSource) -> None:
         """Look after every scan that is under way; tables that are truncated together go on together."""
@@ -382,7 +394,7 @@ class _Plan:
         return slowest
 
 
-def _question(plan: TablePlan) -> str:
+def _first_statement(plan: TablePlan) -> str:
     """What Snowflake is asked first: all rows, or how the key is spread."""
     return statement.of_chunk(plan) if plan.keys is None else composite.first_query(plan.keys)
 

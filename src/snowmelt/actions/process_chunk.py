@@ -336,7 +336,7 @@ class _Worker:
             return result.read(whole)
         query_id = lease.reads.query_id
         if query_id not in self._results:
-            result = self._snowflake.open_result(query_id)
+            result = self._snowflake.shared_result(query_id)
             planned = manifest_store.load_row_counts(self._run.store, self._run.run_id, query_id)
             if result.row_counts != planned:
                 raise SourceChangedError(

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 from itertools import combinations
 
-from snowmelt import schema_compare
+from snowmelt import schema_compare, types
 from snowmelt.actions import target_checks
 from snowmelt.actions.key_comparison import KeyComparison
 from snowmelt.config import Config, SourceConfig, TableConfig
@@ -442,14 +442,23 @@ class _Planner:
         return at, None
 
     @cached_property
+    def _descriptions(self) -> Mapping[str, Sequence[Sequence[object]]]:
+        """The rows of DESCRIBE TABLE of each table that can be described."""
+        found = {}
+        for table in self._selected:
+            with suppress(AccessError, DataError):
+                query = statement.described(self._source_table(table))
+                found[table.snowflake_name] = self._snowflake.aggregate(query)
+        return found
+
+    @cached_property
     def _policies(self) -> Mapping[int, TablePolicies]:
-        """The policies on each table, as far as the role may know: one description each, one question for all."""
+        """The policies on each table, as far as the role may know; one statement asks for all of them."""
         found = {table_id: TablePolicies() for table_id in range(len(self._selected))}
         asked = []
         for table_id, table in enumerate(self._selected):
             name = self._source_table(table)
-            with suppress(AccessError, DataError):
-                rows = self._snowflake.aggregate(statement.described(name))
+            if rows := self._descriptions.get(table.snowflake_name):
                 found[table_id].by_column.update(policies.of_description(rows))
                 asked.append((table_id, name, "view" if table.snowflake_name in self._views else "table"))
         for part in (asked[start : start + _TABLES_AT_ONCE] for start in range(0, len(asked), _TABLES_AT_ONCE)):
@@ -487,13 +496,15 @@ class _Planner:
     def _described(self, table: TableConfig, place: Place) -> tuple[SourceColumn, ...] | None:
         source = self._source
         try:
-            return self._snowflake.describe_table(
+            described = self._snowflake.describe_table(
                 source.snowflake_database, source.snowflake_schema, table.snowflake_name
             )
         except (AccessError, ConfigError, DataError) as error:
             mend = error.mend if isinstance(error, AccessError) else ()
             self._findings.append(place.error("source_table", error.message, mend=mend))
             return None
+        declared = {str(row[0]): str(row[1]) for row in self._descriptions.get(table.snowflake_name, ())}
+        return tuple(types.as_declared(column, declared.get(column.name)) for column in described)
 
     def _source_table(self, table: TableConfig) -> str:
         return statement.source_table(

@@ -28,6 +28,9 @@ KEYS_AT_ONCE = 2_000
 """Keys whose rows are fetched by one statement."""
 MOST_CONFIRMED = 50_000
 """Beyond so many suspects of inexact hashes it is cheaper to read all values."""
+MOST_PASSES = 4
+"""Passes over the source to find suspects of inexact hashes; where it takes more, as where JSON holds many floats, one
+pass that reads all values is cheaper."""
 MOST_REPAIRED = 200_000
 MOST_LEFT_OUT = 10_000
 """Rejected rows whose hashes are asked for; of more than these only the number is compared."""
@@ -192,8 +195,11 @@ class _Check:
         verdict = _with_rows(verdict, there, here, every)
         if there == here:
             return verdict
-        found = comparing.locate(self._side(source), target, max(there.rows, here.rows), one_of=self._one_of)
-        if self._not_exact and len(found) > MOST_CONFIRMED:
+        most = MOST_PASSES if self._not_exact else None
+        found = comparing.locate_within(
+            self._side(source), target, max(there.rows, here.rows), most_statements=most, one_of=self._one_of
+        )
+        if found is None or (self._not_exact and len(found) > MOST_CONFIRMED):
             return self._by_values(verdict, source, target, exact)
         return self._confirmed(verdict, source, target, exact, found)
 

@@ -1,6 +1,8 @@
 """One scan: a statement that Snowflake runs once, whose immutable result is read by slices, from anywhere."""
 
+import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -101,12 +103,21 @@ class ScanResult:
     give disjoint rows. Before a download is tried again ``check`` is asked, and may raise to end the reading.
     """
 
-    def __init__(self, connection: SnowflakeConnection, query_id: str, check: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        connection: SnowflakeConnection,
+        query_id: str,
+        check: Callable[[], None] | None = None,
+        *,
+        opened: "OpenedResults | None" = None,
+    ) -> None:
         self.query_id = query_id
         self._check = check
         self._connection = connection
-        self._batches = _opened(connection, query_id)
-        self._opened_at = time.monotonic()
+        if opened is None:
+            self._batches, self._opened_at = _opened(connection, query_id), time.monotonic()
+        else:
+            self._batches, self._opened_at = opened.get(connection, query_id)
         self._kept: tuple[int, pa.Table] | None = None
 
     @property
@@ -186,6 +197,50 @@ class ScanResult:
                 f"the result of query {self.query_id} is now cut into other batches; plan the table again"
             )
         self._batches, self._opened_at = batches, time.monotonic()
+
+
+class OpenedResults:
+    """Results that this process has opened, so that no other thread and no later chunk parses their lists again.
+
+    A result of 20,000 batches takes seconds and 90 MB to open. Kept are the last few, and no more batches than
+    ``most_batches`` unless a single result has them. A result that Snowflake has dropped since is noticed by its
+    downloads, which then fail.
+    """
+
+    def __init__(self, *, most_results: int = 4, most_batches: int = 50_000) -> None:
+        self._most_results, self._most_batches = most_results, most_batches
+        self._lock = threading.Lock()
+        self._opening: dict[tuple[str, str], threading.Lock] = {}
+        self._opened: OrderedDict[tuple[str, str], tuple[list[Any], float]] = OrderedDict()
+
+    def get(self, connection: SnowflakeConnection, query_id: str) -> tuple[list[Any], float]:
+        """Return the batches of a result and when they were opened; of threads that ask at once, one opens it."""
+        key = f"{connection.account}/{connection.user}", query_id
+        with self._lock:
+            opening = self._opening.setdefault(key, threading.Lock())
+        with opening:
+            with self._lock:
+                kept = self._opened.get(key)
+                if kept is not None and time.monotonic() - kept[1] < _URLS_ARE_FRESH_SECONDS / 2:
+                    self._opened.move_to_end(key)
+                    return kept
+            fresh = _opened(connection, query_id), time.monotonic()
+            with self._lock:
+                self._opened[key] = fresh
+                self._opened.move_to_end(key)
+                self._drop_oldest()
+            return fresh
+
+    def __len__(self) -> int:
+        return len(self._opened)
+
+    def _drop_oldest(self) -> None:
+        while len(self._opened) > 1 and (
+            len(self._opened) > self._most_results
+            or sum(len(batches) for batches, _ in self._opened.values()) > self._most_batches
+        ):
+            key, _ = self._opened.popitem(last=False)
+            self._opening.pop(key, None)
 
 
 _growing_pause_seconds = wait_random_exponential(multiplier=0.5, max=4)

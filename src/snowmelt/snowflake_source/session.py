@@ -47,6 +47,7 @@ _LONGEST_PAUSE_SECONDS = 1.0
 _SILENCE_SECONDS = 50
 """Snowflake answers a statement that takes longer after 45 seconds with "in progress"."""
 
+_opened_results = scan.OpenedResults()
 _first_conversion = threading.Lock()
 _converted = threading.Event()
 
@@ -169,15 +170,17 @@ class SnowflakeSource:
             ) from error
         return tuple(_column(each) for each in described or ())
 
-    def submit(self, statement: str) -> str:
+    def submit(self, statement: str, *, batch_megabytes: int | None = None) -> str:
         """Start a scan and come back at once with its query id; it goes on when this session ends.
 
-        Values of rows in it are bound: Snowflake's history keeps the text of a statement.
+        Values of rows in it are bound: Snowflake's history keeps the text of a statement. Batches of its result are as
+        large as ``batch_megabytes`` at the most, or as the session says.
         """
         cursor = self._connection.cursor()
         text, values = snowflake_values.bind(statement)
+        parameters = {"CLIENT_RESULT_CHUNK_SIZE": batch_megabytes} if batch_megabytes else None
         with translated(statement=statement):
-            cursor.execute_async(text, values or None)
+            cursor.execute_async(text, values or None, _statement_params=parameters)
         if not cursor.sfqid:
             raise StatementError(
                 f"Snowflake gave no query id ({disclosure.statement_text(statement)[:200]}); try again"
@@ -194,6 +197,10 @@ class SnowflakeSource:
         Raises ResultGoneError where Snowflake does not have it, TransientError where it is not there yet.
         """
         return scan.ScanResult(self._connection, query_id, self._check)
+
+    def shared_result(self, query_id: str) -> scan.ScanResult:
+        """Return the same as ``open_result``, of which this process keeps what it opened for the next one who asks."""
+        return scan.ScanResult(self._connection, query_id, self._check, opened=_opened_results)
 
     def cancel(self, query_id: str) -> None:
         """Have a scan ended, whichever session submitted it; one that is not at work stays as it is."""

@@ -165,10 +165,21 @@ def _by_key(pairs: Iterable[Pair]) -> dict[int, "Counter[int]"]:
 
 def locate(source: Side, target: Side, rows: int, *, one_of: bool = False) -> Suspects:
     """The keys under which the sides differ."""
+    found = locate_within(source, target, rows, most_statements=None, one_of=one_of)
+    return found or Suspects()
+
+
+def locate_within(
+    source: Side, target: Side, rows: int, *, most_statements: int | None, one_of: bool = False
+) -> Suspects | None:
+    """Return the keys under which the sides differ; None where that takes more statements, each a pass over a side."""
     count = bucket_count(rows)
     unequal = unequal_buckets(source.buckets(count), target.buckets(count))
     found = Suspects()
-    for group in groups(unequal):
+    parts = list(groups(unequal))
+    if most_statements is not None and len(parts) > most_statements:
+        return None
+    for group in parts:
         found.add(suspects(source.pairs(count, group), target.pairs(count, group), one_of=one_of))
     return found
 

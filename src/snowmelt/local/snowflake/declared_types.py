@@ -88,6 +88,7 @@ _STORED_AS = {
     "array": "JSON",
     "geography": "VARCHAR",
     "geometry": "VARCHAR",
+    "decfloat": "DECIMAL",
 }
 
 _KIND_OF_SNOWFLAKE = {
@@ -98,6 +99,7 @@ _KIND_OF_SNOWFLAKE = {
     "TIMESTAMP": "timestamp_ntz", "TIMESTAMPNTZ": "timestamp_ntz", "DATETIME": "timestamp_ntz",
     "TIMESTAMPLTZ": "timestamp_ltz", "TIMESTAMPTZ": "timestamp_tz",
     "VARIANT": "variant", "OBJECT": "object", "ARRAY": "array", "GEOGRAPHY": "geography", "GEOMETRY": "geometry",
+    "DECFLOAT": "decfloat",
 }  # fmt: skip
 
 
@@ -116,6 +118,8 @@ def of_snowflake(data_type: exp.DataType) -> DeclaredType | None:
         return DeclaredType(kind, length=sizes[0] if sizes else 1 if single else TEXT_LENGTH)
     if kind == "binary":
         return DeclaredType(kind, length=sizes[0] if sizes else BINARY_LENGTH)
+    if kind == "decfloat":  # so that a client that does not know the type takes it for a whole number
+        return DeclaredType(kind, precision=38, scale=0)
     return DeclaredType(kind)
 
 
