@@ -20,7 +20,7 @@ from snowmelt.local.aws import LocalAws
 from snowmelt.local.aws.moto_service import CREDENTIALS, REGION
 from snowmelt.local.child_process import start_child
 from snowmelt.local.postgres import Database
-from snowmelt.local.snowflake import LocalSnowflake
+from snowmelt.local.snowflake import HOSTILE, LocalSnowflake
 from snowmelt.local.snowflake.broken import BREAKS
 from snowmelt.remote import RemoteStack
 from snowmelt.selftest import connections, runner, stack
@@ -161,8 +161,12 @@ def command(snowflake: LocalSnowflake, database: Database, tmp_path: Path) -> Co
     return Command(snowflake, database, tmp_path)
 
 
-def test_it_moves_and_verifies_and_leaves_nothing_behind(command: Command) -> None:
-    code, lines, err = command.run("--yes", "--json")
+def test_it_moves_and_verifies_and_leaves_nothing_behind_under_hostile_defaults(command: Command) -> None:
+    command.snowflake.set_account_parameters(**HOSTILE)
+    try:
+        code, lines, err = command.run("--yes", "--json")
+    finally:
+        command.snowflake.set_account_parameters()
     assert code == 0, ([line for line in lines if "pass" not in line], err)
     report = command.report()
     checks = {check["id"]: check["verdict"] for check in report["checks"]}

@@ -1,4 +1,4 @@
-"""``python -m snowmelt.local.selftest``: the self-test between the stand-ins of this machine."""
+"""``python -m snowmelt.local.selftest``: the self-test between this machine's stand-ins, under hostile defaults."""
 
 import os
 import signal
@@ -8,6 +8,7 @@ import sys
 from snowmelt import console
 from snowmelt.local.child_process import start_child
 from snowmelt.local.sandbox import started
+from snowmelt.local.snowflake import HOSTILE
 
 DATABASE = "SELFTEST"
 
@@ -17,6 +18,7 @@ def main(options: list[str]) -> int:
     console.err.print("starting a stand-in for Snowflake and a real PostgreSQL")
     with started() as sandbox:
         sandbox.snowflake.create_schema(DATABASE, "PUBLIC")
+        sandbox.snowflake.set_account_parameters(**HOSTILE)
         places = ("--snowflake-database", DATABASE, "--postgres-database", "postgres")
         before = signal.signal(signal.SIGINT, lambda *_: None)  # the command has it too, and clears up first
         try:

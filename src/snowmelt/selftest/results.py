@@ -84,7 +84,7 @@ ASSUMPTIONS = (
         "arrow-results",
         "the result of a SELECT comes as Arrow, where the session asks for it",
         "https://github.com/snowflakedb/gosnowflake/issues/851",
-        _SOURCE + "test_rows_arrive_whole_and_in_one_schema_whatever_width_they_travelled_in",
+        "tests/integration/test_account_parameters.py::test_batches_are_arrow_or_the_error_says_what_they_are",
         _arrow,
     ),
     Assumption(

@@ -98,7 +98,6 @@ def _missing(bench: Bench) -> None:
 
 _TESTS = "tests/integration/test_local_snowflake.py::"
 _SOURCE = "tests/integration/test_snowflake_source.py::"
-_SELFTEST = "tests/integration/test_selftest.py::test_every_check_passes_or_says_why_it_is_skipped"
 
 ASSUMPTIONS = (
     Assumption(
@@ -112,7 +111,7 @@ ASSUMPTIONS = (
         "all-rows-arrive",
         "a result has all rows of its statement, also where account or user set ROWS_PER_RESULTSET",
         DOCS + "sql-reference/parameters#rows-per-resultset",
-        _SELFTEST,
+        "tests/integration/test_account_parameters.py::test_results_are_whole",
         _rows_per_resultset,
         needs=("batches-as-announced",),
     ),
@@ -120,7 +119,7 @@ ASSUMPTIONS = (
         "quoted-names-stay",
         "a name in double quotes keeps its case, also where account or user set QUOTED_IDENTIFIERS_IGNORE_CASE",
         DOCS + "sql-reference/parameters#quoted-identifiers-ignore-case",
-        _TESTS + "test_quoted_names_are_kept_and_case_matters",
+        "tests/integration/test_account_parameters.py::test_quoted_names_are_exact",
         _quoted_identifiers,
     ),
     Assumption(
