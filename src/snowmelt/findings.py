@@ -24,6 +24,7 @@ CHECKS: Mapping[str, str] = {
     "source_filter": "Snowflake understands the table's condition",
     "time_travel": "a table that key ranges cut can be read as of one moment, for as long as its load takes",
     "duration": "the load ends before Snowflake gives the result of its scan away, or can begin anew",
+    "collation": "texts by which rows are told apart or cut have no collation of Snowflake's",
     "masking": "no policy masks a column for the role; one that masks a key is an error",
     "row_access": "no row access policy hides rows from the role",
     # the target

@@ -24,6 +24,7 @@ from snowmelt.models import (
     TablePlan,
     TargetColumn,
 )
+from snowmelt.planning import collations
 from snowmelt.planning.load_mode import Loading
 from snowmelt.planning.ties import ForeignKey
 from snowmelt.preflight import orphans, room, rows, servers
@@ -427,3 +428,12 @@ def test_orphans_are_asked_by_the_source_names_and_only_where_both_sides_are_loa
     assert list(orphans.findings(asked, [(0, 0, None)])) == []
     kept = orphans.links([key], known, frozenset([parent_place.target]))
     assert [f.severity for f in orphans.findings(kept, [(0, 2, "7")])] == ["warning"]
+
+
+def test_a_key_that_snowflake_compares_by_a_collation_is_warned_of() -> None:
+    declared = {"ID": "NUMBER(38,0)", "CODE": "VARCHAR(10) COLLATE 'en-ci'", "NOTE": "VARCHAR(10) COLLATE 'de'"}
+    place = Place(table="T", target=TableName(schema_name="public", name="t"))
+    (told,) = collations.findings(place, declared, key=["ID", "CODE"])
+    assert (told.severity, told.check, told.column) == ("warning", "collation", "CODE")
+    assert "by the collation en-ci" in told.message
+    assert "COLLATE(CODE, '') AS CODE" in told.advice

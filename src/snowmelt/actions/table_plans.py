@@ -23,7 +23,16 @@ from snowmelt.models import (
     TargetColumn,
     WatermarkPlan,
 )
-from snowmelt.planning import duplicates, load_mode, policies, statement, ties, watermark_findings, watermarks
+from snowmelt.planning import (
+    collations,
+    duplicates,
+    load_mode,
+    policies,
+    statement,
+    ties,
+    watermark_findings,
+    watermarks,
+)
 from snowmelt.planning.keys import KINDS, key_column
 from snowmelt.planning.load_mode import Loading, NoLoading
 from snowmelt.planning.policies import TablePolicies
@@ -290,9 +299,9 @@ class _Planner:
             cut_by = [column.name for column in cutting.columns]
             key = loading.key or _wanted_key(table, columns)
             merged_by = [column.source.name for column in columns if column.target.name in key]
-            own += policies.findings(
-                place, self._policies[table_id], columns=columns, key={*cut_by, *merged_by}, watermark=watermark
-            )
+            keys = {*cut_by, *merged_by}
+            own += policies.findings(place, self._policies[table_id], columns=columns, key=keys, watermark=watermark)
+            own += collations.findings(place, self._declared_types(table), key=keys)
         own += (*said, *cutting.warnings, *self._duplicates(seen, loading, at=cutting.at, watermark=watermark))
         self._findings += own
         warnings = of_severity((*compared, *own), "warning")
@@ -503,8 +512,12 @@ class _Planner:
             mend = error.mend if isinstance(error, AccessError) else ()
             self._findings.append(place.error("source_table", error.message, mend=mend))
             return None
-        declared = {str(row[0]): str(row[1]) for row in self._descriptions.get(table.snowflake_name, ())}
+        declared = self._declared_types(table)
         return tuple(types.as_declared(column, declared.get(column.name)) for column in described)
+
+    def _declared_types(self, table: TableConfig) -> Mapping[str, str]:
+        """The type of each column as DESCRIBE TABLE writes it."""
+        return {str(row[0]): str(row[1]) for row in self._descriptions.get(table.snowflake_name, ())}
 
     def _source_table(self, table: TableConfig) -> str:
         return statement.source_table(
