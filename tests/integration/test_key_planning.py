@@ -4,6 +4,7 @@ import datetime as dt
 import random
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
@@ -129,7 +130,27 @@ def skewed_moment(i: int) -> dt.datetime:
     return DAY + dt.timedelta(microseconds=int(seconds * 1_000_000))
 
 
+def in_a_night_of_changing_clocks(i: int, *, spring: bool) -> dt.datetime:
+    """Four hours around the hour that Berlin's clocks have twice, or not at all."""
+    night = dt.datetime(2026, 3, 28, 23, tzinfo=dt.UTC) if spring else dt.datetime(2026, 10, 24, 23, tzinfo=dt.UTC)
+    return night + dt.timedelta(seconds=7 * i)
+
+
+def on_the_wall(moment: dt.datetime) -> dt.datetime:
+    return moment.astimezone(ZoneInfo("Europe/Berlin")).replace(tzinfo=None)
+
+
 SHAPES: dict[str, tuple[str, Callable[[int], Any]]] = {
+    "a night when clocks go back": ("TIMESTAMP_LTZ(9)", lambda i: in_a_night_of_changing_clocks(i, spring=False)),
+    "a night when clocks go forward": ("TIMESTAMP_LTZ(9)", lambda i: in_a_night_of_changing_clocks(i, spring=True)),
+    "wall clocks that go back": (
+        "TIMESTAMP_NTZ(9)",
+        lambda i: on_the_wall(in_a_night_of_changing_clocks(i, spring=False)),
+    ),
+    "wall clocks that go forward": (
+        "TIMESTAMP_NTZ(9)",
+        lambda i: on_the_wall(in_a_night_of_changing_clocks(i, spring=True)),
+    ),
     "dense numbers": ("NUMBER(18,0)", lambda i: i),
     "sparse numbers": ("NUMBER(18,0)", lambda i: RANDOM.randrange(-(10**17), 10**17)),
     "negative numbers": ("NUMBER(18,0)", lambda i: -i * 3),
