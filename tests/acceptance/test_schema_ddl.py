@@ -58,7 +58,8 @@ def test_a_table_of_each_type_is_made_from_what_is_printed_and_then_takes_every_
 
     assert printed.exit_code == 0, printed.stderr
     assert nothing_yet == [(None,)]
-    assert [str(finding) for finding in found.findings] == []
+    # A note of what no target type of a VARIANT can keep; nothing that could be done.
+    assert [(f.severity, f.check, f.column) for f in found.findings] == [("note", "column_lossy", "anything")]
     assert moved.exit_code == 0, moved.err
     assert world.target.rows("SELECT e::text FROM everything e") == [(ROW,)]
     assert world.target.rows(sql.SQL("SELECT * FROM {}").format(sql.Identifier(TABLE))) == [(1, DATA, "x")]
