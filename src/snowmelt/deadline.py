@@ -47,6 +47,10 @@ class Deadline:
         """Seconds until the runtime is killed; what a lease lasts."""
         return self.hard_seconds - self.clock()
 
+    def is_shorter_than(self, seconds: float) -> bool:
+        """Whether the invocation never had that much time for its work, however early it is asked."""
+        return 0 < self.given_seconds < self.buffer_seconds + seconds
+
     def remaining_seconds(self) -> float:
         """Seconds of work left, never negative."""
         return max(0.0, self.lifetime_seconds() - self.buffer_seconds)

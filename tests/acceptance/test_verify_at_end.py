@@ -192,6 +192,14 @@ def test_sums_are_the_same_however_often_time_runs_out(
     assert (verdict.verdict, verdict.source_rows, verdict.target_rows) == ("equal", ROWS, ROWS), verdict
 
 
+def test_invocations_that_are_always_too_short_are_told_instead_of_repeated_for_ever(loaded: World) -> None:
+    with run_of(loaded) as run:
+        verdict = verify_at_end(run, 0, "checksums", Deadline.after(1.8, buffer_seconds=1.0))
+
+    assert verdict.verdict == "not comparable"
+    assert "raise the function's time-out" in verdict.advice
+
+
 def test_an_invocation_goes_on_where_the_last_one_stopped(loaded: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(at_end, "FIRST_BLOCKS", 1)
     monkeypatch.setattr(at_end, "SLICE_SECONDS", 1e-9)
