@@ -47,16 +47,18 @@ def verify_at_end(run: RunResources, table_id: int, mode: Mode, deadline: Deadli
         if not deadline.allows(LEAST_SECONDS):
             raise OutOfTimeError(f"table {plan.source}: its verification goes on in the next invocation")
 
-    is_too_short = deadline.is_shorter_than(LEAST_SECONDS)  # no invocation would ever begin, and the run stand still
-    if not is_too_short:
-        check()
+    if deadline.is_shorter_than(LEAST_SECONDS):  # no invocation would ever begin, and the run go on for ever
+        verdict = not_comparable(plan.source, str(plan.target), run.run_id, mode, _NO_TIME, _MORE_TIME)
+        with run.target() as session:
+            verification_store.begin(session, run.run_id, table_id, mode)
+            verification_store.save_verdict(session, run.run_id, table_id, verdict)
+        return verdict
+    check()
     with run.target() as session:
         (load,) = session.rows(sql.query("load_of_table"), run_id=run.run_id, table_id=table_id)
         asked = Asked(mode, ends_the_load=True)
         steps = _Steps(session, run.run_id, plan, mode, deadline, check)
         try:
-            if is_too_short:
-                raise NotComparableError(_NO_TIME, _MORE_TIME)
             with run.source() as snowflake:
                 if mode != "checksums":
                     steps.begin_last_stage()
