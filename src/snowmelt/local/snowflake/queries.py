@@ -414,7 +414,8 @@ class Queries:
 
     def run_again(self, query: Query, session: Session) -> None:
         """Put in place of a query's result the one that it has now."""
-        if query.error is not None or not query.text.lower().lstrip().startswith(("select", "with")):
+        is_query = query.text.lower().lstrip().startswith(("select", "with"))
+        if query.error is not None or not is_query or "?" in query.text:  # what was bound is not kept
             return
         connection = self._engine.connect(query.database, query.schema)
         try:
