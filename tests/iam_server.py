@@ -29,7 +29,7 @@ class IamServer(TlsServer):
         self.refusals: list[str] = []
         """Why tokens were not taken, which no client is told."""
 
-    def serve(self, client: ssl.SSLSocket) -> None:
+    def serve_encrypted(self, client: ssl.SSLSocket) -> None:
         """Ask for a token, and hand on what follows to a server that lets this machine in."""
         startup = read_startup(client)
         parts = startup[8:].split(b"\0")

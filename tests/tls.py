@@ -9,8 +9,6 @@ import threading
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -18,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from snowmelt.local.faults.listener import Listener
 from snowmelt.local.faults.proxy import read_exactly
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
@@ -69,39 +68,24 @@ def _certificate(
     return unsigned.sign(signed_by, hashes.SHA256())
 
 
-class TlsServer:
+class TlsServer(Listener):
     """Listens on 127.0.0.1, speaks TLS with clients that ask for it, and hands on what they say to a PostgreSQL.
 
     A client that asks for no encryption is refused, as by a server with rds.force_ssl.
     """
 
     def __init__(self, host: str, port: int, folder: Path, signed: Authority | None = None) -> None:
+        super().__init__()
         self._server = (host, port)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         signed = signed or authority()
         (folder / "server.pem").write_text(signed.certificate + signed.key)
         self._context.load_cert_chain(folder / "server.pem")
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.port: int = self._listener.getsockname()[1]
         self.encrypted = 0
         """How many sessions were encrypted."""
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._join, args=(client,), daemon=True).start()
-
-    def _join(self, client: socket.socket) -> None:
+    def serve(self, client: socket.socket) -> None:
+        """Encrypt what the client says, where it asks for that."""
         with contextlib.suppress(OSError, EOFError), client:
             if read_exactly(client, 8) != SSL_REQUEST:
                 text = 'no pg_hba.conf entry for host "127.0.0.1", user "x", database "x", no encryption'
@@ -111,9 +95,9 @@ class TlsServer:
             client.sendall(b"S")
             with self._context.wrap_socket(client, server_side=True) as encrypted:
                 self.encrypted += 1
-                self.serve(encrypted)
+                self.serve_encrypted(encrypted)
 
-    def serve(self, client: ssl.SSLSocket) -> None:
+    def serve_encrypted(self, client: ssl.SSLSocket) -> None:
         """Hand on everything, both ways, until one end closes."""
         with socket.create_connection(self._server) as server:
             join(client, server)

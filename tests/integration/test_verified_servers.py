@@ -140,7 +140,7 @@ def test_the_default_of_a_deployment_is_for_servers_that_are_verified_alone() ->
 def test_a_connection_that_breaks_off_while_it_is_encrypted_is_no_matter_of_certificates(
     encrypted: TlsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encrypted, "serve", lambda client: client.unwrap())
+    monkeypatch.setattr(encrypted, "serve_encrypted", lambda client: client.unwrap())
     assert type(refused(encrypted, sslrootcert=ROOT)) is UnreachableError
 
 

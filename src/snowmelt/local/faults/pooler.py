@@ -7,8 +7,9 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
+from snowmelt.local.faults.listener import Listener
 from snowmelt.local.faults.postgres_wire import error_response, framed, is_cancel, read_message, read_startup
 from snowmelt.local.faults.scram import sign_in
 
@@ -37,7 +38,7 @@ class Rules:
     takes_options: bool = True
 
 
-class Pooler:
+class Pooler(Listener):
     """Listens on a port of its own. As PgBouncer does, it lets clients in at once and keeps their statements waiting.
 
     Who may come in is the server's affair: the pooler signs in there with the one password that it knows, and asks its
@@ -46,6 +47,7 @@ class Pooler:
     """
 
     def __init__(self, rules: Rules, host: str, port: int, *, password: str | None = None) -> None:
+        super().__init__()
         self._rules = rules
         self._password = password
         self._server = (host, port)
@@ -54,30 +56,17 @@ class Pooler:
         self._greeting: bytes | None = None
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port: int = self._listener.getsockname()[1]
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._listener.close()
+        super().__exit__(kind, error, trace)
         with self._lock:
             for end in self._open:
                 _close(end)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
+    def serve(self, client: socket.socket) -> None:
+        """Lend the client connections as the rules say."""
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with self._lock:
             self._open.add(client)

@@ -7,9 +7,8 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
+from snowmelt.local.faults.listener import Listener
 from snowmelt.local.faults.traps import Blow, Side, Struck, Traps
 
 ANSWER_SECONDS = 10.0
@@ -143,38 +142,21 @@ class Link(ABC):
         self.cut()
 
 
-class Proxy:
+class Proxy(Listener):
     """Listens on a port of its own and joins each client to the server by a link of that kind."""
 
     def __init__(self, kind: type[Link], host: str, port: int, traps: Traps) -> None:
+        super().__init__()
         self._kind = kind
         self._server = (host, port)
         self._traps = traps
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port: int = self._listener.getsockname()[1]
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._listener.close()
 
     def lead_to(self, host: str, port: int) -> None:
         """Join every client that comes from now on to this server."""
         self._server = (host, port)
 
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._join, args=(client,), daemon=True).start()
-
-    def _join(self, client: socket.socket) -> None:
+    def serve(self, client: socket.socket) -> None:
+        """Join the client to the server."""
         try:
             server = socket.create_connection(self._server)
         except OSError:
