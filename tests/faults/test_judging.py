@@ -31,6 +31,16 @@ def test_where_nothing_is_wrong_the_first_start_must_complete() -> None:
         assert "the first start" in false_failure(case(), first, run_failed=False, afterwards=[COMPLETED]), first
 
 
+def test_an_invocation_too_short_for_any_chunk_may_say_so_but_not_stand_still() -> None:
+    kind = Kind("time is short", ((".", 1),), ("delay",), excuses="nothing", effect="short_invocation")
+    short = Case(0, MODES[0], "command", (Strike(kind, Moment("postgres", ".", 1), "delay", 0.1, "", ""),))
+    told = Ended("failed", "StalledError", "look at the workers' time-out")
+    assert false_failure(short, told, run_failed=False, afterwards=[COMPLETED]) == ""
+    assert "the first start" in false_failure(case(), told, run_failed=False, afterwards=[COMPLETED])
+    for first in (FAILED, HUNG, DIED):
+        assert "the first start" in false_failure(short, first, run_failed=False, afterwards=[COMPLETED]), first
+
+
 def test_a_start_may_fail_by_what_passes_but_the_run_may_not() -> None:
     for first in (FAILED, DIED):
         assert false_failure(case("a start"), first, run_failed=False, afterwards=[COMPLETED]) == ""

@@ -8,6 +8,8 @@ from snowmelt.local.faults.starts import Ended
 HELD = "HeldError"
 """A start is refused since the driver before it is not known to be gone; it says so, and the next one is let in."""
 STOPPED = "Interrupted"
+STALLED = "StalledError"
+"""No chunk fits in an invocation, which the error says; on a busy machine that is so where time is short."""
 
 
 def false_failure(
@@ -29,7 +31,12 @@ def false_failure(
     """
     if run_failed and case.excuses != "the run" and not corrected:
         return f"the run was marked failed: {_said(first)}"
-    if case.excuses == "nothing" and not corrected and first.verdict in ("failed", "hung", "died"):
+    is_told_too_short = case.is_short and first.verdict == "failed" and first.code == STALLED
+    if (
+        case.excuses == "nothing"
+        and not (corrected or is_told_too_short)
+        and first.verdict in ("failed", "hung", "died")
+    ):
         return f"the first start {_said(first)}"
     if first.verdict == "hung":
         return f"the first start {_said(first)}"
