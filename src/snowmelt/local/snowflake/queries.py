@@ -97,7 +97,7 @@ class Query:
             "asynchronous": self.asynchronous,
             "describe_only": self.describe_only,
             "reopened": self.reopened,
-            "downloads": {str(i): n for i, n in sorted(self.downloads.items())},
+            "downloads": {str(i): n for i, n in sorted(self.downloads.copy().items())},
             "error": self.error and {"code": self.error.code, "message": self.error.message},
         }
 
@@ -209,7 +209,7 @@ class Queries:
 
     def log(self) -> list[dict[str, Any]]:
         """Every query, oldest first."""
-        return [q.as_dict() for q in self._queries.values()]
+        return [q.as_dict() for q in list(self._queries.values())]  # others are added meanwhile
 
     def deny(self, user: str, tables: Iterable[str]) -> None:
         """Withhold tables (``DATABASE.SCHEMA.TABLE``) from a user; replaces what was withheld before."""
