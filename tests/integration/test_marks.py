@@ -1,12 +1,13 @@
 """Watermarks in the target: years that Python does not have, infinite ones, and those beyond a run's limit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from psycopg2 import sql
 from test_merge import keyed_by_id, session_of, written
 
-from snowmelt.local.postgres import Database
+from snowmelt.local.postgres import Database, LocalPostgres
+from snowmelt.local.postgres_programs import versions
 from snowmelt.models import LoadMode, TableName, TablePlan, TargetColumn, WatermarkPlan
 from snowmelt.postgres import fingerprints, marks
 from snowmelt.postgres.merge import Merged
@@ -36,6 +37,28 @@ def test_the_highest_watermark_is_finite_and_within_the_limit(
     column = TargetColumn(name="mark", type=kind.partition("(")[0])
     with session_of(database) as session:
         assert marks.highest(session, TableName(schema_name="public", name="t"), column, limit=limit) == highest
+
+
+@pytest.fixture(scope="module")
+def icu() -> Iterator[Database]:
+    """A database of the first server there is whose texts can be ordered as in a dictionary."""
+    for version in versions():
+        with LocalPostgres(version=version, durable=False) as server, server.database() as made:
+            if made.rows("SELECT FROM pg_collation WHERE collname = 'und-x-icu'"):
+                yield made
+                return
+    pytest.skip("no PostgreSQL on this machine has ICU")
+
+
+@pytest.mark.parametrize("kind", ["text", "varchar(3)", "char(3)"])
+def test_texts_are_ordered_by_their_bytes_whatever_their_collation(icu: Database, kind: str) -> None:
+    icu.execute(f'DROP TABLE IF EXISTS t; CREATE TABLE t (mark {kind} COLLATE "und-x-icu")')
+    icu.execute("INSERT INTO t VALUES ('B'), ('a'), ('Z')")
+    assert icu.rows("SELECT max(mark) FROM t WHERE mark IN ('B', 'a')")[0][0].strip() == "B"
+    column = TargetColumn(name="mark", type="bpchar" if kind == "char(3)" else kind.partition("(")[0])
+    with session_of(icu) as session:
+        highest = marks.highest(session, TableName(schema_name="public", name="t"), column, limit=None)
+    assert (highest or "").strip() == "a"
 
 
 def dated(kind: str, *, limit: str | None, load_mode: LoadMode = "upsert") -> TablePlan:

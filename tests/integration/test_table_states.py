@@ -1,0 +1,60 @@
+"""From which state a table goes on to the next, and what a resumed run does with chunks that failed."""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from opened_run import PLAN, RUN, TABLE_ID, connect, open_run, take_over
+from snowmelt.local.postgres import Database
+from snowmelt.planning import one_scan
+from snowmelt.postgres import status_store, targets
+from snowmelt.postgres.session import Session
+from snowmelt.postgres.targets import Ready
+
+READY = Ready(PLAN, "a scan", 20, tuple(one_scan.plan("a scan", (20,), PLAN.batch_size)))
+
+
+@pytest.fixture
+def loading(database: Database) -> Iterator[Session]:
+    """A run whose table has two chunks to load."""
+    open_run(database)
+    with closing(connect(database)) as session:
+        assert status_store.record_scan(session, RUN, TABLE_ID, "a scan")
+        assert targets.start_loading(session, RUN, [READY], allow_shrink=True)
+        yield session
+
+
+@pytest.mark.parametrize("status", ["pending", "running", "failed"])
+def test_a_table_is_not_finalized_before_each_of_its_chunks_is_in(
+    loading: Session, database: Database, status: str
+) -> None:
+    database.execute("UPDATE migration_status.chunks SET status = 'completed', actual_rows = 10")
+    database.execute(f"UPDATE migration_status.chunks SET status = '{status}' WHERE chunk_id = 1")
+    assert not status_store.start_finalizing(loading, RUN, TABLE_ID)
+
+    database.execute("UPDATE migration_status.chunks SET status = 'completed'")
+    assert status_store.start_finalizing(loading, RUN, TABLE_ID)
+
+
+def test_a_second_planner_does_not_empty_a_table_that_is_being_loaded(loading: Session, database: Database) -> None:
+    database.execute("INSERT INTO target VALUES (7)")
+
+    assert not targets.start_loading(loading, RUN, [READY], allow_shrink=True)
+
+    assert database.rows("SELECT id FROM target") == [(7,)]
+    assert database.rows("SELECT count(*) FROM migration_status.chunks") == [(2,)]
+
+
+def test_chunks_that_failed_are_tried_by_a_resumed_run_as_often_as_any_other(
+    loading: Session, database: Database
+) -> None:
+    database.execute("UPDATE migration_status.chunks SET status = 'failed', attempts = 3 WHERE chunk_id = 1")
+    database.execute("UPDATE migration_status.run_tables SET status = 'failed', error_code = 'DataError'")
+    database.execute("UPDATE migration_status.runs SET status = 'failed'")
+
+    take_over(loading)
+
+    chunks = database.rows("SELECT status, attempts FROM migration_status.chunks ORDER BY chunk_id")
+    assert chunks == [("pending", 0), ("pending", 0)]
+    assert database.rows("SELECT status FROM migration_status.run_tables") == [("loading",)]
