@@ -5,7 +5,7 @@ from contextlib import closing
 
 import pytest
 
-from opened_run import PLAN, RUN, TABLE_ID, connect, open_run, take_over
+from opened_run import PLAN, RUN, RUN_PLAN, TABLE_ID, begin, connect, open_run, take_over
 from snowmelt.local.postgres import Database
 from snowmelt.planning import one_scan
 from snowmelt.postgres import status_store, targets
@@ -58,3 +58,13 @@ def test_chunks_that_failed_are_tried_by_a_resumed_run_as_often_as_any_other(
     chunks = database.rows("SELECT status, attempts FROM migration_status.chunks ORDER BY chunk_id")
     assert chunks == [("pending", 0), ("pending", 0)]
     assert database.rows("SELECT status FROM migration_status.run_tables") == [("loading",)]
+
+
+def test_tables_of_a_run_that_another_takes_the_place_of_are_abandoned(loading: Session, database: Database) -> None:
+    database.execute("UPDATE migration_status.run_tables SET status = 'failed'")
+    database.execute("UPDATE migration_status.runs SET status = 'failed'")
+
+    begin(loading, RUN_PLAN.model_copy(update={"run_id": "run-2"}), PLAN, "the second", closes=(RUN,))
+
+    found = database.rows("SELECT run_id, status FROM migration_status.run_tables ORDER BY run_id")
+    assert found == [(RUN, "abandoned"), ("run-2", "pending")]
