@@ -68,3 +68,13 @@ def test_tables_of_a_run_that_another_takes_the_place_of_are_abandoned(loading: 
 
     found = database.rows("SELECT run_id, status FROM migration_status.run_tables ORDER BY run_id")
     assert found == [(RUN, "abandoned"), ("run-2", "pending")]
+
+
+def test_a_run_is_driven_until_its_driver_expires(loading: Session, database: Database) -> None:
+    def driven() -> bool:
+        (run,) = status_store.known_runs(loading, "source", None, lambda _: "unknown")
+        return run.driven
+
+    assert driven()
+    database.execute("UPDATE migration_status.run_executions SET expires_at = clock_timestamp() - interval '1 s'")
+    assert not driven()
