@@ -137,6 +137,6 @@ def test_one_table_that_cannot_be_made_leaves_none_behind(world: World) -> None:
     done = world.cli("schema", "ddl", "--apply")
 
     assert done.exit_code == 1
-    assert done.err.startswith("DataError: ")
+    assert done.err.startswith("TargetRefusedError: ")
     assert len(done.err.splitlines()) == 1
     assert world.target.rows("SELECT to_regclass('first')") == [(None,)]
