@@ -209,6 +209,8 @@ class TablePlan(Value):
     columns: tuple[ColumnPlan, ...]
     reads_from: str
     """The source table's full name as SQL, with the clause that freezes it, if it can be frozen."""
+    stored_bytes: int | None = None
+    """What Snowflake stored of the source table when it was planned; None where it does not say, as of a view."""
     conditions: tuple[str, ...] = ()
     """What the rows must meet: the config's filter, the watermark's bounds."""
     order_by: tuple[str, ...] = ()

@@ -26,9 +26,10 @@ from snowmelt.models import (
 )
 from snowmelt.planning import collations
 from snowmelt.planning.load_mode import Loading
+from snowmelt.planning.source_facts import SourceFacts
 from snowmelt.planning.ties import ForeignKey
 from snowmelt.preflight import orphans, room, rows, servers
-from snowmelt.preflight.room import Expected, SourceFacts
+from snowmelt.preflight.room import Expected
 from snowmelt.preflight.rows import Looked
 from snowmelt.preflight.servers import Moment, ServerFacts, Slot
 from snowmelt.types import Match, match

@@ -8,7 +8,6 @@ from dataclasses import replace
 from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
 from snowmelt.errors import (
-    AccessError,
     DataError,
     NoTimeTravelError,
     ResultLostError,
@@ -159,8 +158,9 @@ class _Plan:
 
     def _fail_what_has_no_past(self) -> None:
         """Fail tables of which no chunk can be read any more, rather than try every chunk that is left."""
-        by_id = {t.table_id: t for t in status_store.read_tables(self._session, self._event.run_id)}
-        for table_id, text in status_store.tables_without_time_travel(self._session, self._event.run_id).items():
+        lost = status_store.tables_without_time_travel(self._session, self._event.run_id)
+        by_id = {t.table_id: t for t in status_store.read_tables(self._session, self._event.run_id)} if lost else {}
+        for table_id, text in lost.items():
             self._give_up(by_id[table_id], NoTimeTravelError(f"table {by_id[table_id].source_table}: {text}"))
 
     # --- scans ------------------------------------------------------------------------------------------------------
@@ -191,11 +191,11 @@ class _Plan:
         under_way = sum(t.status == "scanning" for t in waiting)
         pending = [t for t in waiting if t.status == "pending"][: MOST_SCANS - under_way]
         began_at = snowflake.now() if pending else None
-        stored_bytes = self._stored_bytes(snowflake) if pending else {}
         for table in pending:
             try:
-                size = one_scan.batch_megabytes(stored_bytes.get(self._run.table(table.table_id).source))
-                query_id = snowflake.submit(_first_statement(self._run.table(table.table_id)), batch_megabytes=size)
+                plan = self._run.table(table.table_id)
+                size = one_scan.batch_megabytes(plan.stored_bytes)
+                query_id = snowflake.submit(_first_statement(plan), batch_megabytes=size)
             except TransientError:
                 raise
             except SnowmeltError as error:
@@ -205,15 +205,6 @@ class _Plan:
             if not status_store.record_scan(*key, query_id, began_at):
                 snowflake.cancel(query_id)
             logger.info("scan submitted", extra={"table": table.source_table, "query_id": query_id})
-
-    def _stored_bytes(self, snowflake: SnowflakeSource) -> Mapping[str, int]:
-        """What Snowflake stores of each table of the schema, where it says so."""
-        plan = self._run.plan
-        try:
-            found = snowflake.aggregate(statement.table_facts(plan.snowflake_database, plan.snowflake_schema))
-        except (AccessError, DataError):
-            return {}
-        return {str(name): int(size) for name, _, size, _ in found if size is not None}
 
     def _poll(self, waiting: Sequence[TableRow], snowflake: SnowflakeSource) -> None:
         """Look after every scan that is under way; tables that are truncated together go on together."""

@@ -1,7 +1,7 @@
 """Look at both sides for whatever could stand in the way of a run, and change nothing."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -16,7 +16,7 @@ from snowmelt.postgres import server_facts, status_store
 from snowmelt.postgres.server_facts import TargetDetails
 from snowmelt.postgres.session import Session
 from snowmelt.preflight import orphans, room, rows, servers
-from snowmelt.preflight.room import Expected, SourceFacts
+from snowmelt.preflight.room import Expected
 from snowmelt.preflight.rows import Looked
 from snowmelt.preflight.servers import Moment, ServerFacts
 from snowmelt.snowflake_source import SnowflakeSource
@@ -144,7 +144,7 @@ class _Look:
         usable = [t.target.name for t in surveyed.tables if t.target and t.target.is_table]
         self._details = server_facts.target_details(session, usable)
         self._looked = {t.place.table: self._as_looked(t, self._details) for t in surveyed.tables if t.columns}
-        self._known = self._source_facts()
+        self._known = surveyed.source_facts
         self._expected: dict[str, Expected] = {}
 
     def findings(self) -> Iterator[Finding]:
@@ -282,17 +282,3 @@ class _Look:
                 f"{name} is a partition, and rows that belong to others are refused",
                 "name the partitioned table as the target",
             )
-
-    def _source_facts(self) -> Mapping[str, SourceFacts]:
-        """Rows, bytes and retention of all tables of the schema; nothing where the account does not say."""
-        query = statement.table_facts(self._source.snowflake_database, self._source.snowflake_schema)
-        try:
-            found = self._snowflake.aggregate(query)
-        except (AccessError, DataError):
-            return {}
-        return {
-            str(name): SourceFacts(
-                *(None if value is None else int(value) for value in (row_count, size_bytes, retention_days))
-            )
-            for name, row_count, size_bytes, retention_days in found
-        }

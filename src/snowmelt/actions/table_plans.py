@@ -28,6 +28,7 @@ from snowmelt.planning import (
     duplicates,
     load_mode,
     policies,
+    source_facts,
     statement,
     ties,
     watermark_findings,
@@ -37,6 +38,7 @@ from snowmelt.planning.keys import KINDS, key_column
 from snowmelt.planning.load_mode import Loading, NoLoading
 from snowmelt.planning.policies import TablePolicies
 from snowmelt.planning.skipping import SkippedTable, skip
+from snowmelt.planning.source_facts import SourceFacts
 from snowmelt.planning.ties import ForeignKey, Tied
 from snowmelt.postgres import facts, marks, status_store, tables
 from snowmelt.postgres.facts import TableFacts
@@ -131,6 +133,8 @@ class Survey:
     tables: tuple[Surveyed, ...]
     foreign_keys: tuple[ForeignKey, ...]
     findings: tuple[Finding, ...]
+    source_facts: Mapping[str, SourceFacts]
+    """What Snowflake knows of the schema's tables, by their exact names."""
 
 
 def survey(
@@ -217,7 +221,7 @@ class _Planner:
         shared = self._keys_of_both(surveyed)
         self._findings += shared
         surveyed = tuple(_with_warnings(table, shared) for table in surveyed)
-        return Survey(surveyed, targets.foreign_keys, tuple(self._findings))
+        return Survey(surveyed, targets.foreign_keys, tuple(self._findings), self._source_facts)
 
     def _targets(self) -> _Targets:
         names = [place.target for place in self._places]
@@ -348,6 +352,7 @@ class _Planner:
             target=name,
             columns=columns,
             reads_from=f"{self._source_table(table)} {cutting.at}".rstrip(),
+            stored_bytes=self._known(table).size_bytes,
             conditions=conditions,
             order_by=cutting.order_by,
             strategy="key_range" if keys else "one_scan",
@@ -439,7 +444,7 @@ class _Planner:
     def _frozen_at(self, table: TableConfig) -> tuple[str, str | None]:
         """The clause that freezes the table at the run's moment, or nothing and the reason why it cannot be."""
         at = statement.at(self._moment)
-        if self._retention_days.get(table.snowflake_name) == 0:  # a probe passes until somebody changes the table
+        if self._known(table).retention_days == 0:  # a probe passes until somebody changes the table
             return "", (
                 "its DATA_RETENTION_TIME_IN_DAYS is 0, so Snowflake does not keep what it held; ALTER TABLE "
                 f"{self._source_table(table)} SET DATA_RETENTION_TIME_IN_DAYS = 1 makes it"
@@ -469,7 +474,7 @@ class _Planner:
             name = self._source_table(table)
             if rows := self._descriptions.get(table.snowflake_name):
                 found[table_id].by_column.update(policies.of_description(rows))
-                asked.append((table_id, name, "view" if table.snowflake_name in self._views else "table"))
+                asked.append((table_id, name, "view" if self._known(table).is_view else "table"))
         for part in (asked[start : start + _TABLES_AT_ONCE] for start in range(0, len(asked), _TABLES_AT_ONCE)):
             query = statement.policy_references(
                 self._source.snowflake_database, [(name, domain) for _, name, domain in part]
@@ -484,23 +489,16 @@ class _Planner:
         return found
 
     @cached_property
-    def _views(self) -> frozenset[str]:
-        """The names of the schema's views, as far as Snowflake says."""
-        query = statement.views(self._source.snowflake_database, self._source.snowflake_schema)
+    def _source_facts(self) -> Mapping[str, SourceFacts]:
+        """What Snowflake knows of each table of the schema; nothing where the account does not say."""
+        query = source_facts.query(self._source.snowflake_database, self._source.snowflake_schema)
         try:
-            return frozenset(str(name) for (name,) in self._snowflake.aggregate(query))
-        except (AccessError, DataError):
-            return frozenset()
-
-    @cached_property
-    def _retention_days(self) -> Mapping[str, int]:
-        """For how many days Snowflake keeps what each table of the schema held, where it says so."""
-        query = statement.table_facts(self._source.snowflake_database, self._source.snowflake_schema)
-        try:
-            found = self._snowflake.aggregate(query)
+            return source_facts.read(self._snowflake.aggregate(query))
         except (AccessError, DataError):
             return {}
-        return {str(name): int(days) for name, _, _, days in found if days is not None}
+
+    def _known(self, table: TableConfig) -> SourceFacts:
+        return self._source_facts.get(table.snowflake_name, SourceFacts(None, None, None))
 
     def _described(self, table: TableConfig, place: Place) -> tuple[SourceColumn, ...] | None:
         source = self._source

@@ -16,9 +16,8 @@ DATABASE = "SELFTEST"
 def main(options: list[str]) -> int:
     """Run it with those options, and return its exit code."""
     console.err.print("starting a stand-in for Snowflake and a real PostgreSQL")
-    with started() as sandbox:
+    with started(account_parameters=HOSTILE) as sandbox:
         sandbox.snowflake.create_schema(DATABASE, "PUBLIC")
-        sandbox.snowflake.set_account_parameters(**HOSTILE)
         places = ("--snowflake-database", DATABASE, "--postgres-database", "postgres")
         before = signal.signal(signal.SIGINT, lambda *_: None)  # the command has it too, and clears up first
         try:

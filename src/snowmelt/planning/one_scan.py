@@ -11,6 +11,7 @@ from itertools import pairwise
 
 from snowmelt.errors import ConfigError
 from snowmelt.models import ScanSlice
+from snowmelt.planning.source_facts import UNPACKED
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,6 @@ class _Piece:
 
 
 SMALL_BATCH_MB, MEDIUM_BATCH_MB, LARGE_BATCH_MB = 16, 48, 64
-_UNPACKED = 3
-"""How much larger a result is than what Snowflake stores of its rows, which it packs by columns."""
 _MEDIUM_BYTES, _LARGE_BYTES = 50_000_000_000, 500_000_000_000
 
 
@@ -32,7 +31,7 @@ def batch_megabytes(stored_bytes: int | None) -> int:
     Whoever opens a result parses the list of all its batches: 16 MB make 60,000 of a terabyte. But a worker holds a
     batch in memory, and loads it at one go, so those of small tables stay small.
     """
-    result_bytes = (stored_bytes or 0) * _UNPACKED
+    result_bytes = (stored_bytes or 0) * UNPACKED
     if result_bytes >= _LARGE_BYTES:
         return LARGE_BATCH_MB
     return MEDIUM_BATCH_MB if result_bytes >= _MEDIUM_BYTES else SMALL_BATCH_MB

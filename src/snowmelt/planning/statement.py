@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from snowmelt import snowflake_values
 from snowmelt.errors import ConfigError
 from snowmelt.models import KeyRange, TablePlan
 from snowmelt.planning import key_sql
 from snowmelt.snowflake_lexer import bracketed, without_literals
+from snowmelt.snowflake_values import constant, moment_constant
 from snowmelt.types import quoted
 from snowmelt.values import cut_masks
 
@@ -67,23 +67,7 @@ def clustering_keys(database: str, schema: str) -> str:
     """What each table of a schema is declared to be clustered by."""
     return (
         f"SELECT TABLE_NAME, CLUSTERING_KEY FROM {quoted(database)}.INFORMATION_SCHEMA.TABLES\n"  # noqa: S608
-        f"WHERE TABLE_SCHEMA = {snowflake_values.constant(schema)}"
-    )
-
-
-def table_facts(database: str, schema: str) -> str:
-    """Rows, bytes and days of time travel of each table of a schema, which Snowflake knows without reading them."""
-    return (
-        "SELECT TABLE_NAME, ROW_COUNT, BYTES, RETENTION_TIME\n"
-        f"FROM {quoted(database)}.INFORMATION_SCHEMA.TABLES\nWHERE TABLE_SCHEMA = {snowflake_values.constant(schema)}"
-    )
-
-
-def views(database: str, schema: str) -> str:
-    """Build the statement that lists the views of a schema."""
-    return (
-        f"SELECT TABLE_NAME FROM {quoted(database)}.INFORMATION_SCHEMA.VIEWS\n"  # noqa: S608
-        f"WHERE TABLE_SCHEMA = {_literal(schema)}"
+        f"WHERE TABLE_SCHEMA = {constant(schema)}"
     )
 
 
@@ -101,14 +85,10 @@ def policy_references(database: str, tables: Sequence[tuple[str, str]]) -> str:
     parts = (
         f"SELECT {number:d}, POLICY_KIND, POLICY_NAME, REF_COLUMN_NAME "  # noqa: S608
         f"FROM TABLE({quoted(database)}.INFORMATION_SCHEMA.POLICY_REFERENCES("
-        f"REF_ENTITY_NAME => {_literal(name)}, REF_ENTITY_DOMAIN => {_literal(domain)}))"
+        f"REF_ENTITY_NAME => {constant(name)}, REF_ENTITY_DOMAIN => {constant(domain)}))"
         for number, (name, domain) in enumerate(tables)
     )
     return "\nUNION ALL\n".join(parts)
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def primary_keys(database: str, schema: str) -> str:
@@ -119,7 +99,7 @@ def primary_keys(database: str, schema: str) -> str:
 def at(moment: datetime) -> str:
     """The clause that shows a table as it was; the moment has a zone, which the session's own must not replace."""
     text = f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}000"
-    return f"AT(TIMESTAMP => {snowflake_values.moment_constant(text)})"
+    return f"AT(TIMESTAMP => {moment_constant(text)})"
 
 
 def probe(reads_from: str) -> str:

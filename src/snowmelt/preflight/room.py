@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from snowmelt.findings import Finding, Place
 from snowmelt.models import ColumnPlan, TablePlan
+from snowmelt.planning.source_facts import UNPACKED, SourceFacts
 from snowmelt.preflight.servers import ServerFacts, parameter_group
 from snowmelt.wording import counted
 
@@ -32,17 +33,6 @@ _WIDTHS: Mapping[str, int] = {
 }
 _OTHER_WIDTH = 24
 """What is guessed of a text, a JSON value and the like."""
-_UNPACKED = 3
-"""How much larger rows are in PostgreSQL than in Snowflake, which packs them by columns."""
-
-
-@dataclass(frozen=True)
-class SourceFacts:
-    """What Snowflake knows of a table without reading it."""
-
-    rows: int | None
-    size_bytes: int | None
-    retention_days: int | None
 
 
 @dataclass(frozen=True)
@@ -61,7 +51,7 @@ class Expected:
 def expected(rows: int, columns: Sequence[ColumnPlan], known: SourceFacts | None) -> Expected:
     """Rows and bytes in the target, without its indexes: a guess, from types and from what Snowflake stores."""
     width = _ROW_BYTES + sum(_WIDTHS.get(column.target.type, _OTHER_WIDTH) for column in columns)
-    stored = (known.size_bytes or 0) * _UNPACKED if known else 0
+    stored = (known.size_bytes or 0) * UNPACKED if known else 0
     if known and known.rows and known.rows > rows:  # a filter, or only what is newer
         stored = stored * rows // known.rows
     return Expected(rows, max(rows * width, stored))
@@ -175,5 +165,5 @@ def _look_at_the_disk(facts: ServerFacts) -> str:
     return "PostgreSQL cannot say how much room its disk has: look there, and at what archives the log"
 
 
-def _note(message: str, advice: str, *mend: str) -> Finding:
-    return Finding(severity="note", check="room", message=message, advice=advice, mend=mend, server="PostgreSQL")
+def _note(message: str, advice: str, *proposed: str) -> Finding:
+    return Finding(severity="note", check="room", message=message, advice=advice, mend=proposed, server="PostgreSQL")

@@ -7,6 +7,8 @@ Formats of dates and times are not among them: every text that is read or writte
 from dataclasses import dataclass
 from typing import Any
 
+from snowmelt.planning.one_scan import SMALL_BATCH_MB
+
 
 @dataclass(frozen=True)
 class Pinned:
@@ -27,7 +29,7 @@ ALWAYS = (
     Pinned("ABORT_DETACHED_QUERY", False, "a scan goes on when the function that submitted it has ended"),
     Pinned("AUTOCOMMIT", True, "no transaction stays open, whose reads would see one moment"),
     Pinned("CLIENT_SESSION_KEEP_ALIVE", False, "no thread keeps a session alive that a frozen function has left"),
-    Pinned("CLIENT_RESULT_CHUNK_SIZE", 16, "megabytes of a batch: what a worker holds in memory at a time"),
+    Pinned("CLIENT_RESULT_CHUNK_SIZE", SMALL_BATCH_MB, "megabytes of a batch: what a worker holds in memory at a time"),
     Pinned("CLIENT_TELEMETRY_ENABLED", False, "nothing about a run is sent anywhere else"),
 )
 

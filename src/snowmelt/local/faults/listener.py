@@ -2,11 +2,12 @@
 
 import socket
 import threading
+from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
 
-class Listener:
+class Listener(ABC):
     """Listens on a free port of 127.0.0.1 as long as its block lasts."""
 
     def __init__(self) -> None:
@@ -22,9 +23,9 @@ class Listener:
     ) -> None:
         self._listener.close()
 
+    @abstractmethod
     def serve(self, client: socket.socket) -> None:
         """Serve one client, in a thread of its own."""
-        raise NotImplementedError
 
     def _accept(self) -> None:
         while True:
