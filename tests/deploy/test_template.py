@@ -89,6 +89,16 @@ def test_the_makefiles_build_for_the_runtime_of_the_template(makefile: str) -> N
     assert RESOURCES["DependenciesLayer"]["Properties"]["CompatibleRuntimes"] == [FUNCTION["Runtime"]]
 
 
+def test_the_layer_is_built_for_the_machine_that_the_function_runs_on() -> None:
+    platforms = re.findall(r"--platform manylinux\w*?_(x86_64|aarch64)\b", (ROOT / "lambda_layer/Makefile").read_text())
+    machine = {"x86_64": "x86_64", "aarch64": "arm64"}
+    assert platforms
+    assert {machine[platform] for platform in platforms} == set(FUNCTION["Architectures"])
+    layer = RESOURCES["DependenciesLayer"]
+    assert layer["Properties"]["CompatibleArchitectures"] == FUNCTION["Architectures"]
+    assert layer["Metadata"]["BuildArchitecture"] == FUNCTION["Architectures"][0]
+
+
 # --- the layer ------------------------------------------------------------------------------------------------------
 
 

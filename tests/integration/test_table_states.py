@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from opened_run import PLAN, RUN, RUN_PLAN, TABLE_ID, begin, connect, open_run, take_over
+from snowmelt.errors import TargetNotEmptyError
 from snowmelt.local.postgres import Database
 from snowmelt.planning import one_scan
 from snowmelt.postgres import status_store, targets
@@ -44,6 +46,29 @@ def test_a_second_planner_does_not_empty_a_table_that_is_being_loaded(loading: S
 
     assert database.rows("SELECT id FROM target") == [(7,)]
     assert database.rows("SELECT count(*) FROM migration_status.chunks") == [(2,)]
+
+
+def test_a_target_that_was_filled_since_the_plan_is_not_added_to(database: Database) -> None:
+    open_run(database)
+    once = replace(READY, plan=PLAN.model_copy(update={"truncate_onstart": False}))
+    with closing(connect(database)) as session:
+        assert status_store.record_scan(session, RUN, TABLE_ID, "a scan")
+        database.execute("INSERT INTO target VALUES (7)")
+        with pytest.raises(TargetNotEmptyError, match="was empty when the run began and now holds rows"):
+            targets.start_loading(session, RUN, [once], allow_shrink=True)
+    assert database.rows("SELECT id FROM target") == [(7,)]
+    assert database.rows("SELECT count(*) FROM migration_status.chunks") == [(0,)]
+
+
+def test_tables_that_begin_together_all_wait_for_the_last_of_them(database: Database) -> None:
+    open_run(database)
+    database.execute("INSERT INTO target VALUES (7)")
+    not_scanned = replace(READY, plan=PLAN.model_copy(update={"table_id": TABLE_ID + 1}))
+    with closing(connect(database)) as session:
+        assert status_store.record_scan(session, RUN, TABLE_ID, "a scan")
+        assert not targets.start_loading(session, RUN, [READY, not_scanned], allow_shrink=True)
+    assert database.rows("SELECT id FROM target") == [(7,)]
+    assert database.rows("SELECT status FROM migration_status.run_tables") == [("scanning",)]
 
 
 def test_chunks_that_failed_are_tried_by_a_resumed_run_as_often_as_any_other(
