@@ -435,6 +435,27 @@ def test_a_statement_can_be_the_moment(cursor: Any) -> None:
     assert cursor.execute("select max(id) from stated at(offset => -0.0)").fetchall() == [(3,)]
 
 
+def test_a_table_is_read_as_it_was_however_often_it_changes_meanwhile(account: LocalSnowflake, cursor: Any) -> None:
+    cursor.execute("create or replace table restless as select seq4() as id from table(generator(rowcount => 100))")
+    moment = cursor.execute("select current_timestamp()::varchar").fetchone()[0]
+    at = f"select count(*) from restless at(timestamp => '{moment}'::timestamp_ltz)"
+    found: list[int] = []
+
+    def read() -> None:
+        with account.connect(database="DB", schema="PUBLIC") as own, own.cursor() as reading:
+            for _ in range(12):
+                reading.execute(at)
+                found.extend(row[0] for row in reading)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    cursor.execute("delete from restless where id >= 50")
+    while any(reader.is_alive() for reader in readers):
+        cursor.execute("insert into restless select id + 1000 from restless where id < 10")
+    assert found == [100] * 36
+
+
 def test_before_a_statement_is_the_moment_it_completed(account: LocalSnowflake, connection: Any, cursor: Any) -> None:
     cursor.execute("create or replace table read_slowly as select 1 as id")
     account.set_delays(query_seconds=3600, containing="waits")

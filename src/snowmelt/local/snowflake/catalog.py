@@ -73,6 +73,8 @@ class Catalog:
     def __init__(self, duck: Any) -> None:
         self._duck = duck
         self._lock = threading.Lock()
+        self.copies = 0
+        """How many copies were kept so far; each before the change that it precedes."""
         self._duck.execute(_OWN_TABLES)
 
     def find(self, duck: Any, table: TableRef) -> TableRef | None:
@@ -155,6 +157,7 @@ class Catalog:
             if not known:  # it was there before anything was recorded
                 self._add_version(exact, copy.name, _EVER, moment)
             self._add_version(exact, None, moment)
+            self.copies += 1
         self.declare(copy, columns)
 
     def version_at(self, table: TableRef, moment: datetime, *, before: bool = False) -> TableRef | None:

@@ -124,11 +124,18 @@ class Statement:
             return Answer((), SELECT, result_of=asked)
         if cancelled := _cancel_query(parsed):
             return Answer((), SELECT, cancel=cancelled)
+        copies = self._around.catalog.copies
+        goes_back = parsed.find(exp.HistoricalData) is not None
         self._check_and_resolve()
         if isinstance(parsed, exp.Describe) and str(parsed.args.get("kind", "")).upper() in ("TABLE", "VIEW"):
             return self._describe(parsed.this)
         if isinstance(parsed, exp.Query):
-            return self._query(bindings)
+            reader, answer = self._query(bindings)
+            if goes_back and self._around.catalog.copies != copies:
+                # A table that was changed in between would be read as it is, and not as it was.
+                reader.close()
+                answer = self.run(bindings)
+            return answer
         started = datetime.now(UTC).replace(tzinfo=None)
         return replace(self._change(bindings, started), changed_at=started)
 
@@ -275,12 +282,13 @@ class Statement:
 
     # --- queries -------------------------------------------------------------------------------------------------
 
-    def _query(self, bindings: Any) -> Answer:
+    def _query(self, bindings: Any) -> tuple[Any, Answer]:
         relation = self._relation(bindings)
         columns = self._columns_of(relation)
         if most := self._session.number("ROWS_PER_RESULTSET"):
             relation = relation.limit(most)
-        return Answer(columns, SELECT, rows=relation.to_arrow_reader(_ROWS_PER_READ))
+        reader = relation.to_arrow_reader(_ROWS_PER_READ)
+        return reader, Answer(columns, SELECT, rows=reader)
 
     def _relation(self, bindings: Any) -> Any:
         prepared = self._parsed.copy()
