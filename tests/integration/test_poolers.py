@@ -46,6 +46,17 @@ def test_a_pooler_that_shares_sessions_is_refused_before_anything_is_set_in_them
             assert cursor.fetchone() == ('"$user", public',)
 
 
+def test_a_pooler_whose_mode_is_changed_meanwhile_is_refused_by_the_next_look(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "POOLER_TRUSTED_SECONDS", 0.0)
+    with before(database, "session") as pooler:
+        connect(pooler, database).close()
+        pooler.rules = Rules("transaction", 20, wait_seconds=60)
+        with pytest.raises(AccessError, match="transaction mode"):
+            connect(pooler, database)
+
+
 @pytest.mark.parametrize("lends", ["session", "transaction"])
 def test_a_pooler_that_refuses_our_settings_is_named(database: Database, lends: Lends) -> None:
     with before(database, lends, takes_options=False) as pooler, pytest.raises(AccessError) as refused:

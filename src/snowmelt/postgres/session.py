@@ -1,6 +1,7 @@
 """One connection to PostgreSQL, and the one place where its errors become ours."""
 
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -42,8 +43,11 @@ SEARCH_PATH = "pg_catalog,pg_temp"
 """Where names without a schema are looked up: nowhere that anyone else may create anything."""
 LOCK_TIMEOUT_SECONDS = 60
 _TIMEOUTS = ("statement_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout", "transaction_timeout")
-_KEEPS_SESSIONS: set[tuple[PostgresConfig, str]] = set()
-"""Poolers that this process has seen to keep a session of the server for each of its own."""
+_KEEPS_SESSIONS: dict[tuple[PostgresConfig, str], float] = {}
+"""Poolers that were seen to keep a session of the server for each of ours, and when, on the monotonic clock."""
+POOLER_TRUSTED_SECONDS = 5.0
+"""How long what was seen of a pooler counts: someone may set another mode while this process lives, and a burst of
+connections needs but one look."""
 _LINK_OPTIONS: dict[str, Any] = {
     # NAT and Lambda networking drop silent flows after some 350 s, and a vanished client would hold its
     # locks for hours: probe early, give up within a minute and a half, on both ways.
@@ -136,12 +140,12 @@ class Session:
             return
         self.pooled = True
         key = (config, database)
-        if key not in _KEEPS_SESSIONS:
+        if time.monotonic() - _KEEPS_SESSIONS.get(key, float("-inf")) >= POOLER_TRUSTED_SECONDS:
             with self._open(config, database=database, application_name="snowmelt looks for a pooler") as other:
                 with poolers.answering(other._connection, where=self.where):
                     other._process()
                 poolers.refuse_shared(self._process, other._process, where=self.where)
-            _KEEPS_SESSIONS.add(key)
+            _KEEPS_SESSIONS[key] = time.monotonic()
         settings = {**_settings(config), **dict.fromkeys(_TIMEOUTS, "0")}
         self.rows(sql.query("put_in_place"), names=list(settings), values=list(settings.values()))
 

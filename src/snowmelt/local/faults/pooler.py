@@ -48,7 +48,8 @@ class Pooler(Listener):
 
     def __init__(self, rules: Rules, host: str, port: int, *, password: str | None = None) -> None:
         super().__init__()
-        self._rules = rules
+        self.rules = rules
+        """How it is set up; those set later are for clients that come later."""
         self._password = password
         self._server = (host, port)
         self._idle: list[socket.socket] = []
@@ -74,7 +75,7 @@ class Pooler(Listener):
             with suppress(OSError, EOFError):
                 startup = read_startup(client)
                 if not is_cancel(startup):  # whom a client would cancel, only the server's own ids say
-                    _Client(self, client, _parameters(startup), self._rules).serve()
+                    _Client(self, client, _parameters(startup), self.rules).serve()
         finally:
             self._forget(client)
 
@@ -94,7 +95,7 @@ class Pooler(Listener):
 
     def borrow(self, parameters: dict[str, str]) -> socket.socket | None:
         """A server connection of one's own; None when none came free in time."""
-        if not self._free.acquire(timeout=self._rules.wait_seconds):
+        if not self._free.acquire(timeout=self.rules.wait_seconds):
             return None
         with self._lock:
             if self._idle:
