@@ -11,10 +11,10 @@ import left_behind
 import long_tests
 from databases import Databases
 from snowmelt.errors import SnowmeltError
-from snowmelt.local.postgres import Database, LocalPostgres
+from snowmelt_sandbox.postgres import Database, LocalPostgres
 
 if TYPE_CHECKING:
-    from snowmelt.local.snowflake import LocalSnowflake
+    from snowmelt_sandbox.snowflake import LocalSnowflake
 
 # Examples are small, and how long one takes says more about who else is using the machine.
 hypothesis.settings.register_profile("snowmelt", deadline=None)
@@ -115,7 +115,11 @@ def database(databases: Databases) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def snowflake() -> "Iterator[LocalSnowflake]":
     """A stand-in for Snowflake whose account has hostile defaults; tests use databases of their own in it."""
-    from snowmelt.local.snowflake import HOSTILE, LocalSnowflake, User  # here: it takes a second; most tests need none
+    from snowmelt_sandbox.snowflake import (  # here: it takes a second; most tests need none
+        HOSTILE,
+        LocalSnowflake,
+        User,
+    )
 
     known = User(name="SANDBOX", password=left_behind.SNOWFLAKE_PASSWORD)
     with LocalSnowflake(users=[known], account_parameters=HOSTILE) as server:

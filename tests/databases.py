@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager
 import psycopg2
 from psycopg2 import sql
 
-from snowmelt.local.postgres import Database, LocalPostgres
+from snowmelt_sandbox.postgres import Database, LocalPostgres
 
 _FIRST_USER_OID = 16_384
 _IS_AS_MADE = f"""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from psycopg2 import sql
 
-from snowmelt.local.postgres import Database
+from snowmelt_sandbox.postgres import Database
 
 FOLDER = Path(__file__).parent / "fixtures" / "status_schemas"
 VERSIONS = sorted(int(file.stem.removeprefix("version_")) for file in FOLDER.glob("version_*.sql"))

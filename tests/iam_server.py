@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit
 
-from snowmelt.local.faults.postgres_wire import error_response, framed, read_message, read_startup
+from fault_injection.postgres_wire import error_response, framed, read_message, read_startup
 from tls import TlsServer, join
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from psycopg2 import sql
 
-from snowmelt.local.postgres import Database
+from snowmelt_sandbox.postgres import Database
 
 MARK = "h1dden"
 """Stands in every password, key's passphrase and token that a test signs in with."""

@@ -3,11 +3,11 @@
 from datetime import UTC, datetime
 
 from snowmelt.config import PostgresConfig
-from snowmelt.local.postgres import Database
+from snowmelt.engine import status_store
+from snowmelt.engine.status_store import Driver
 from snowmelt.models import ColumnPlan, Consents, RunPlan, SourceColumn, TableName, TablePlan, TargetColumn
-from snowmelt.postgres import status_store
 from snowmelt.postgres.session import Session
-from snowmelt.postgres.status_store import Driver
+from snowmelt_sandbox.postgres import Database
 
 RUN, TABLE_ID = "run-1", 0
 PLAN = TablePlan(

@@ -2,7 +2,7 @@
 
 import subprocess
 
-from snowmelt.local.postgres_programs import find_programs
+from snowmelt_sandbox.postgres_programs import find_programs
 
 
 def run_psql(

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from snowmelt.local.faults.listener import Listener
-from snowmelt.local.faults.proxy import read_exactly
+from fault_injection.listener import Listener
+from fault_injection.proxy import read_exactly
 
 SSL_REQUEST = bytes.fromhex("0000000804d2162f")
 

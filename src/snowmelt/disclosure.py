@@ -20,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from snowmelt.snowflake_lexer import without_literals
+from snowmelt.sql_text.lexer import without_literals
 
 KEY_BYTES = 32
 _DIGITS = 10

@@ -11,9 +11,9 @@ from typing import Literal
 
 from pydantic import field_validator
 
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.config import Config, SourceConfig, TableConfig
 from snowmelt.models import TableName, Value
-from snowmelt.types import quoted
 
 Severity = Literal["error", "warning", "note"]
 """An error stands against a run, a warning is for someone to judge, a note is good to know."""

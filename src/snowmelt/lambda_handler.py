@@ -8,9 +8,11 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from snowmelt import actions, metrics, settings, whole_runs
+from snowmelt import actions, settings
+from snowmelt.aws import metrics
 from snowmelt.deadline import Deadline
 from snowmelt.errors import SnowmeltError
+from snowmelt.runner import whole_runs
 from snowmelt.wiring import Wiring
 
 logger = Logger(service="snowmelt", level=settings.load().log_level)

@@ -7,7 +7,7 @@ import pytest
 
 from acceptance.world import World
 from databases import Databases
-from snowmelt.local.snowflake import LocalSnowflake
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from snowmelt.local.aws import LocalAws
+from snowmelt_sandbox.aws import LocalAws
 
 
 def main() -> None:

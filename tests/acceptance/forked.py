@@ -13,16 +13,16 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
-from snowmelt.local.aws.execution_environment import Function
-from snowmelt.local.child_process import end_with_parent
-from snowmelt.local.faults.starts import LOADED_BEFOREHAND
+from fault_injection.starts import LOADED_BEFOREHAND
+from snowmelt_sandbox.aws.execution_environment import Function
+from snowmelt_sandbox.child_process import end_with_parent
 
 _LOADED_BEFOREHAND = [
     *LOADED_BEFOREHAND,
     "aws_lambda_powertools.metrics",
     "aws_lambda_powertools.utilities.typing",
     "rich.progress",
-    "snowmelt.actions.preflight",
+    "snowmelt.preflight.checks",
     "snowmelt.reports",
     "typer",
 ]

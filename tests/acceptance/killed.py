@@ -22,9 +22,10 @@ from unittest.mock import patch
 import psycopg2
 import psycopg2.extensions
 
-from snowmelt import runner, settings, sql
+from snowmelt import runner, settings
 from snowmelt.errors import SnowmeltError
 from snowmelt.snowflake_source import ScanRunning, SnowflakeSource
+from snowmelt.sql_text import queries
 from snowmelt.wiring import Wiring
 
 _CHANGES = re.compile(
@@ -61,7 +62,10 @@ class Guard:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-_NAMES = {str(sql.text("status_schema.sql")): "install", **{str(sql.query(name)): name for name in sql.names()}}
+_NAMES = {
+    str(queries.text("engine/status_schema.sql")): "install",
+    **{str(queries.query(name)): name for name in queries.names()},
+}
 
 
 def name_of(statement: Any, values: Any, connection: Any) -> str | None:

@@ -10,8 +10,8 @@ from typing import Any
 
 from psycopg2 import sql
 
-from snowmelt.local.postgres import Database
-from snowmelt.local.snowflake import LocalSnowflake
+from snowmelt_sandbox.postgres import Database
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 FILES = Path(__file__).parent / "predecessor"
 """As they are: no test changes a byte of them."""

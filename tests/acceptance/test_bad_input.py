@@ -15,11 +15,11 @@ from psycopg2 import sql
 
 from acceptance.forked import Ended
 from acceptance.world import DEFINITION, SOURCE, World
-from snowmelt.local.aws import LocalAws
-from snowmelt.local.aws.step_functions import Execution
-from snowmelt.local.postgres import LocalPostgres
-from snowmelt.local.snowflake import LocalSnowflake
-from snowmelt.local.snowflake.sign_in import User
+from snowmelt_sandbox.aws import LocalAws
+from snowmelt_sandbox.aws.step_functions import Execution
+from snowmelt_sandbox.postgres import LocalPostgres
+from snowmelt_sandbox.snowflake import LocalSnowflake
+from snowmelt_sandbox.snowflake.sign_in import User
 
 TEN_MISTAKES = Path(__file__).parents[1] / "fixtures" / "config" / "ten_mistakes.json"
 GUARDED_PASSWORD = "right-for-sure"

@@ -17,8 +17,8 @@ import typer.main
 from acceptance.forked import Command, Ended
 from acceptance.world import SOURCE, World, eventually
 from snowmelt import __version__, cli
-from snowmelt.local.demo import data
-from snowmelt.local.postgres import Database
+from snowmelt_sandbox.demo import data
+from snowmelt_sandbox.postgres import Database
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "command-line.md"]

@@ -22,9 +22,9 @@ import pyarrow.compute as pc
 import pytest
 
 from acceptance.world import World, eventually
-from snowmelt.local.child_process import start_child
-from snowmelt.local.demo import content
-from snowmelt.local.sandbox import Sandbox
+from snowmelt_sandbox.child_process import start_child
+from snowmelt_sandbox.demo import content
+from snowmelt_sandbox.sandbox import Sandbox
 
 ROWS = 50
 TABLES = ("refilled", "merged", "copied")

@@ -18,11 +18,11 @@ from psycopg2 import sql
 from acceptance import fifty_three
 from acceptance.fifty_three import Table
 from acceptance.world import World
-from snowmelt.local.aws import LocalAws
-from snowmelt.local.demo import content
-from snowmelt.local.postgres_programs import find_programs
-from snowmelt.local.sandbox import Sandbox
-from snowmelt.local.snowflake import User
+from snowmelt_sandbox.aws import LocalAws
+from snowmelt_sandbox.demo import content
+from snowmelt_sandbox.postgres_programs import find_programs
+from snowmelt_sandbox.sandbox import Sandbox
+from snowmelt_sandbox.snowflake import User
 
 Note = Callable[[str, object], None]
 Places = Mapping[str, set[tuple[str, str]]]

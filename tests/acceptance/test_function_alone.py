@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from acceptance.world import SOURCE, World
-from snowmelt.local.aws import LocalAws
+from snowmelt_sandbox.aws import LocalAws
 
 SECOND = "second"
 MOST_CALLS = 100

@@ -15,17 +15,17 @@ from psycopg2 import sql
 
 from acceptance.world import SOURCE, World, eventually
 from psql import run_psql
-from snowmelt import rejects
-from snowmelt.actions.verify import verify
-from snowmelt.actions.verify_source import Asked
 from snowmelt.config import Config, SourceConfig
 from snowmelt.errors import DataError, MissingError
-from snowmelt.local.postgres import LocalPostgres
-from snowmelt.local.postgres_programs import DEFAULT_VERSION, versions
-from snowmelt.local.snowflake import LocalSnowflake
-from snowmelt.lookout import Lookout, Scene
+from snowmelt.monitoring.reconnecting import Lookout, Scene
+from snowmelt.rejected_rows import replay
 from snowmelt.settings import Settings
+from snowmelt.verification.command import verify
+from snowmelt.verification.source_rows import Asked
 from snowmelt.wiring import Wiring
+from snowmelt_sandbox.postgres import LocalPostgres
+from snowmelt_sandbox.postgres_programs import DEFAULT_VERSION, versions
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 SQL = Path(__file__).parents[2] / "sql"
 ROWS = 120
@@ -258,9 +258,9 @@ def each_does_and_sees_its_own(a: Loader, b: Loader, watcher: Loader) -> None:
     wiring, config, source = a.opened()
     for run_id in (theirs, "of-nobody"):  # one that it may not see is told as one that there is not
         with pytest.raises(MissingError, match=f"there is no run {run_id}"):
-            rejects.listed(wiring, config, source, run_id=run_id)
+            replay.listed(wiring, config, source, run_id=run_id)
         with pytest.raises(MissingError, match=f"there is no run {run_id}"):
-            rejects.replay(wiring, config, source, run_id=run_id)
+            replay.replay(wiring, config, source, run_id=run_id)
         with pytest.raises(DataError, match=f"there is no run {run_id}"):
             verify(wiring, config, source, Asked(), run_id=run_id)
     with pytest.raises(MissingError, match=f"has no run {theirs}"):

@@ -31,8 +31,8 @@ SHORT_SECONDS = BUFFER_SECONDS + 1.0
 LOADED_BEFOREHAND = [
     "pytest",
     "snowflake.connector",
-    "snowmelt.local.aws",
-    "snowmelt.local.demo.content",
+    "snowmelt_sandbox.aws",
+    "snowmelt_sandbox.demo.content",
     "snowmelt.runner",
 ]
 """Installed modules only: the server that processes are forked from does not know where the tests are."""

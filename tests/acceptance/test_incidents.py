@@ -18,12 +18,12 @@ from acceptance import transcript
 from acceptance.forked import Ended
 from acceptance.transcript import Transcript
 from acceptance.world import SOURCE, World, eventually
+from fault_injection.postgres_wire import COPY_DATA, PostgresLink
+from fault_injection.proxy import Proxy
+from fault_injection.traps import Blow, Moment, Trap, Traps
 from left_behind import POSTGRES_PASSWORD
-from snowmelt.local.aws import Execution
-from snowmelt.local.faults.postgres_wire import COPY_DATA, PostgresLink
-from snowmelt.local.faults.proxy import Proxy
-from snowmelt.local.faults.traps import Blow, Moment, Trap, Traps
-from snowmelt.local.snowflake.sign_in import User
+from snowmelt_sandbox.aws import Execution
+from snowmelt_sandbox.snowflake.sign_in import User
 
 Page = Callable[[Transcript, str], None]
 

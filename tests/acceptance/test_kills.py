@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from acceptance.world import World, ended, eventually
-from snowmelt.local.aws import LocalAws, MotoService
+from snowmelt_sandbox.aws import LocalAws, MotoService
 
 Note = Callable[[str, object], None]
 

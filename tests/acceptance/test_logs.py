@@ -10,10 +10,10 @@ import pytest
 from psycopg2 import sql
 
 from acceptance.world import DEFINITION, SOURCE, World
-from snowmelt.local.aws import LocalAws
-from snowmelt.local.postgres import LocalPostgres
-from snowmelt.local.snowflake import LocalSnowflake
-from snowmelt.local.snowflake.sign_in import User
+from snowmelt_sandbox.aws import LocalAws
+from snowmelt_sandbox.postgres import LocalPostgres
+from snowmelt_sandbox.snowflake import LocalSnowflake
+from snowmelt_sandbox.snowflake.sign_in import User
 
 MARK = "pl4nted"
 """Part of every secret here, and of nothing else."""

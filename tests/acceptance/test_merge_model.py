@@ -11,9 +11,9 @@ from acceptance import merge_model
 from acceptance.merge_model import ModelTable
 from acceptance.test_load_modes import migrate
 from acceptance.world import World
-from snowmelt.local.postgres import LocalPostgres
-from snowmelt.local.postgres_programs import find_programs
-from snowmelt.local.snowflake import LocalSnowflake
+from snowmelt_sandbox.postgres import LocalPostgres
+from snowmelt_sandbox.postgres_programs import find_programs
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 ICU_VERSION = 15
 """Debian's own binaries have ICU and citext, those of the wheel have neither."""

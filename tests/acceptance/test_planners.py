@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from acceptance.world import World
-from snowmelt.local.aws import LocalAws
+from snowmelt_sandbox.aws import LocalAws
 
 EXECUTION = "someone's own machine"
 

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from acceptance.predecessor_data import FILES, LATER, Table, changed_values, tables
 from acceptance.test_function_alone import call, called_until_the_end
 from acceptance.world import World
-from snowmelt.local.postgres import Database, LocalPostgres
-from snowmelt.local.snowflake import LocalSnowflake, User
+from snowmelt_sandbox.postgres import Database, LocalPostgres
+from snowmelt_sandbox.snowflake import LocalSnowflake, User
 
 INPUTS = json.loads((FILES / "inputs.json").read_text(encoding="utf-8"))
 ALL_SOURCES: dict[str, Any] = {"action": "migrate"}

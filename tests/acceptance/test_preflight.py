@@ -13,12 +13,12 @@ from typer.testing import CliRunner, Result
 from acceptance import planted
 from acceptance.world import World
 from snowmelt import actions, cli
-from snowmelt import sql as statements
-from snowmelt.actions.preflight import Preflight, preflight
 from snowmelt.deadline import Deadline
 from snowmelt.errors import AccessError, ConfigError
 from snowmelt.findings import Finding
+from snowmelt.preflight.checks import Preflight, preflight
 from snowmelt.settings import Settings
+from snowmelt.sql_text import queries as statements
 from snowmelt.wiring import Wiring
 
 CHANGES_POSTGRES = ("ALTER TABLE", "CREATE", "GRANT", "SELECT", "ALTER ROLE")
@@ -54,7 +54,7 @@ def places(findings: tuple[Finding, ...]) -> "Counter[tuple[str, str, str]]":
 
 
 def test_all_that_is_planted_is_found_at_its_place_and_nothing_else(world: World, role: str) -> None:
-    world.target.execute(sql.SQL(statements.text("status_schema.sql")))
+    world.target.execute(sql.SQL(statements.text("engine/status_schema.sql")))
     planted.plant(world, role)
     world.configure(postgres={"user": role}, parallel_threads=8)
     before = world.target.rows("SELECT oid, relname, relfilenode FROM pg_class ORDER BY oid")
@@ -71,7 +71,7 @@ def test_all_that_is_planted_is_found_at_its_place_and_nothing_else(world: World
 
 @pytest.mark.full
 def test_whatever_a_start_refuses_pre_flight_has_found_in_the_same_words(world: World, role: str) -> None:
-    world.target.execute(sql.SQL(statements.text("status_schema.sql")))
+    world.target.execute(sql.SQL(statements.text("engine/status_schema.sql")))
     planted.plant(world, role)
     world.configure(postgres={"user": role}, parallel_threads=8)
     start = {"action": "validate_config", "execution_id": "local:test", "dry_run": True}

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pytest
 
 from acceptance.world import World
-from snowmelt.local.bench import refused_kinds
-from snowmelt.local.bench.refused_kinds import KINDS
+from benchmarks import refused_kinds
+from benchmarks.refused_kinds import KINDS
 
 ROWS = 3000
 CHUNK_ROWS = 1000

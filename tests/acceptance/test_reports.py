@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 
 from acceptance.world import SOURCE, World, eventually
-from snowmelt import console, manifest_store, runner
-from snowmelt.actions import finalize, report
+from snowmelt import manifest_store, runner
+from snowmelt.actions import finalize
+from snowmelt.cli import console
 from snowmelt.cli import report as command
 from snowmelt.deadline import Deadline
 from snowmelt.errors import AccessError, MissingError
 from snowmelt.models import FinalizeEvent
 from snowmelt.reports import page as pages
+from snowmelt.reports import saved_report
 from snowmelt.reports.report import REPORT_FORMAT, Report
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
@@ -221,7 +223,7 @@ def test_a_snowflake_that_is_away_or_silent_leaves_a_line_in_the_report(
     assert "cannot reach Snowflake" in facts.not_known[0]
     assert "cannot reach Snowflake" in text_of(page)
 
-    monkeypatch.setattr(report, "SNOWFLAKE_SECONDS", 0.2)
+    monkeypatch.setattr(saved_report, "SNOWFLAKE_SECONDS", 0.2)
     with silent() as port:  # for ever
         final(finished, wiring(finished, SNOWFLAKE_PORT=str(port)))
     assert "no answer within" in kept(finished)[0].not_known[0]

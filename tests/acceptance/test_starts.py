@@ -13,7 +13,7 @@ import pytest
 
 from acceptance.deployment import validated
 from acceptance.world import SOURCE, World, eventually
-from snowmelt.local.aws import Execution, LocalAws
+from snowmelt_sandbox.aws import Execution, LocalAws
 
 LONG_GONE = "arn:aws:states:us-east-1:123456789012:execution:migration:long-gone"
 """An execution that AWS does not know any more."""

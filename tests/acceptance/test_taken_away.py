@@ -11,7 +11,8 @@ import pytest
 
 from acceptance.forked import Command
 from acceptance.world import World, eventually
-from snowmelt import actions, outcomes
+from snowmelt import actions
+from snowmelt.cli import outcomes
 from snowmelt.deadline import Deadline
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring

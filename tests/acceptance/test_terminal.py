@@ -10,7 +10,7 @@ import pyarrow as pa
 from psycopg2 import sql
 
 from acceptance.world import World
-from snowmelt.terminal_text import shown
+from snowmelt.cli.terminal_text import shown
 
 TITLE, C1, BELL, TURNED = "\x1b]0;owned", "\x9b31m", "\x07", "\u202e"
 HOSTILE = f"{TITLE}{BELL} {C1} {TURNED}\rforged\nforged"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from acceptance.world import World
-from snowmelt.local.aws import Execution, LocalAws
+from snowmelt_sandbox.aws import Execution, LocalAws
 
 ROWS = 5_000
 ROWS_PER_CHUNK = 5

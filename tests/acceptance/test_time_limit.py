@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from acceptance.world import World
-from snowmelt.local.aws import Execution, LocalAws
+from snowmelt_sandbox.aws import Execution, LocalAws
 
 FIRST_ROWS = (0, 500, 1_500, 3_500, 7_500, 15_500, 31_500)
 """Where each result batch of a big table begins."""

@@ -33,7 +33,7 @@ SWAPPED = """
 
 def made(world: World, rows: int = ROWS, **settings: Any) -> World:
     """The table of the benches with a zoned time for its last column, loaded."""
-    package = files("snowmelt.local.bench")
+    package = files("benchmarks")
     statement = package.joinpath("snowflake.sql").read_text(encoding="utf-8")
     assert LAST_COLUMN in statement
     statement = statement.replace(LAST_COLUMN, "DATEADD(second, n, '2001-01-01'::TIMESTAMP_NTZ)::TIMESTAMP_TZ AS zoned")

@@ -11,12 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from acceptance.world import World
-from snowmelt.actions import verify_at_end as at_end
-from snowmelt.actions.verify_at_end import verify_at_end
 from snowmelt.deadline import Deadline
 from snowmelt.errors import OutOfTimeError
-from snowmelt.postgres import verification_store
 from snowmelt.settings import Settings
+from snowmelt.verification import at_end, results
+from snowmelt.verification.at_end import verify_at_end
 from snowmelt.verification.verdicts import TableVerdict
 from snowmelt.wiring import RunResources, Wiring
 
@@ -204,19 +203,19 @@ def test_an_invocation_goes_on_where_the_last_one_stopped(loaded: World, monkeyp
     monkeypatch.setattr(at_end, "FIRST_BLOCKS", 1)
     monkeypatch.setattr(at_end, "SLICE_SECONDS", 1e-9)
     blocks: list[int] = []
-    usual = verification_store.save_sums
+    usual = results.save_sums
 
     def noted(*arguments: Any) -> None:
         blocks.append(arguments[3])
         usual(*arguments)
 
-    monkeypatch.setattr(verification_store, "save_sums", noted)
+    monkeypatch.setattr(results, "save_sums", noted)
     with run_of(loaded) as run:
         verdict, invocations = in_steps(run, [20, 20, 20])
 
     assert verdict.verdict == "equal"
     assert invocations > 1
-    assert blocks == [*range(1, len(blocks)), verification_store.ALL_SUMMED]  # each block once
+    assert blocks == [*range(1, len(blocks)), results.ALL_SUMMED]  # each block once
     assert len(blocks) > 10
 
 

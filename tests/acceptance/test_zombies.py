@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from acceptance.world import World, eventually
-from snowmelt.local.aws import LocalAws
+from snowmelt_sandbox.aws import LocalAws
 
 ROWS = 7_500
 BATCH_ROWS = 3_500

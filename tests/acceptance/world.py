@@ -20,12 +20,12 @@ from psycopg2 import sql
 
 import left_behind
 from acceptance.forked import Command, Ended, Runtime
-from snowmelt.local.aws import LocalAws
-from snowmelt.local.child_process import start_child
-from snowmelt.local.demo import content
-from snowmelt.local.postgres import Database
-from snowmelt.local.sandbox import Sandbox
-from snowmelt.local.snowflake import LocalSnowflake
+from snowmelt_sandbox.aws import LocalAws
+from snowmelt_sandbox.child_process import start_child
+from snowmelt_sandbox.demo import content
+from snowmelt_sandbox.postgres import Database
+from snowmelt_sandbox.sandbox import Sandbox
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 DEFINITION = Path(__file__).parents[2] / "statemachine" / "migration.asl.json"
 SOURCE = "ledger"

@@ -18,7 +18,7 @@ from typing import Any
 import boto3
 from moto import mock_aws
 
-from snowmelt.local.aws.template import read_template
+from snowmelt_sandbox.aws.template import read_template
 
 ROOT = Path(__file__).parents[2]
 REGION = "us-east-1"

@@ -10,8 +10,8 @@ from deployed_stack import EVERYTHING, Stack, client, deployed
 from typer.testing import CliRunner, Result
 
 from snowmelt import cli
+from snowmelt.aws.stack import RemoteStack
 from snowmelt.errors import ConfigError, DataError
-from snowmelt.remote import RemoteStack
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,14 @@ from typing import Any
 
 import pytest
 
-from snowmelt.local.aws import LocalAws, built
-from snowmelt.local.aws.built import LIMIT_MEGABYTES, MEGABYTE, MOST_MEGABYTES, Built
-from snowmelt.local.postgres import LocalPostgres
+from snowmelt_sandbox.aws import LocalAws, built
+from snowmelt_sandbox.aws.built import LIMIT_MEGABYTES, MEGABYTE, MOST_MEGABYTES, Built
+from snowmelt_sandbox.postgres import LocalPostgres
 from tls import TlsServer, authority
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "snowmelt"
-STAYS = ("local", "dashboard")
-COMPILES = {*PACKAGE.rglob("*.py")} - {file for folder in STAYS for file in (PACKAGE / folder).rglob("*.py")}
+COMPILES = {*PACKAGE.rglob("*.py")} - {*(PACKAGE / "monitoring" / "dashboard").rglob("*.py")}
 
 pytestmark = pytest.mark.full
 
@@ -61,9 +60,7 @@ def test_the_function_holds_the_package_its_sql_and_its_page_and_nothing_else(ar
     assert {name for name in kept if name.endswith(".py")} == sources
     assert {Path(name).suffix for name in kept} == {".py", ".pyc", ".sql", ".html", ".css", ".pem"}
     assert len([name for name in kept if name.endswith(".pyc")]) == len(sources)
-    assert {Path(name).name for name in kept if name.endswith(".sql")} == {
-        f.name for f in (PACKAGE / "sql").glob("*.sql")
-    }
+    assert {Path(name).name for name in kept if name.endswith(".sql")} == {f.name for f in PACKAGE.rglob("*.sql")}
     assert {name for name in kept if name.endswith(".pem")} == {"snowmelt/postgres/rds-global-bundle.pem"}
     assert {name for name in kept if name.endswith((".html", ".css"))} == {
         f"snowmelt/reports/report.{kind}" for kind in ("html", "css")
@@ -106,7 +103,7 @@ def test_a_wheel_that_is_not_the_locked_one_ends_the_build(tmp_path: Path) -> No
 def test_what_was_built_moves_the_demo_s_tables_where_only_tmp_can_be_written(artifacts: Built) -> None:
     template = artifacts.task.parent / "template.yaml"
     files = "--definition statemachine/migration.asl.json --grants sql/grants_postgres.sql"
-    command = f"{sys.executable} -m snowmelt.local.demo {files}"
+    command = f"{sys.executable} -m snowmelt_sandbox.demo {files}"
     ended = run(f"{command} --built {template} --python $RUNTIME_PYTHON --runtime-packages $RUNTIME_PACKAGES --json")
     assert ended.returncode == 0, ended.stderr
     summary = json.loads(ended.stdout.splitlines()[-1])

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from snowmelt.local.aws import LocalAws
-from snowmelt.local.demo import data
-from snowmelt.local.postgres import LocalPostgres
-from snowmelt.local.sandbox import Sandbox
-from snowmelt.local.snowflake import LocalSnowflake
+from snowmelt_sandbox.aws import LocalAws
+from snowmelt_sandbox.demo import data
+from snowmelt_sandbox.postgres import LocalPostgres
+from snowmelt_sandbox.sandbox import Sandbox
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 ROOT = Path(__file__).parents[2]
 ROWS = 7

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from event_rules import Undelivered, transformed
 
-from snowmelt.local.aws.template import read_template
+from snowmelt_sandbox.aws.template import read_template
 
 RESOURCES: dict[str, Any] = read_template(Path(__file__).parents[2] / "template.yaml")["Resources"]
 RULES = {

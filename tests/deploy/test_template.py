@@ -22,10 +22,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import TypeAdapter
 
-from snowmelt import actions, metrics, models
-from snowmelt.local.aws.template import read_template
+from snowmelt import actions, models
+from snowmelt.aws import metrics
 from snowmelt.postgres.roots import RDS_BUNDLE, file_of
 from snowmelt.settings import Settings
+from snowmelt_sandbox.aws.template import read_template
 from tls import authority
 
 ROOT = Path(__file__).parents[2]
@@ -127,7 +128,7 @@ def test_the_layer_holds_what_the_handler_imports() -> None:
 
 def test_the_handler_imports_nothing_that_is_not_deployed() -> None:
     upstream = grimp.build_graph("snowmelt").find_upstream_modules("snowmelt.lambda_handler")
-    assert not {name for name in upstream if name.startswith("snowmelt.local")}
+    assert not {name for name in upstream if name.startswith("snowmelt_sandbox")}
 
 
 def test_the_layer_holds_what_its_packages_require() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from snowmelt.local.faults.lane import Lane
+from fault_injection.lane import Lane
 
 DEFINITION = Path(__file__).parents[2] / "statemachine" / "migration.asl.json"
 

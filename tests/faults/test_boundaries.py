@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from snowmelt.local.faults.kinds import CHANGES, Case, Driver, Kind, Strike
-from snowmelt.local.faults.lane import Lane
-from snowmelt.local.faults.modes import MODES, Mode
-from snowmelt.local.faults.traps import Moment, Way
-from snowmelt.local.faults.trial import Result
+from fault_injection.kinds import CHANGES, Case, Driver, Kind, Strike
+from fault_injection.lane import Lane
+from fault_injection.modes import MODES, Mode
+from fault_injection.traps import Moment, Way
+from fault_injection.trial import Result
 
 MOST = 10_000
 COMMAND: Driver = "command"

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
+from fault_injection import lane as lane_module
+from fault_injection import trial
+from fault_injection.effects import Effects
+from fault_injection.kinds import COPY, Case, Kind, Strike, case
+from fault_injection.lane import Lane
+from fault_injection.modes import MODES, Mode
+from fault_injection.traps import Moment
 from faults.conftest import DEFINITION
-from snowmelt.local.child_process import start_child
-from snowmelt.local.faults import lane as lane_module
-from snowmelt.local.faults import trial
-from snowmelt.local.faults.effects import Effects
-from snowmelt.local.faults.kinds import COPY, Case, Kind, Strike, case
-from snowmelt.local.faults.lane import Lane
-from snowmelt.local.faults.modes import MODES, Mode
-from snowmelt.local.faults.traps import Moment
-from snowmelt.local.plain_install import PYTHONPATH
-from snowmelt.local.postgres_programs import DEFAULT_VERSION
+from snowmelt_sandbox.child_process import start_child
+from snowmelt_sandbox.plain_install import PYTHONPATH
+from snowmelt_sandbox.postgres_programs import DEFAULT_VERSION
 
 SEED = 21
 COUNTS = (
@@ -30,8 +30,12 @@ COUNTS = (
 
 def faults(folder: Path, *arguments: str, within_seconds: float) -> tuple[int, dict[str, Any], str]:
     """What ``scripts/faults`` does once it is set up: its exit code, its line of JSON, and what else it said."""
-    environment = {"PATH": os.defpath, "HOME": str(folder), "PYTHONPATH": PYTHONPATH}
-    command = [sys.executable, "-m", "snowmelt.local.faults", "--definition", str(DEFINITION), "--keep", str(folder)]
+    environment = {
+        "PATH": os.defpath,
+        "HOME": str(folder),
+        "PYTHONPATH": f"{PYTHONPATH}{os.pathsep}{Path(__file__).parents[1]}",
+    }
+    command = [sys.executable, "-m", "fault_injection", "--definition", str(DEFINITION), "--keep", str(folder)]
     with start_child(
         [*command, "--json", *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:

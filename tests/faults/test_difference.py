@@ -7,8 +7,8 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snowmelt.local.faults.difference import Difference, Row, difference
-from snowmelt.local.faults.modes import MODES, row
+from fault_injection.difference import Difference, Row, difference
+from fault_injection.modes import MODES, row
 
 ROWS = st.lists(st.integers(0, 40), unique=True, max_size=30).map(lambda keys: [row(i) for i in keys])
 

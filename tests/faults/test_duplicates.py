@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 
 from acceptance.world import World, eventually
+from fault_injection.kinds import MARK
+from fault_injection.postgres_wire import PostgresLink
+from fault_injection.proxy import Proxy
+from fault_injection.traps import Blow, Moment, Struck, Trap, Traps
 from snowmelt import actions, manifest_store
 from snowmelt.deadline import Deadline
 from snowmelt.errors import SnowmeltError
-from snowmelt.local.faults.kinds import MARK
-from snowmelt.local.faults.postgres_wire import PostgresLink
-from snowmelt.local.faults.proxy import Proxy
-from snowmelt.local.faults.traps import Blow, Moment, Struck, Trap, Traps
-from snowmelt.local.postgres import LocalPostgres
-from snowmelt.local.snowflake import LocalSnowflake
 from snowmelt.models import PlanChunksResult
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
+from snowmelt_sandbox.postgres import LocalPostgres
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 ROWS = 3_000
 WAYS: dict[str, dict[str, Any]] = {

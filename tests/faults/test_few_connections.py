@@ -11,10 +11,10 @@ import pytest
 
 from acceptance.world import World
 from snowmelt.config import PostgresConfig
-from snowmelt.local.postgres import LocalPostgres
-from snowmelt.local.snowflake import LocalSnowflake
-from snowmelt.postgres import connections
+from snowmelt.engine import connection_count
 from snowmelt.postgres.session import Session
+from snowmelt_sandbox.postgres import LocalPostgres
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 CONNECTIONS = 30
 WORKERS = 64
@@ -33,10 +33,10 @@ def test_a_session_is_kept_warm_only_while_the_server_has_connections_to_spare()
             for _ in range(12)
         ]
         for session in sessions:
-            connections.leave_room(session)
+            connection_count.leave_room(session)
         kept = [session for session in sessions if not session.closed]
         # A session that was closed is counted for a moment more, and one too many may then go.
-        assert 0 < len(kept) <= 15 - RESERVED - connections.ROOM
+        assert 0 < len(kept) <= 15 - RESERVED - connection_count.ROOM
         assert all(session.alive() for session in kept)
 
 

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from snowmelt.local.faults.judging import HELD, false_failure, not_refused
-from snowmelt.local.faults.kinds import Case, Excuse, Kind, Strike
-from snowmelt.local.faults.modes import MODES
-from snowmelt.local.faults.starts import Ended, Patience
-from snowmelt.local.faults.traps import Moment
+from fault_injection.judging import HELD, false_failure, not_refused
+from fault_injection.kinds import Case, Excuse, Kind, Strike
+from fault_injection.modes import MODES
+from fault_injection.starts import Ended, Patience
+from fault_injection.traps import Moment
 
 COMPLETED, FAILED, HUNG, DIED = (
     Ended("completed"),

@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from snowmelt.local.faults.effects import Effects
-from snowmelt.local.faults.kinds import KINDS, case
-from snowmelt.local.faults.modes import MODES
+from fault_injection.effects import Effects
+from fault_injection.kinds import KINDS, case
+from fault_injection.modes import MODES
 
 
 @given(st.integers(), st.integers(0, 10_000))

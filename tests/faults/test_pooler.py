@@ -11,8 +11,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
-from snowmelt.local.faults.pooler import Pooler, Rules
-from snowmelt.local.postgres import Database, LocalPostgres
+from fault_injection.pooler import Pooler, Rules
+from snowmelt_sandbox.postgres import Database, LocalPostgres
 
 
 @contextmanager

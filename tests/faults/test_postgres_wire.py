@@ -11,10 +11,10 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
-from snowmelt.local.faults.postgres_wire import PostgresLink
-from snowmelt.local.faults.proxy import Proxy
-from snowmelt.local.faults.traps import CUTS, Blow, Moment, Struck, Trap, Traps, Way
-from snowmelt.local.postgres import Database, LocalPostgres
+from fault_injection.postgres_wire import PostgresLink
+from fault_injection.proxy import Proxy
+from fault_injection.traps import CUTS, Blow, Moment, Struck, Trap, Traps, Way
+from snowmelt_sandbox.postgres import Database, LocalPostgres
 
 DISK_FULL = Blow("refuse", code="53100", message="could not extend file: No space left on device")
 

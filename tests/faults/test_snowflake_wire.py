@@ -9,9 +9,9 @@ from threading import Thread
 
 import pytest
 
-from snowmelt.local.faults.proxy import Proxy
-from snowmelt.local.faults.snowflake_wire import SnowflakeLink
-from snowmelt.local.faults.traps import Blow, Moment, Trap, Traps, Way
+from fault_injection.proxy import Proxy
+from fault_injection.snowflake_wire import SnowflakeLink
+from fault_injection.traps import Blow, Moment, Trap, Traps, Way
 
 
 class _Echo(BaseHTTPRequestHandler):

@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 import snowflake.connector
 
-from snowmelt import snowflake_values
 from snowmelt.config import SnowflakeConfig
 from snowmelt.errors import StatementError
-from snowmelt.local.snowflake import HOSTILE, LocalSnowflake
 from snowmelt.models import ScanSlice
 from snowmelt.snowflake_source import SnowflakeSource, session_parameters
+from snowmelt.sql_text import literals
+from snowmelt_sandbox.snowflake import HOSTILE, LocalSnowflake
 
 DAYS = 'SELECT "day", "n" FROM "HOSTILE"."PUBLIC"."Days"'
 
@@ -65,11 +65,11 @@ def test_quoted_names_are_exact(hostile: LocalSnowflake, ours: SnowflakeSource) 
 def test_dates_are_read_by_the_format_that_the_statement_names(hostile: LocalSnowflake, ours: SnowflakeSource) -> None:
     with pytest.raises(snowflake.connector.errors.ProgrammingError, match="is not recognized"):
         careless(hostile, "SELECT '2026-01-05'::DATE")
-    since = f'{DAYS} WHERE "day" >= {snowflake_values.date("2026-01-05")}'
+    since = f'{DAYS} WHERE "day" >= {literals.date("2026-01-05")}'
     assert len(ours.aggregate(since)) == 6
     moment = "2026-01-05 10:00:00.123456000"
     ((same,),) = ours.aggregate(
-        f"SELECT {snowflake_values.timestamp_ntz(moment)} = {snowflake_values.timestamp_tz(moment)}::TIMESTAMP_NTZ"
+        f"SELECT {literals.timestamp_ntz(moment)} = {literals.timestamp_tz(moment)}::TIMESTAMP_NTZ"
     )
     assert same is True
 
@@ -89,7 +89,7 @@ def test_batches_are_arrow_or_the_error_says_what_they_are(ours: SnowflakeSource
 
 
 def test_values_of_rows_are_in_no_text_that_snowflake_keeps(hostile: LocalSnowflake, ours: SnowflakeSource) -> None:
-    statement = f"SELECT {snowflake_values.text('Montague')}, {snowflake_values.number('-12.50')}"
+    statement = f"SELECT {literals.text('Montague')}, {literals.number('-12.50')}"
     ((name, number),) = ours.aggregate(statement)
     assert (name, str(number)) == ("Montague", "-12.50")
     kept = hostile.queries(containing="CAST(? AS NUMBER(4,2))")

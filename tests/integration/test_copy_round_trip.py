@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
+from snowmelt.columns.batch_conversion import cut_masks
+from snowmelt.columns.type_pairs import Match, match
 from snowmelt.errors import DataError, TransientError
-from snowmelt.local.postgres import LocalPostgres
+from snowmelt.loading.copy import CopyResult, copy_batches
 from snowmelt.models import ColumnPlan, SourceColumn, TableName, TargetColumn
-from snowmelt.postgres.copy import CopyResult, copy_batches
-from snowmelt.types import Match, match
-from snowmelt.values import cut_masks
+from snowmelt_sandbox.postgres import LocalPostgres
 
 TABLE = TableName(schema_name="public", name='Odd "table"')
 

@@ -13,15 +13,17 @@ import pytest
 from psycopg2 import sql as compose
 
 from opened_run import PLAN, RUN, TABLE_ID, connect, open_run, take_over
-from snowmelt import sql
-from snowmelt.actions.verify_table import not_comparable
+from snowmelt.engine import status_store
+from snowmelt.engine.status_store import Driver
 from snowmelt.errors import HeldError, RunFailedError, TransientError
-from snowmelt.local.postgres import Database
+from snowmelt.loading import sequences, targets
 from snowmelt.models import Consents
 from snowmelt.planning import one_scan
-from snowmelt.postgres import sequences, status_store, targets, verification_store
 from snowmelt.postgres.session import Session
-from snowmelt.postgres.status_store import Driver
+from snowmelt.sql_text import queries
+from snowmelt.verification import results
+from snowmelt.verification.table_check import not_comparable
+from snowmelt_sandbox.postgres import Database
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def split(session: Session) -> None:
 
 def save_verdict(session: Session) -> None:
     verdict = not_comparable("T", "public.target", RUN, "counts", "nothing to compare", "compare it by hand")
-    verification_store.save_verdict(session, RUN, TABLE_ID, verdict)
+    results.save_verdict(session, RUN, TABLE_ID, verdict)
 
 
 WRITES: dict[str, Callable[[Session], Any]] = {
@@ -186,7 +188,7 @@ def test_a_start_that_waits_for_another_says_for_whom(opened: Database, caplog: 
     with connect(opened, "the quicker") as first, connect(opened) as second, ThreadPoolExecutor(1) as thread:
         (pid,) = first.rows(compose.SQL("SELECT pg_backend_pid() AS pid"))
         with first.transaction() as cursor:
-            cursor.execute(sql.query("try_lock_opening"))
+            cursor.execute(queries.query("try_lock_opening"))
             taking = thread.submit(take_over, second)
             while not caplog.records and not taking.done():
                 time.sleep(0.01)
@@ -207,12 +209,12 @@ def test_a_role_that_only_reads_sees_that_a_run_and_its_workers_live(opened: Dat
             take_over_with(session)
             status_store.record_scan(session, RUN, TABLE_ID, "query")
             start_loading(session)
-            session.rows(sql.query("claim_chunk"), run_id=RUN, table_id=TABLE_ID, chunk_id=1, seconds=60)
+            session.rows(queries.query("claim_chunk"), run_id=RUN, table_id=TABLE_ID, chunk_id=1, seconds=60)
 
             seen = status_store.vitals(reader, RUN)
             assert seen is not None
             assert (seen["driver_is_alive"], seen["loading"], seen["lost"]) == (True, 1, 0)
-            (worker,) = reader.rows(sql.query("overview_workers"), run_id=RUN, limit=10)
+            (worker,) = reader.rows(queries.query("overview_workers"), run_id=RUN, limit=10)
             assert worker["is_alive"]
 
             session.close()

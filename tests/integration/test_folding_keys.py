@@ -8,13 +8,15 @@ from psycopg2 import sql
 from test_merge import keyed_by_id, session_of, written
 
 from snowmelt.errors import AmbiguousKeyError
-from snowmelt.local.postgres import Database, LocalPostgres
+from snowmelt.loading import staging
+from snowmelt.loading.merge import Merged
 from snowmelt.models import ColumnPlan, SourceColumn, TableName, TablePlan, WatermarkPlan
-from snowmelt.postgres import fingerprints, staging, tables
-from snowmelt.postgres.fingerprints import Hashing
-from snowmelt.postgres.merge import Merged
+from snowmelt.postgres import tables
 from snowmelt.postgres.session import fetch
+from snowmelt.verification import target_hashes
 from snowmelt.verification.comparing import HASHES
+from snowmelt.verification.target_hashes import Hashing
+from snowmelt_sandbox.postgres import Database, LocalPostgres
 
 VERSION = 15
 pytestmark = pytest.mark.skipif(
@@ -83,7 +85,7 @@ def test_a_repair_finds_the_row_by_any_spelling(folding: Database, key: str) -> 
         staging.create(session, table)
         with session.transaction() as cursor:
             cursor.execute("INSERT INTO pg_temp.snowmelt_staging_7 VALUES ('ABC', 1, 'b'), ('X', 4, 'late')")
-            assert fingerprints.mend_from_staging(cursor, table, table.columns[:1]) == (1, 0)
+            assert target_hashes.mend_from_staging(cursor, table, table.columns[:1]) == (1, 0)
     assert folding.rows('SELECT v FROM "the orders" ORDER BY mark') == [("b",), ("newer",)]
 
 
@@ -99,10 +101,10 @@ def test_a_row_gives_way_to_one_of_the_source_and_to_no_spelling_that_the_source
         staging.create(session, table)
         with session.transaction() as cursor:
             cursor.execute("INSERT INTO pg_temp.snowmelt_staging_7 VALUES ('Abc', 3, 'a'), ('ABC', 3, 'c')")
-            of_source = fingerprints.known_pairs(cursor, staging.rows(table), by_key, by_key, None)
-            of_target = fingerprints.known_pairs(cursor, tables.identifier(table.target), by_key, by_key, None)
+            of_source = target_hashes.known_pairs(cursor, staging.rows(table), by_key, by_key, None)
+            of_target = target_hashes.known_pairs(cursor, tables.identifier(table.target), by_key, by_key, None)
             unmatched = {hash_ for hash_, _ in of_target} - {hash_ for hash_, _ in of_source}
-            kept = fingerprints.kept(fetch(cursor, fingerprints.kept_query(table, by_key, unmatched)))
+            kept = target_hashes.kept(fetch(cursor, target_hashes.kept_query(table, by_key, unmatched)))
     spelt = zip(("Abc", "ABC"), of_source, strict=True)
     assert [word for word, (hash_, _) in spelt if hash_ % HASHES in kept] == gave_way
 

@@ -11,12 +11,15 @@ from psycopg2 import sql as compose
 
 from snowmelt.config import PostgresConfig
 from snowmelt.deadline import Deadline
+from snowmelt.engine import status_store
 from snowmelt.errors import AccessError, HeldError
-from snowmelt.local.postgres import Database, LocalPostgres
-from snowmelt.local.postgres_programs import find_programs
+from snowmelt.loading import indexes
 from snowmelt.models import TableName
-from snowmelt.postgres import expired_rows, indexes, status_store, tables
+from snowmelt.postgres import tables
 from snowmelt.postgres.session import Session
+from snowmelt.rejected_rows import expired_rows, store
+from snowmelt_sandbox.postgres import Database, LocalPostgres
+from snowmelt_sandbox.postgres_programs import find_programs
 
 VERSIONS = (15, 16, 18)
 TABLE = TableName(schema_name="public", name="ledger")
@@ -565,7 +568,7 @@ def test_only_old_rows_of_the_roles_own_ended_runs_of_the_source_expire(scene: S
         assert expired_rows.read(session, "ended") == removed
         assert expired_rows.read(session, "ended", table="ledger", table_id=0) == removed
         assert expired_rows.read(session, "young") == expired_rows.read(session, "ended", table="X") == ()
-        (line,) = status_store.rejection_reasons(session, "ended")
+        (line,) = store.rejection_reasons(session, "ended")
     assert line.startswith("LEDGER: 4 rejected rows of run ended had waited longer than rejects_retention")
     kept = "SELECT run_id, count(*)::int FROM migration_status.rejected_rows GROUP BY run_id ORDER BY run_id"
     assert scene.database.rows(kept) == [("elsewhere", 4), ("on", 4), ("theirs", 4), ("young", 4)]

@@ -14,11 +14,11 @@ import left_behind
 from iam_server import IamServer
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import AccessError, ConfigError, SnowmeltError
-from snowmelt.local.postgres import LocalPostgres
 from snowmelt.postgres import iam
 from snowmelt.postgres.session import Session
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
+from snowmelt_sandbox.postgres import LocalPostgres
 from tls import authority
 
 REGION = "eu-central-1"

@@ -14,12 +14,14 @@ import pytest
 
 from snowmelt.config import PostgresConfig
 from snowmelt.deadline import Deadline
+from snowmelt.engine import status_store
 from snowmelt.errors import DataError, TransientError
-from snowmelt.local.postgres import Database
+from snowmelt.loading import indexes
+from snowmelt.loading.indexes import MissingIndex, RestoreResult, TargetIndex
 from snowmelt.models import TableName
-from snowmelt.postgres import indexes, status_store, tables
-from snowmelt.postgres.indexes import MissingIndex, RestoreResult, TargetIndex
+from snowmelt.postgres import tables
 from snowmelt.postgres.session import Session
+from snowmelt_sandbox.postgres import Database
 
 TABLE = TableName(schema_name='odd "s" schema', name="odd 'table'")
 PLAIN = TableName(schema_name="public", name="plain")

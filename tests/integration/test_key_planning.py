@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from snowmelt.errors import DataError
-from snowmelt.local.snowflake import LocalSnowflake
 from snowmelt.planning import key_sql
 from snowmelt.planning.composite import first_query, plan, read_histogram, read_pieces, second_query
 from snowmelt.planning.key_sql import where
 from snowmelt.planning.keys import KeyColumn, KeyKind, KeyRange, KeySpec
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 DATABASE, SCHEMA = "KEY_PLANS", "PUBLIC"
 Row = tuple[Any, ...]

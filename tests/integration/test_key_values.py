@@ -6,15 +6,16 @@ from contextlib import closing, suppress
 import psycopg2
 import pytest
 
+from snowmelt.columns.type_pairs import Match, match
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import DataError
-from snowmelt.local.postgres import Database, LocalPostgres
-from snowmelt.local.postgres_programs import versions
 from snowmelt.models import ColumnPlan, SourceColumn, TableName
-from snowmelt.postgres import key_values, tables
-from snowmelt.postgres.key_values import Repeated
+from snowmelt.postgres import tables
 from snowmelt.postgres.session import Session
-from snowmelt.types import Match, match
+from snowmelt.preflight import key_values
+from snowmelt.preflight.key_values import Repeated
+from snowmelt_sandbox.postgres import Database, LocalPostgres
+from snowmelt_sandbox.postgres_programs import versions
 
 KEYS = TableName(schema_name="public", name="keys")
 NO_CASE = "CREATE COLLATION no_case (provider = icu, locale = 'und-u-ks-level1', deterministic = false)"

@@ -25,27 +25,19 @@ from psycopg2 import sql as compose
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from opened_run import RUN_PLAN, begin
-from snowmelt import sql
 from snowmelt.config import PostgresConfig
+from snowmelt.engine import leases, status_store
+from snowmelt.engine.leases import Lease, Loaded
+from snowmelt.engine.status_store import Driver
 from snowmelt.errors import FencedError, HeldError, TransientError, TruncationRefusedError
-from snowmelt.local.postgres import Database
-from snowmelt.models import (
-    ChunkRead,
-    ColumnPlan,
-    Consents,
-    ScanSlice,
-    SourceColumn,
-    TableName,
-    TablePlan,
-    TargetColumn,
-)
+from snowmelt.loading import targets
+from snowmelt.loading.copy import copy_batches
+from snowmelt.loading.load import load_chunk
+from snowmelt.models import ChunkRead, ColumnPlan, Consents, ScanSlice, SourceColumn, TableName, TablePlan, TargetColumn
 from snowmelt.planning import one_scan
-from snowmelt.postgres import leases, status_store, targets
-from snowmelt.postgres.copy import copy_batches
-from snowmelt.postgres.leases import Lease, Loaded
-from snowmelt.postgres.load import load_chunk
 from snowmelt.postgres.session import Cursor, Session
-from snowmelt.postgres.status_store import Driver
+from snowmelt.sql_text import queries
+from snowmelt_sandbox.postgres import Database
 
 TARGET = TableName(schema_name="public", name="target")
 ROWS = 30
@@ -308,7 +300,7 @@ def test_a_worker_of_before_a_takeover_cannot_commit_although_its_chunk_is_still
     scene.begin(planner)
     with scene.session() as worker:
         lease = scene.claim(worker, 1)
-        planner.run(sql.query("fence_run"), run_id=scene.run_id)  # the first step of a takeover
+        planner.run(queries.query("fence_run"), run_id=scene.run_id)  # the first step of a takeover
         assert scene.chunk(1)["held"]
         with pytest.raises(FencedError, match="its table has moved on"):
             scene.load(worker, lease)

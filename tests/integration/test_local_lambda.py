@@ -18,7 +18,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from snowmelt.local.aws import Function, LocalLambda
+from snowmelt_sandbox.aws import Function, LocalLambda
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -311,7 +311,7 @@ def test_stopping_in_the_middle_of_an_event_leaves_no_process(function: Function
 
 def test_processes_die_with_their_owner_even_by_sigkill(function: Function, tmp_path: Path) -> None:
     program = (
-        "import pathlib, sys; from snowmelt.local.aws import Function, LocalLambda\n"
+        "import pathlib, sys; from snowmelt_sandbox.aws import Function, LocalLambda\n"
         "function = Function('app.handler', pathlib.Path(sys.argv[1]))\n"
         "service = LocalLambda(function, log_file=pathlib.Path(sys.argv[2] + '.log')).start()\n"
         'service.invoke(b\'{"touch": "%s", "sleep": 60}\' % sys.argv[2].encode())\n'

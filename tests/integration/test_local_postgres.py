@@ -14,9 +14,9 @@ import psycopg2
 import pytest
 
 from snowmelt.errors import AccessError, ConfigError
-from snowmelt.local import postgres as local_postgres
-from snowmelt.local.postgres import Database, LocalPostgres
-from snowmelt.local.postgres_programs import find_programs
+from snowmelt_sandbox import postgres as local_postgres
+from snowmelt_sandbox.postgres import Database, LocalPostgres
+from snowmelt_sandbox.postgres_programs import find_programs
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_a_port_that_is_taken_is_reported_in_one_line() -> None:
 def test_a_setting_that_does_not_exist_is_reported_without_waiting_for_a_server_that_has_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("snowmelt.local.postgres._START_SECONDS", math.inf)
+    monkeypatch.setattr("snowmelt_sandbox.postgres._START_SECONDS", math.inf)
     with pytest.raises(AccessError, match="no_such_setting"):
         LocalPostgres(no_such_setting=1).start()
 
@@ -174,7 +174,7 @@ def test_the_server_dies_with_its_owner_even_by_sigkill_and_the_next_finds_what_
     open_folder: Path,
 ) -> None:
     program = (
-        "import pathlib, sys, threading, time; from snowmelt.local.postgres import LocalPostgres\n"
+        "import pathlib, sys, threading, time; from snowmelt_sandbox.postgres import LocalPostgres\n"
         "server = LocalPostgres(directory=pathlib.Path(sys.argv[1]), durable=False)\n"
         "starter = threading.Thread(target=server.start)\n"
         "starter.start(); starter.join(); time.sleep(0.2)\n"  # the thread is gone, the server is not

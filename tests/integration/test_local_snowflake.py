@@ -22,7 +22,7 @@ from snowflake.connector.constants import FIELD_ID_TO_NAME, QueryStatus
 from snowflake.connector.errors import DatabaseError, OperationalError, ProgrammingError
 
 from snowmelt.errors import ConfigError
-from snowmelt.local.snowflake import SANDBOX_USER, LocalSnowflake, User
+from snowmelt_sandbox.snowflake import SANDBOX_USER, LocalSnowflake, User
 
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 OTHER_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)

@@ -13,8 +13,8 @@ import boto3
 import pytest
 
 from snowmelt.errors import ConfigError, StalledError
-from snowmelt.local.aws import Execution, LocalAws, MotoService
-from snowmelt.local.aws.step_functions import fill_placeholders
+from snowmelt_sandbox.aws import Execution, LocalAws, MotoService
+from snowmelt_sandbox.aws.step_functions import fill_placeholders
 
 HANDLER = """
 import json, os, time
@@ -243,7 +243,7 @@ def test_a_running_execution_is_looked_at_while_it_is_waited_for_and_ends_with_t
 @pytest.mark.full
 def test_storage_of_another_process_outlives_the_stack(tmp_path: Path) -> None:
     program = (
-        "import sys; from snowmelt.local.aws import MotoService\n"
+        "import sys; from snowmelt_sandbox.aws import MotoService\n"
         "with MotoService() as service: print(service.url, flush=True); sys.stdin.read()\n"
     )
     with subprocess.Popen(

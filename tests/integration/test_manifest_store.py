@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from snowmelt import manifest_store
 from snowmelt.errors import AccessError, ConfigError, DataError, TransientError
-from snowmelt.local.aws.moto_service import CREDENTIALS, REGION, MotoService, create_bucket, s3_client
 from snowmelt.manifest_store import FolderStore, Store
 from snowmelt.models import ColumnPlan, RunPlan, SourceColumn, TableName, TablePlan, TargetColumn, WorkItem
+from snowmelt_sandbox.aws.moto_service import CREDENTIALS, REGION, MotoService, create_bucket, s3_client
 
 BUCKET = "snowmelt-test"
 ITEMS = tuple(

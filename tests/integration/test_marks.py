@@ -6,12 +6,13 @@ import pytest
 from psycopg2 import sql
 from test_merge import keyed_by_id, session_of, written
 
-from snowmelt.local.postgres import Database, LocalPostgres
-from snowmelt.local.postgres_programs import versions
+from snowmelt.loading import marks
+from snowmelt.loading.merge import Merged
 from snowmelt.models import LoadMode, TableName, TablePlan, TargetColumn, WatermarkPlan
-from snowmelt.postgres import fingerprints, marks
-from snowmelt.postgres.merge import Merged
 from snowmelt.postgres.session import Session
+from snowmelt.verification import target_hashes
+from snowmelt_sandbox.postgres import Database, LocalPostgres
+from snowmelt_sandbox.postgres_programs import versions
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_a_watermark_beyond_the_limit_counts_as_none(database: Database, kind: s
 
 
 def within(session: Session, table: TablePlan) -> Sequence[int]:
-    relation = fingerprints.target_rows(table, table.watermark)
+    relation = target_hashes.target_rows(table, table.watermark)
     return [row["id"] for row in session.rows(sql.SQL("SELECT id FROM {} ORDER BY id").format(relation))]
 
 

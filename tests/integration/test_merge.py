@@ -15,12 +15,13 @@ from psycopg2 import sql
 
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import DataError, RowsDroppedError
-from snowmelt.local.postgres import Database, LocalPostgres
+from snowmelt.loading import merge, staging
+from snowmelt.loading.merge import Merged
 from snowmelt.models import ColumnPlan, LoadMode, SourceColumn, TableName, TablePlan, TargetColumn, WatermarkPlan
-from snowmelt.postgres import fingerprints, merge, staging
-from snowmelt.postgres.fingerprints import Hashing
-from snowmelt.postgres.merge import Merged
 from snowmelt.postgres.session import Cursor, Session, fetch
+from snowmelt.verification import target_hashes
+from snowmelt.verification.target_hashes import Hashing
+from snowmelt_sandbox.postgres import Database, LocalPostgres
 
 Row = tuple[int, str, int | None, str | None]
 """Two key columns, a watermark, and JSON."""
@@ -425,14 +426,14 @@ def test_merge_verification_and_repair_agree_which_row_stays(database: Database,
 
     def kept(cursor: Cursor) -> list[int]:
         by_key = Hashing(table.columns, key, is_exact=True)
-        keys = fingerprints.known_pairs(cursor, staging.rows(table), by_key, by_key, None)
+        keys = target_hashes.known_pairs(cursor, staging.rows(table), by_key, by_key, None)
         ids = [row["id"] for row in fetch(cursor, sql.SQL("SELECT id FROM pg_temp.snowmelt_staging_7"))]
-        stays = fingerprints.kept(fetch(cursor, fingerprints.kept_query(table, by_key, ())))
+        stays = target_hashes.kept(fetch(cursor, target_hashes.kept_query(table, by_key, ())))
         return [i for i, (hash_, _) in zip(ids, keys, strict=True) if hash_ % 2**64 in stays]
 
     if load_mode != "copy":
         assert outcome(lambda cursor: merge.merge(cursor, table, rows=len(NEWER_OR_NOT)))[1] == replaced
-    assert outcome(lambda cursor: fingerprints.mend_from_staging(cursor, table, key))[1] == replaced
+    assert outcome(lambda cursor: target_hashes.mend_from_staging(cursor, table, key))[1] == replaced
     assert outcome(kept)[0] == [i for i, is_replaced in enumerate(replaced) if not is_replaced]
 
 
@@ -466,7 +467,7 @@ def test_a_repair_keeps_the_newest_of_rows_that_the_target_has_twice(database: D
         staging.create(session, marked())
         with session.transaction() as cursor:
             cursor.execute("INSERT INTO pg_temp.snowmelt_staging_7 VALUES (1, 3, 'c')")
-            fingerprints.mend_from_staging(cursor, marked(), marked().columns[:1])
+            target_hashes.mend_from_staging(cursor, marked(), marked().columns[:1])
     assert database.rows('SELECT mark, v FROM "the orders"') == [(9, "newest")]
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from psql import run_psql
-from snowmelt import actions, runner, sql
+from snowmelt import actions, runner
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError
-from snowmelt.local.postgres import Database, LocalPostgres
-from snowmelt.local.snowflake import LocalSnowflake
 from snowmelt.settings import Settings
+from snowmelt.sql_text import queries
 from snowmelt.wiring import Wiring
+from snowmelt_sandbox.postgres import Database, LocalPostgres
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 FOLDER = Path(__file__).parents[2] / "sql"
 ROLE = "operator_sql_loader"
@@ -138,7 +139,7 @@ def one(database: Database, query: str, *values: object) -> Any:
 
 
 def test_the_status_schema_that_operators_install_is_the_packages_own() -> None:
-    assert (FOLDER / "status_schema.sql").read_text(encoding="utf-8") == sql.text("status_schema.sql")
+    assert (FOLDER / "status_schema.sql").read_text(encoding="utf-8") == queries.text("engine/status_schema.sql")
 
 
 def test_installing_the_status_schema_by_hand_changes_nothing_of_one_that_is_there(runs: Runs) -> None:

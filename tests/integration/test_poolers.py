@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from psycopg2 import sql as compose
 
+from fault_injection.pooler import Lends, Pooler, Rules
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import AccessError, TransientError
-from snowmelt.local.faults.pooler import Lends, Pooler, Rules
-from snowmelt.local.postgres import Database
 from snowmelt.postgres import poolers, session
 from snowmelt.postgres.session import Session
+from snowmelt_sandbox.postgres import Database
 
 ADVICE = "connect past the pooler: name the server itself in postgres.host and postgres.port"
 

@@ -13,9 +13,9 @@ import pytest
 import earlier_schemas
 from psql import run_psql
 from snowmelt.config import PostgresConfig
-from snowmelt.local.postgres import Database
-from snowmelt.postgres import status_store
+from snowmelt.engine import status_store
 from snowmelt.postgres.session import Session
+from snowmelt_sandbox.postgres import Database
 
 QUERIES = Path(__file__).parents[1] / "acceptance" / "predecessor" / "queries.sql"
 PRESENT = status_store.SCHEMA_VERSION

@@ -12,16 +12,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg2 import sql
 
+from snowmelt.columns.type_pairs import Match, match
 from snowmelt.config import PostgresConfig
 from snowmelt.disclosure import fingerprint
+from snowmelt.engine import leases, status_store
+from snowmelt.engine.leases import Lease, Loaded
 from snowmelt.errors import DataError, RejectedRowsError
-from snowmelt.local.postgres import Database
+from snowmelt.loading import load
 from snowmelt.models import ScanSlice, SourceColumn, TableName, TablePlan
-from snowmelt.postgres import leases, load, quarantine, status_store, tables
-from snowmelt.postgres.leases import Lease, Loaded
+from snowmelt.postgres import tables
 from snowmelt.postgres.session import Session
-from snowmelt.row_text import parsed
-from snowmelt.types import Match, match
+from snowmelt.rejected_rows import isolation
+from snowmelt.rejected_rows.row_json import parsed
+from snowmelt_sandbox.postgres import Database
 
 VISITS = TableName(schema_name="public", name="visits")
 SOURCES = {"id": "FIXED", "age": "FIXED", "code": "TEXT", "host": "TEXT"}
@@ -97,7 +100,7 @@ def batches(rows: Sequence[Visit], size: int = 1000) -> Iterator[pa.RecordBatch]
 
 def sifted(database: Database, session: Session, table: TablePlan, rows: Sequence[Visit]) -> Loaded:
     lease = claimed(database, session, len(rows))
-    return quarantine.load_without_rejected(session, lease, table, batches(rows), check=lambda: None)
+    return isolation.load_without_rejected(session, lease, table, batches(rows), check=lambda: None)
 
 
 def fine(number: int) -> Visit:
@@ -205,7 +208,7 @@ def test_the_fast_way_says_that_rows_are_refused(visits: Database, session: Sess
 def test_a_chunk_that_is_refused_as_a_whole_is_not_loaded_in_part(
     visits: Database, session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(quarantine, "MOST_REJECTED", 20)
+    monkeypatch.setattr(isolation, "MOST_REJECTED", 20)
     rows: list[Visit] = [fine(i) if i % 10 == 0 else (i, None, None, None) for i in range(300)]
 
     with pytest.raises(

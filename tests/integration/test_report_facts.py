@@ -11,14 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from snowmelt import sql
 from snowmelt.config import PostgresConfig, SnowflakeConfig
+from snowmelt.engine import status_store
 from snowmelt.errors import MissingError, StatementError
-from snowmelt.local.postgres import Database, LocalPostgres
-from snowmelt.local.snowflake import LocalSnowflake
-from snowmelt.postgres import report_facts, status_store
 from snowmelt.postgres.session import Session
-from snowmelt.snowflake_source import SnowflakeSource, history
+from snowmelt.reports import run_facts, snowflake_history
+from snowmelt.snowflake_source import SnowflakeSource
+from snowmelt.sql_text import queries
+from snowmelt_sandbox.postgres import Database, LocalPostgres
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 BEGAN = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 RUN = "ledger-1"
@@ -57,7 +58,7 @@ class Filled:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.chunks = 0
-        database.execute(sql.text("status_schema.sql"))
+        database.execute(queries.text("engine/status_schema.sql"))
         database.execute(
             "INSERT INTO migration_status.runs"
             " (run_id, source_name, config_hash, snapshot_at, started_at, snowmelt_version, plan_format, store)"
@@ -107,7 +108,7 @@ def test_a_table_sums_what_its_chunks_did_and_says_how_long_they_took(filled: Fi
     )
 
     with filled.session() as session:
-        first, second = report_facts.tables(session, report_facts.run(session, RUN).run, {})
+        first, second = run_facts.tables(session, run_facts.run(session, RUN).run, {})
 
     assert (first.chunks, first.chunks_completed, first.chunks_failed) == (101, 100, 1)
     assert (first.rows, first.rejected, first.size_bytes, first.inserted) == (900, 100, 8000, 900)
@@ -120,15 +121,15 @@ def test_a_table_sums_what_its_chunks_did_and_says_how_long_they_took(filled: Fi
 
 def test_a_table_that_has_no_chunk_yet_is_there(filled: Filled) -> None:
     with filled.session() as session:
-        (first, _) = report_facts.tables(session, report_facts.run(session, RUN).run, {})
-        assert (report_facts.pace(session, RUN), report_facts.durations(session, RUN)) == ((), ())
+        (first, _) = run_facts.tables(session, run_facts.run(session, RUN).run, {})
+        assert (run_facts.pace(session, RUN), run_facts.durations(session, RUN)) == ((), ())
 
     assert (first.chunks, first.rows, first.median_seconds, first.changed_values) == (0, 0, None, {})
 
 
 def test_a_run_that_is_not_there_is_an_error_that_says_where_to_look(filled: Filled) -> None:
     with filled.session() as session, pytest.raises(MissingError, match="there is no run other; `snowmelt runs`"):
-        report_facts.run(session, "other")
+        run_facts.run(session, "other")
 
 
 # --- charts ---------------------------------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ def test_the_pace_has_every_row_once_and_durations_every_chunk(
     filled.add(*({"start": start, "seconds": seconds, "rows": rows} for start, seconds, rows in chunks))
 
     with filled.session() as session:
-        pace, durations = report_facts.pace(session, RUN), report_facts.durations(session, RUN)
+        pace, durations = run_facts.pace(session, RUN), run_facts.durations(session, RUN)
 
     assert sum(part.rows for part in pace) == pytest.approx(sum(rows for _, _, rows in chunks), rel=1e-6, abs=0.01)
     busy = sum(part.chunks_at_once * part.seconds for part in pace)
@@ -160,10 +161,10 @@ def test_fifty_thousand_chunks_cost_answers_of_a_few_rows(filled: Filled) -> Non
     filled.add({"count": 50_000, "step": 0.5, "seconds": 20, "rows": 1000, "attempts": 2})
 
     with filled.session() as session:
-        pace, durations = report_facts.pace(session, RUN), report_facts.durations(session, RUN)
-        first, _ = report_facts.tables(session, report_facts.run(session, RUN).run, {})
+        pace, durations = run_facts.pace(session, RUN), run_facts.durations(session, RUN)
+        first, _ = run_facts.tables(session, run_facts.run(session, RUN).run, {})
 
-    assert len(pace) <= report_facts.PACE_PARTS
+    assert len(pace) <= run_facts.PACE_PARTS
     assert len(durations) == 1
     assert median(part.chunks_at_once for part in pace) == pytest.approx(40, rel=0.01)
     assert median(part.rows_per_second for part in pace) == pytest.approx(2000, rel=0.01)
@@ -184,7 +185,7 @@ def test_reasons_come_once_with_their_counts_and_without_the_values(filled: Fill
     )
 
     with filled.session() as session:
-        listed = report_facts.listed(session, RUN)
+        listed = run_facts.listed(session, RUN)
 
     masked = [(each.rows, re.sub("[0-9a-f]{10}", "…", each.reason), each.sqlstate) for each in listed.rejects]
     assert masked == [
@@ -210,7 +211,7 @@ def test_errors_that_differ_in_what_they_quote_are_one_kind(filled: Filled) -> N
 
 
 def test_what_is_left_out_is_said(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report_facts, "MOST_INDEXES", 2)
+    monkeypatch.setattr(run_facts, "MOST_INDEXES", 2)
     for number in range(5):
         filled.database.execute(
             "INSERT INTO migration_status.saved_indexes (run_id, table_id, target_schema, target_table, index_name,"
@@ -220,7 +221,7 @@ def test_what_is_left_out_is_said(filled: Filled, monkeypatch: pytest.MonkeyPatc
         )
 
     with filled.session() as session:
-        listed = report_facts.listed(session, RUN)
+        listed = run_facts.listed(session, RUN)
 
     assert [(each.index, each.seconds, each.state) for each in listed.indexes] == [
         ("i4", 4, "built"), ("i3", 3, "built"),
@@ -231,7 +232,7 @@ def test_what_is_left_out_is_said(filled: Filled, monkeypatch: pytest.MonkeyPatc
 def test_verdicts_are_read_where_they_are_kept(filled: Filled) -> None:
     filled.database.execute("DROP TABLE IF EXISTS migration_status.verification_results")
     with filled.session() as session:
-        assert report_facts.verification(session, RUN) == ()
+        assert run_facts.verification(session, RUN) == ()
         filled.database.execute(
             "CREATE TABLE migration_status.verification_results (run_id text, table_id integer, mode text,"
             " verdict text, source_rows bigint, target_rows bigint, missing bigint, extra bigint, changed bigint,"
@@ -240,7 +241,7 @@ def test_verdicts_are_read_where_they_are_kept(filled: Filled) -> None:
             f" ('{RUN}', 1, 'rows', 'different', 9, 8, 1, 0, 0, NULL, 0.5, '{BEGAN}'),"
             f" ('{RUN}', 0, 'checksums', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"
         )
-        (found,) = report_facts.verification(session, RUN)
+        (found,) = run_facts.verification(session, RUN)
 
     assert (found.table, found.verdict, found.missing, found.reason) == ("T1", "different", 1, "")
 
@@ -258,17 +259,19 @@ def connect(snowflake: LocalSnowflake, run_id: str | None) -> SnowflakeSource:
 def asked(snowflake: LocalSnowflake, **changes: Any) -> str:
     now = datetime.now(UTC)
     user = str(snowflake.connection_parameters()["user"])
-    return history.statement(**{"user": user, "run_id": "it's 1", "started_at": now, "ended_at": now, **changes})
+    return snowflake_history.statement(
+        **{"user": user, "run_id": "it's 1", "started_at": now, "ended_at": now, **changes}
+    )
 
 
 def test_statements_of_a_run_are_told_from_all_others(snowflake: LocalSnowflake) -> None:
     snowflake.create_schema(DATABASE, "PUBLIC")
     with connect(snowflake, "it's 1") as mine, connect(snowflake, "it's 2") as other, connect(snowflake, None) as aside:
-        before = history.use(aside.aggregate(asked(snowflake)))
+        before = snowflake_history.use(aside.aggregate(asked(snowflake)))
         for source in (mine, other, other):
             source.aggregate("select seq4() as n from table(generator(rowcount => 5000))")
-        first = history.use(aside.aggregate(asked(snowflake)))
-        second = history.use(aside.aggregate(asked(snowflake)))
+        first = snowflake_history.use(aside.aggregate(asked(snowflake)))
+        second = snowflake_history.use(aside.aggregate(asked(snowflake)))
 
     assert first.queries == before.queries + 1
     assert first.bytes_scanned > before.bytes_scanned
@@ -278,19 +281,22 @@ def test_statements_of_a_run_are_told_from_all_others(snowflake: LocalSnowflake)
 
 
 def test_a_history_that_was_cut_off_says_that_there_is_more() -> None:
-    rows = [(True, "W", "Small", 4, 10, 1500, 2500), (False, "W", "Small", history.MOST_STATEMENTS - 4, 1, 1, 1)]
+    rows = [
+        (True, "W", "Small", 4, 10, 1500, 2500),
+        (False, "W", "Small", snowflake_history.MOST_STATEMENTS - 4, 1, 1, 1),
+    ]
 
-    assert history.use(rows).is_partial
-    assert history.use(rows).queries == 4
-    assert not history.use(rows[:1]).is_partial
+    assert snowflake_history.use(rows).is_partial
+    assert snowflake_history.use(rows).queries == 4
+    assert not snowflake_history.use(rows[:1]).is_partial
 
 
 def test_nobody_asks_for_what_snowflake_no_longer_keeps(snowflake: LocalSnowflake) -> None:
     now = datetime.now(UTC)
     old = now - timedelta(days=7, hours=1)
 
-    assert history.is_kept(now - timedelta(days=6, hours=23), now)
-    assert not history.is_kept(old, now)
+    assert snowflake_history.is_kept(now - timedelta(days=6, hours=23), now)
+    assert not snowflake_history.is_kept(old, now)
     snowflake.create_schema(DATABASE, "PUBLIC")
     with connect(snowflake, None) as aside, pytest.raises(StatementError, match="7 days ago"):
         aside.aggregate(asked(snowflake, started_at=old))

@@ -10,14 +10,14 @@ import pytest
 from psycopg2 import sql
 
 import left_behind
+from snowmelt.aws.secret import SECRET_SECONDS, Secret
 from snowmelt.errors import AccessError, ConfigError
-from snowmelt.local.aws.moto_service import CREDENTIALS, REGION, MotoService
-from snowmelt.local.postgres import LocalPostgres
-from snowmelt.local.snowflake import LocalSnowflake
-from snowmelt.local.snowflake.sign_in import User
-from snowmelt.secret import SECRET_SECONDS, Secret
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
+from snowmelt_sandbox.aws.moto_service import CREDENTIALS, REGION, MotoService
+from snowmelt_sandbox.postgres import LocalPostgres
+from snowmelt_sandbox.snowflake import LocalSnowflake
+from snowmelt_sandbox.snowflake.sign_in import User
 
 OLD, NEW = f"{left_behind.MARK}-old", f"{left_behind.MARK}-new"
 SECRET = "snowmelt/connections"
@@ -177,7 +177,7 @@ def test_a_secret_is_read_again_after_some_minutes_and_used_on_where_it_cannot_b
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     now += SECRET_SECONDS
-    with caplog.at_level(logging.WARNING, logger="snowmelt.secret"):
+    with caplog.at_level(logging.WARNING, logger="snowmelt.aws.secret"):
         assert secret.values()["POSTGRES_PASSWORD"] == "second"
     assert "what was read before is used on" in caplog.text
 

@@ -24,13 +24,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from psycopg2 import sql
 
+from snowmelt.columns.type_pairs import Match, allowed_pairs, match
 from snowmelt.config import PostgresConfig
-from snowmelt.local.postgres import Database
+from snowmelt.loading import staging
+from snowmelt.loading.copy import copy_batches
 from snowmelt.models import SourceColumn, TableName, TablePlan, TargetColumn
-from snowmelt.postgres import staging, tables
-from snowmelt.postgres.copy import copy_batches
+from snowmelt.postgres import tables
 from snowmelt.postgres.session import Session
-from snowmelt.types import Match, allowed_pairs, match
+from snowmelt_sandbox.postgres import Database
 
 Random = np.random.Generator
 Column = "pa.Array[Any]"

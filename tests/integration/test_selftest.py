@@ -16,13 +16,7 @@ from psycopg2 import sql
 
 import left_behind
 from databases import Databases
-from snowmelt.local.aws import LocalAws
-from snowmelt.local.aws.moto_service import CREDENTIALS, REGION
-from snowmelt.local.child_process import start_child
-from snowmelt.local.postgres import Database
-from snowmelt.local.snowflake import HOSTILE, LocalSnowflake
-from snowmelt.local.snowflake.broken import BREAKS
-from snowmelt.remote import RemoteStack
+from snowmelt.aws.stack import RemoteStack
 from snowmelt.selftest import connections, runner, stack
 from snowmelt.selftest.assumption import NotCheckedError, Result, Step
 from snowmelt.selftest.bench import Bench
@@ -30,6 +24,12 @@ from snowmelt.selftest.connections import OwnSource, Places, Request
 from snowmelt.selftest.contract import ASSUMPTIONS
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
+from snowmelt_sandbox.aws import LocalAws
+from snowmelt_sandbox.aws.moto_service import CREDENTIALS, REGION
+from snowmelt_sandbox.child_process import start_child
+from snowmelt_sandbox.postgres import Database
+from snowmelt_sandbox.snowflake import HOSTILE, LocalSnowflake
+from snowmelt_sandbox.snowflake.broken import BREAKS
 
 DEFINITION = Path(__file__).parents[2] / "statemachine" / "migration.asl.json"
 STEPS = tuple(each.step for each in ASSUMPTIONS)

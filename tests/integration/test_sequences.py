@@ -4,11 +4,12 @@ import pytest
 from psycopg2 import sql as compose
 
 from snowmelt.config import PostgresConfig
-from snowmelt.local.postgres import Database
+from snowmelt.loading import sequences
 from snowmelt.models import TableName
-from snowmelt.postgres import facts, sequences
+from snowmelt.postgres import facts
 from snowmelt.postgres.facts import TableFacts
 from snowmelt.postgres.session import Session
+from snowmelt_sandbox.postgres import Database
 
 TABLE = TableName(schema_name='odd "s" schema', name='ta "b" le')
 PLAIN = TableName(schema_name="public", name="plain")

@@ -5,15 +5,17 @@ from collections.abc import Iterator
 import pytest
 from psycopg2 import sql
 
-from snowmelt.actions.target_checks import consequences
 from snowmelt.config import PostgresConfig, TableConfig
+from snowmelt.engine import connection_count
 from snowmelt.findings import Place
-from snowmelt.local.postgres import Database
 from snowmelt.models import TableName
 from snowmelt.planning.load_mode import Loading
-from snowmelt.postgres import connections, server_facts, tables
 from snowmelt.postgres import facts as facts_of_tables
+from snowmelt.postgres import tables
 from snowmelt.postgres.session import Session
+from snowmelt.preflight import server_facts
+from snowmelt.preflight.target_checks import consequences
+from snowmelt_sandbox.postgres import Database
 
 
 @pytest.fixture
@@ -33,8 +35,8 @@ def session_of(database: Database, user: str) -> Session:
 def test_an_ordinary_user_counts_the_connections_of_others_too(database: Database, role: str) -> None:
     others = [database.connect() for _ in range(5)]
     with session_of(database, role) as plain, session_of(database, "postgres") as superuser:
-        free = connections.free(plain)
-        assert free == connections.free(superuser)
+        free = connection_count.free(plain)
+        assert free == connection_count.free(superuser)
         facts = server_facts.read(plain)
     for other in others:
         other.close()
@@ -80,7 +82,7 @@ def rds(database: Database) -> Iterator[None]:
 def test_an_ordinary_server_is_neither_rds_nor_aurora(database: Database, role: str) -> None:
     with session_of(database, role) as session:
         facts = server_facts.read(session)
-        (server,) = connections.limits(session)
+        (server,) = connection_count.limits(session)
     assert (facts.is_rds, facts.is_aurora) == (False, False)
     assert server.raised_by == "ALTER SYSTEM SET max_connections ="
 
@@ -89,8 +91,8 @@ def test_an_ordinary_server_is_neither_rds_nor_aurora(database: Database, role: 
 def test_rds_is_told_by_its_role_and_a_plan_does_not_propose_alter_system(database: Database, role: str) -> None:
     with session_of(database, role) as session:
         facts = server_facts.read(session)
-        (server,) = connections.limits(session)
-        taken = connections.free(session)
+        (server,) = connection_count.limits(session)
+        taken = connection_count.free(session)
     assert (facts.is_rds, facts.is_aurora) == (True, False)
     assert (server.whose, server.raised_by) == (
         "the server",

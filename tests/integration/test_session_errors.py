@@ -11,13 +11,13 @@ import pytest
 from psycopg2 import sql as compose
 
 import left_behind
+from fault_injection.postgres_wire import CONNECT, PostgresLink
+from fault_injection.proxy import Proxy
+from fault_injection.traps import Blow, Moment, Trap, Traps
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import AccessError, ConfigError, DataError, SnowmeltError, TransientError, UnreachableError
-from snowmelt.local.faults.postgres_wire import CONNECT, PostgresLink
-from snowmelt.local.faults.proxy import Proxy
-from snowmelt.local.faults.traps import Blow, Moment, Trap, Traps
-from snowmelt.local.postgres import Database, LocalPostgres
 from snowmelt.postgres.session import Session, fetch, fetch_one
+from snowmelt_sandbox.postgres import Database, LocalPostgres
 
 PASSWORD = left_behind.POSTGRES_PASSWORD
 

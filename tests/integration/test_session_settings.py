@@ -7,10 +7,10 @@ import pytest
 from psycopg2 import sql as compose
 
 from snowmelt.config import PostgresConfig
+from snowmelt.engine import status_store
 from snowmelt.errors import AccessError, ConfigError, MissingError, TransientError
-from snowmelt.local.postgres import Database
-from snowmelt.postgres import status_store
 from snowmelt.postgres.session import Session
+from snowmelt_sandbox.postgres import Database
 
 TIMEOUTS = ("statement_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout", "transaction_timeout")
 

@@ -22,9 +22,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snowmelt.columns.batch_conversion import Preparation, sent_schema
 from snowmelt.config import SnowflakeConfig
 from snowmelt.errors import AccessError, DataError, OutOfTimeError, ResultGoneError, TransientError
-from snowmelt.local.snowflake import LocalSnowflake, User
 from snowmelt.models import ColumnPlan, ScanSlice, SourceColumn, TargetColumn
 from snowmelt.snowflake_source import (
     ScanDone,
@@ -35,7 +35,7 @@ from snowmelt.snowflake_source import (
     ScanState,
     SnowflakeSource,
 )
-from snowmelt.values import Preparation, sent_schema
+from snowmelt_sandbox.snowflake import LocalSnowflake, User
 
 DATABASE, SCHEMA = "SCANS", "PUBLIC"
 ROWS = 40_000

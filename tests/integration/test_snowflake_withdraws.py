@@ -10,11 +10,11 @@ import pytest
 
 from snowmelt import actions, manifest_store, runner
 from snowmelt.deadline import Deadline
-from snowmelt.local.postgres import Database
-from snowmelt.local.snowflake import LocalSnowflake
 from snowmelt.models import FinalizeResult, Location, PlanChunksResult
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
+from snowmelt_sandbox.postgres import Database
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 DRIVER = {"execution_id": "test:driver"}
 

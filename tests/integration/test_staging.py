@@ -10,15 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg2 import sql
 
+from snowmelt.columns.type_pairs import Match, match
 from snowmelt.config import PostgresConfig
 from snowmelt.disclosure import fingerprint
 from snowmelt.errors import DataError, RejectedRowsError
-from snowmelt.local.postgres import Database
+from snowmelt.loading import merge, staging
+from snowmelt.loading.copy import copy_batches
 from snowmelt.models import SourceColumn, TableName, TablePlan
-from snowmelt.postgres import merge, staging, tables
-from snowmelt.postgres.copy import copy_batches
+from snowmelt.postgres import tables
 from snowmelt.postgres.session import Session
-from snowmelt.types import Match, match
+from snowmelt_sandbox.postgres import Database
 
 HOSTS = TableName(schema_name="public", name="hosts")
 

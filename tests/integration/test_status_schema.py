@@ -10,13 +10,13 @@ import pytest
 from psycopg2 import sql as compose
 
 import earlier_schemas
-from snowmelt import sql
 from snowmelt.config import PostgresConfig
+from snowmelt.engine import status_store
+from snowmelt.engine.status_store import SCHEMA_VERSION
 from snowmelt.errors import AccessError, ConfigError
-from snowmelt.local.postgres import Database
-from snowmelt.postgres import status_store
 from snowmelt.postgres.session import Session
-from snowmelt.postgres.status_store import SCHEMA_VERSION
+from snowmelt.sql_text import queries
+from snowmelt_sandbox.postgres import Database
 
 CATALOG = """
 SELECT c.relkind::text, c.relname::text, pg_get_userbyid(c.relowner)::text,
@@ -106,7 +106,7 @@ def test_installing_again_changes_nothing(database: Database, session: Session) 
     insert_run(database, "run-1", entries="loading")
 
     status_store.install(session)
-    database.execute(sql.text("status_schema.sql"))
+    database.execute(queries.text("engine/status_schema.sql"))
 
     assert database.rows(CATALOG) == before
     assert database.rows("SELECT run_id FROM migration_status.runs") == [("run-1",)]
@@ -141,7 +141,7 @@ def test_a_schema_of_another_tool_is_not_renamed_by_whoever_installs_by_hand(dat
     )
 
     with pytest.raises(psycopg2.Error, match="the schema migration_status is another tool's"):
-        database.execute(sql.text("status_schema.sql"))
+        database.execute(queries.text("engine/status_schema.sql"))
 
     assert database.rows("SELECT relname FROM pg_class WHERE relnamespace = 'migration_status'::regnamespace") == [
         ("migration_runs",)

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-from snowmelt import runner, sql
+from snowmelt import runner
 from snowmelt.config import PostgresConfig
+from snowmelt.engine import status_store
 from snowmelt.errors import ConfigError, MissingError
-from snowmelt.local.postgres import Database
-from snowmelt.local.snowflake import LocalSnowflake
-from snowmelt.postgres import status_store
 from snowmelt.postgres.session import Session
 from snowmelt.settings import Settings
+from snowmelt.sql_text import queries
 from snowmelt.wiring import Wiring
+from snowmelt_sandbox.postgres import Database
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 
 def connect(database: Database, schema: str) -> Session:
@@ -126,7 +127,7 @@ def test_a_name_that_would_need_quotes_is_refused(name: str) -> None:
 
 
 def test_every_file_is_the_same_for_another_name_but_for_the_name() -> None:
-    for text in (sql.text("status_schema.sql"), *map(sql.query, sql.names())):
-        renamed = sql.in_schema(text, "elsewhere")
+    for text in (queries.text("engine/status_schema.sql"), *map(queries.query, queries.names())):
+        renamed = queries.in_schema(text, "elsewhere")
         assert not re.search(r"(?<!\w)migration_status(?!\w)", renamed)
         assert renamed.replace("elsewhere", "migration_status") == text

@@ -10,11 +10,11 @@ import pytest
 import earlier_schemas
 from snowmelt import actions, manifest_store, runner
 from snowmelt.deadline import Deadline
-from snowmelt.local.postgres import Database
-from snowmelt.local.snowflake import LocalSnowflake
 from snowmelt.models import PlanChunksResult
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
+from snowmelt_sandbox.postgres import Database
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 LATER = [version for version in earlier_schemas.VERSIONS if version > 5]
 SOURCES = {"done": "GOOD", "broken": "BAD", "half": "GOOD", "closed": "GOOD"}

@@ -7,12 +7,13 @@ import pytest
 from psycopg2 import sql as compose
 
 from opened_run import PLAN, RUN, TABLE_ID, connect, open_run, take_over
+from snowmelt.engine import leases, status_store, target_identity
+from snowmelt.engine.leases import Loaded
 from snowmelt.errors import TargetChangedError, TruncationRefusedError
-from snowmelt.local.postgres import Database
+from snowmelt.loading import targets
 from snowmelt.planning import one_scan
-from snowmelt.postgres import leases, status_store, target_identity, targets
-from snowmelt.postgres.leases import Loaded
 from snowmelt.postgres.session import Session
+from snowmelt_sandbox.postgres import Database
 
 REPLACED = {
     "dropped": ("DROP TABLE target", "was dropped"),

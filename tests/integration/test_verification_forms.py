@@ -27,23 +27,25 @@ from test_round_trip import (
     with_nulls,
 )
 
-from snowmelt import schema_compare, values
-from snowmelt.actions.verify_sides import whole
-from snowmelt.actions.verify_source import Asked, Load
-from snowmelt.actions.verify_table import verify_table
+from snowmelt.columns import batch_conversion
+from snowmelt.columns.batch_conversion import Changes
 from snowmelt.config import PostgresConfig
 from snowmelt.findings import Place
-from snowmelt.local.postgres import Database
-from snowmelt.local.snowflake import LocalSnowflake
+from snowmelt.loading import staging
+from snowmelt.loading.copy import copy_batches
 from snowmelt.models import Policies, TableName, TablePlan
 from snowmelt.planning import statement
-from snowmelt.postgres import fingerprints, staging, tables
-from snowmelt.postgres.copy import copy_batches
+from snowmelt.postgres import tables
 from snowmelt.postgres.session import Session
+from snowmelt.preflight import schema_compare
 from snowmelt.snowflake_source import SnowflakeSource
-from snowmelt.values import Changes
-from snowmelt.verification import source_sql
+from snowmelt.verification import source_sql, target_hashes
+from snowmelt.verification.sides import whole
+from snowmelt.verification.source_rows import Asked, Load
+from snowmelt.verification.table_check import verify_table
 from snowmelt.verification.verdicts import Mode, Repair
+from snowmelt_sandbox.postgres import Database
+from snowmelt_sandbox.snowflake import LocalSnowflake
 
 ROWS = 40
 FEW, MANY = 15, 1000
@@ -155,7 +157,7 @@ class Servers:
         """Load all rows; the id of the query that read them, and how many values were changed on the way."""
         result = self.source.run(statement.of_chunk(plan))
         if plan.is_cast:
-            fingerprints.forget_staging(self.session, plan)
+            target_hashes.forget_staging(self.session, plan)
             staging.create(self.session, plan)
         with self.session.transaction() as cursor:
             into = staging.name(plan) if plan.is_cast else TARGET
@@ -200,7 +202,7 @@ def test_the_check_before_a_run_its_load_and_its_verification_agree_about_float4
     servers.snowflake.load_table(name, "PUBLIC", "T", table, types={"ID": "NUMBER(18,0)", "F": "FLOAT"})
     servers.database.execute("DROP TABLE IF EXISTS t; CREATE TABLE t (id bigint PRIMARY KEY, f real)")
     plan = servers.plan(key=("id",), out_of_range="null")
-    (doubt,) = (doubt for doubt in values.doubts(plan.columns[1]) if doubt.check == "out_of_range")
+    (doubt,) = (doubt for doubt in batch_conversion.doubts(plan.columns[1]) if doubt.check == "out_of_range")
 
     query_id, changes = servers.load(plan)
     ((foreseen,),) = servers.source.aggregate(f"SELECT COUNT(*) FROM {plan.reads_from} WHERE {doubt.where}")

@@ -11,11 +11,11 @@ import pytest
 import left_behind
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import AccessError, ConfigError, SnowmeltError, UnreachableError
-from snowmelt.local.postgres import LocalPostgres
 from snowmelt.postgres.roots import file_of
 from snowmelt.postgres.session import Session
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
+from snowmelt_sandbox.postgres import LocalPostgres
 from tls import TlsServer, authority
 
 ROOT = authority().root

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import __main__ as bench
+from benchmarks import chunks, cost, end_to_end, memory, mixed_table, rivals
+from benchmarks.figures import Figure
 from snowmelt import config
 from snowmelt.errors import DataError
-from snowmelt.local.bench import __main__ as bench
-from snowmelt.local.bench import chunks, cost, end_to_end, memory, mixed_table, rivals
-from snowmelt.local.bench.figures import Figure
 from snowmelt.reports.cost import Prices
 
 

@@ -11,7 +11,7 @@ from sqlglot.errors import TokenError
 from snowmelt.config.conditions import require_closed
 from snowmelt.errors import ConfigError
 from snowmelt.planning.statement import all_of
-from snowmelt.snowflake_lexer import tokens
+from snowmelt.sql_text.lexer import tokens
 
 CLOSED = (
     "A > 1",

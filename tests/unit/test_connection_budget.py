@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snowmelt.planning.connection_budget import Budget, Limit, budget
+from snowmelt.engine.connection_budget import Budget, Limit, budget
 
 SERVER = Limit("the server", "ALTER SYSTEM SET max_connections =", most=97, taken=10, reserved=3)
 ROLE = Limit("role loader", 'ALTER ROLE "loader" CONNECTION LIMIT', most=6, taken=2)

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from snowmelt.config import Config
-from snowmelt.local.snowflake.broken import BREAKS
-from snowmelt.postgres import scratch
-from snowmelt.selftest import contract, privileges
+from snowmelt.selftest import contract, privileges, scratch
 from snowmelt.selftest.assumption import Assumption
 from snowmelt.selftest.connections import Places
 from snowmelt.selftest.contract import ASSUMPTIONS
 from snowmelt.selftest.report import Redaction
+from snowmelt_sandbox.snowflake.broken import BREAKS
 
 ROOT = Path(__file__).parents[2]
 CHECKED = [each for each in ASSUMPTIONS if each.check]

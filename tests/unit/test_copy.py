@@ -11,12 +11,12 @@ import pytest
 from psycopg2.extensions import QueryCanceledError
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+from snowmelt.columns.batch_conversion import sent_schema
+from snowmelt.columns.type_pairs import Match, match
 from snowmelt.errors import DataError, TransientError
+from snowmelt.loading import copy
+from snowmelt.loading.copy import CopyResult, copy_batches
 from snowmelt.models import ColumnPlan, Policies, SourceColumn, TableName, TargetColumn
-from snowmelt.postgres import copy
-from snowmelt.postgres.copy import CopyResult, copy_batches
-from snowmelt.types import Match, match
-from snowmelt.values import sent_schema
 
 TARGET = TableName(schema_name="public", name="t")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snowmelt import actions, whole_runs
+from snowmelt import actions
 from snowmelt.actions.dispatch import ACTIONS
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError, SnowmeltError
@@ -20,6 +20,7 @@ from snowmelt.models import (
     Value,
     WorkItem,
 )
+from snowmelt.runner import whole_runs
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
 

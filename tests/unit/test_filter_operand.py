@@ -12,6 +12,7 @@ from sqlglot.errors import SqlglotError
 
 import snowmelt
 from filter_operand import MARKER, places
+from snowmelt.columns.type_pairs import Match, match
 from snowmelt.config import TableConfig
 from snowmelt.errors import ConfigError
 from snowmelt.findings import Place
@@ -26,15 +27,14 @@ from snowmelt.models import (
     TargetColumn,
     WatermarkPlan,
 )
-from snowmelt.planning import composite, duplicates, key_sql, statement, watermarks
-from snowmelt.planning.duplicates import UniqueKey
+from snowmelt.planning import composite, key_sql, statement, watermarks
 from snowmelt.planning.keys import Bucket, Histogram
 from snowmelt.planning.load_mode import Loading
 from snowmelt.planning.ties import ForeignKey
-from snowmelt.preflight import orphans, rows
+from snowmelt.preflight import duplicates, orphans, rows
+from snowmelt.preflight.duplicates import UniqueKey
 from snowmelt.preflight.orphans import Link
 from snowmelt.preflight.rows import Looked
-from snowmelt.types import Match, match
 from snowmelt.verification.source_sql import SourceRows, as_of, of_table
 
 NAME = '"D"."S"."T"'
@@ -148,10 +148,10 @@ EVERY: dict[str, Statements] = {
 }
 CALLERS = {
     "config.conditions.require_closed",
-    "planning.duplicates.examples",
-    "planning.duplicates.keys",
-    "planning.duplicates.question",
-    "planning.duplicates.spellings",
+    "preflight.duplicates.examples",
+    "preflight.duplicates.keys",
+    "preflight.duplicates.question",
+    "preflight.duplicates.spellings",
     "planning.key_sql._keys",
     "planning.statement.all_of",
     "planning.statement.compiles",
@@ -162,7 +162,7 @@ CALLERS = {
     "preflight.rows.question",
 }
 """What puts conditions into a statement; all are met by the statements above."""
-NO_STATEMENTS = {"actions.table_plans._put_together", "preflight.rows._filter"}
+NO_STATEMENTS = {"preflight.table_plans._put_together", "preflight.rows._filter"}
 """What puts them into a spec, which ``_keys`` reads, and into a line of a config that is proposed."""
 
 HOSTILE = (
@@ -233,7 +233,7 @@ def test_nothing_else_puts_conditions_into_statements() -> None:
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef):
                 found |= {f"{module}.{function.name}" for name in _called(function) if name in ("bracketed", "all_of")}
-    found -= {"snowflake_lexer.bracketed"}
+    found -= {"sql_text.lexer.bracketed"}
     assert found == CALLERS | NO_STATEMENTS
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
+from snowmelt.columns.type_pairs import Match, match
 from snowmelt.models import Policies, SourceColumn, TargetColumn
-from snowmelt.planning.duplicates import counts, unique_keys
 from snowmelt.planning.key_images import key_image, only_postgres_compares
-from snowmelt.types import Match, match
+from snowmelt.preflight.duplicates import counts, unique_keys
 
 
 def image(source: SourceColumn, target: TargetColumn, **policies: str) -> str:

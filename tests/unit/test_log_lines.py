@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from snowmelt import console
-from snowmelt.console import JsonFormatter, LineFormatter
+from snowmelt.cli import console
+from snowmelt.cli.console import JsonFormatter, LineFormatter
 from snowmelt.errors import ConfigError, DataError, SnowmeltError
-from snowmelt.monitor import TableProgress
+from snowmelt.monitoring.monitor import TableProgress
 
 
 @pytest.fixture(autouse=True)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from snowmelt import metrics
-from snowmelt.metrics import COUNTED, TIMED
+from snowmelt.actions.stopwatch import Stopwatch
+from snowmelt.aws import metrics
+from snowmelt.aws.metrics import COUNTED, TIMED
 from snowmelt.models import ProcessChunkResult
-from snowmelt.stopwatch import Stopwatch
 
 KEYS = {"run_id": "ledger-1", "request_id": "r-1", "action": "process_chunk", "table": "ENTRIES"}
 RESULT = ProcessChunkResult(completed=2, released=1, failed=3, rows=700, load_seconds=4.5, snowflake_seconds=1.25)

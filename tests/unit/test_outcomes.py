@@ -5,13 +5,13 @@ from typing import get_args
 
 import pytest
 
-from snowmelt import errors, outcomes
-from snowmelt.cli import shared
+from snowmelt import errors
+from snowmelt.cli import outcomes, shared
+from snowmelt.cli.outcomes import Of
 from snowmelt.models import FinalizeResult, MigrateResult, SourceOutcome
-from snowmelt.outcomes import Of
-from snowmelt.pulse import Pulse
+from snowmelt.monitoring.health import Pulse
 from snowmelt.reports.facts import Run, Verified
-from snowmelt.sql import text
+from snowmelt.sql_text.queries import text
 from snowmelt.verification.verdicts import TableVerdict
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def test_every_word_is_explained(of: Of, known: set[str]) -> None:
 
 
 def test_the_status_schema_takes_just_these_words() -> None:
-    schema = text("status_schema.sql")
+    schema = text("engine/status_schema.sql")
     for of in ("run", "table", "chunk", "verification"):
         checked = [line for line in schema.splitlines() if "CHECK (" in line and " IN (" in line]
         sets = [set(line.split(" IN (")[1].split(")")[0].replace("'", "").split(", ")) for line in checked]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snowmelt import overview
-from snowmelt.overview import RunOverview, binned, doing, seconds_left, spread
+from snowmelt.monitoring import snapshot
+from snowmelt.monitoring.snapshot import RunOverview, binned, doing, seconds_left, spread
 
 NOON = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 RUN: dict[str, Any] = {
@@ -53,7 +53,7 @@ TABLE: dict[str, Any] = {
 
 def seen(*tables: dict[str, Any], **run: Any) -> RunOverview:
     numbered = [TABLE | {"table_id": number} | table for number, table in enumerate(tables)]
-    return overview.shape(RUN | run, tables=numbered, flows=(), workers=(), pulse=None)
+    return snapshot.shape(RUN | run, tables=numbered, flows=(), workers=(), pulse=None)
 
 
 # --- speed and time left ----------------------------------------------------------------------------------------------

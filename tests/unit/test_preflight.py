@@ -11,28 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from snowmelt.columns.type_pairs import Match, match
 from snowmelt.config import TableConfig, ValuePolicies
 from snowmelt.disclosure import fingerprint
 from snowmelt.findings import CHECKS, Finding, Place, checks_table
-from snowmelt.models import (
-    ColumnPlan,
-    KeyColumn,
-    KeySpec,
-    Policies,
-    SourceColumn,
-    TableName,
-    TablePlan,
-    TargetColumn,
-)
-from snowmelt.planning import collations
+from snowmelt.models import ColumnPlan, KeyColumn, KeySpec, Policies, SourceColumn, TableName, TablePlan, TargetColumn
 from snowmelt.planning.load_mode import Loading
 from snowmelt.planning.source_facts import SourceFacts
 from snowmelt.planning.ties import ForeignKey
-from snowmelt.preflight import orphans, room, rows, servers
+from snowmelt.preflight import collations, orphans, room, rows, servers
 from snowmelt.preflight.room import Expected
 from snowmelt.preflight.rows import Looked
 from snowmelt.preflight.servers import Moment, ServerFacts, Slot
-from snowmelt.types import Match, match
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 PLACE = Place("ORDERS", TableName(schema_name="public", name="orders"), "sources[0].tables[2]")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from snowmelt.pulse import Vitals, judge
+from snowmelt.monitoring.health import Vitals, judge
 
 ALIVE: dict[str, Any] = {
     "driver": "local:host:1",

@@ -326,9 +326,9 @@ def imported_at_once(file: Path) -> set[str]:
 
 def test_a_cold_start_does_not_wait_for_what_makes_pages() -> None:
     package = Path(reports.__file__).parents[1]
-    makes_pages = {"jinja2", "snowmelt.actions.report", "snowmelt.postgres.report_facts"}
-    makes_pages |= {"snowmelt.snowflake_source.history", "snowmelt.reports", "snowmelt.reports.page"}
-    deployed = {file for file in package.rglob("*.py") if "local" not in file.relative_to(package).parts}
+    makes_pages = {"jinja2", "snowmelt.reports.saved_report", "snowmelt.reports.run_facts"}
+    makes_pages |= {"snowmelt.reports.snowflake_history", "snowmelt.reports", "snowmelt.reports.page"}
+    deployed = set(package.rglob("*.py"))
     names = {file: ".".join(("snowmelt", *file.relative_to(package).with_suffix("").parts)) for file in deployed}
     others = {file for file, name in names.items() if name not in makes_pages and "reports" not in file.parts}
 

@@ -4,7 +4,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from snowmelt.local.snowflake.results import ResultStore
+from snowmelt_sandbox.snowflake.results import ResultStore
 
 KEPT, WRITTEN = 5, 400
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from snowmelt.engine import resume
+from snowmelt.engine.resume import Fresh, KnownRun, Resume, Start
 from snowmelt.errors import ConfigError, HeldError, SnowmeltError
 from snowmelt.models import PLAN_FORMAT
-from snowmelt.planning import resume
-from snowmelt.planning.resume import Fresh, KnownRun, Resume, Start
 from snowmelt.wording import WITH_NO_RESUME
 
 START = Start(

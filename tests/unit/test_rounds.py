@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snowmelt.engine import rounds
+from snowmelt.engine.rounds import LONGEST_WAIT_SECONDS, MOST_ROUNDS, Before, Outlook, Step
 from snowmelt.errors import StalledError
-from snowmelt.planning import rounds
-from snowmelt.planning.rounds import LONGEST_WAIT_SECONDS, MOST_ROUNDS, Before, Outlook, Step
 
 FRESH = Before(progress_mark=0, stalled_rounds=0, waits=0)
 

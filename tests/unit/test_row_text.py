@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from snowmelt.errors import DataError
 from snowmelt.models import ColumnPlan, SourceColumn, TargetColumn
-from snowmelt.row_text import batch_of, parsed, row_text
+from snowmelt.rejected_rows.row_json import batch_of, parsed, row_text
 
 TYPES: dict[str, pa.DataType] = {
     "bool": pa.bool_(),

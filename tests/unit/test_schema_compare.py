@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from snowmelt.config import ValuePolicies
 from snowmelt.findings import Place
 from snowmelt.models import SourceColumn, TableName, TargetColumn
-from snowmelt.schema_compare import Choices, Comparison, compare
+from snowmelt.preflight.schema_compare import Choices, Comparison, compare
 
 PLACE = Place("FLIGHTS", TableName(schema_name="public", name="flights"))
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from snowmelt.config import TableConfig
 from snowmelt.findings import Place
 from snowmelt.models import SourceColumn, TableName, TargetColumn
-from snowmelt.schema_compare import compare
-from snowmelt.schema_ddl import Wanted, ddl, target_names, unknown_keys
+from snowmelt.preflight.schema_compare import compare
+from snowmelt.preflight.schema_ddl import Wanted, ddl, target_names, unknown_keys
 
 PLACE = Place("ORDERS", TableName(schema_name="public", name="orders"), "sources[0].tables[0]")
 

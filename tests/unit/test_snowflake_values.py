@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlglot import exp
 
-from snowmelt import snowflake_values
-from snowmelt.snowflake_lexer import without_literals
+from snowmelt.sql_text import literals
+from snowmelt.sql_text.lexer import without_literals
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(
     ["?", "/*?*/", "/*?*/'x'", "\\", "\\'", "''", "$$", "--", "\n"]
@@ -16,15 +16,15 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.samp
 
 @given(st.lists(TEXTS, max_size=5))
 def test_every_value_is_bound_once_and_in_its_order(values: list[str]) -> None:
-    statement = "SELECT " + ", ".join(["'kept'", *map(snowflake_values.text, values)])
-    sent, bound = snowflake_values.bind(statement)
+    statement = "SELECT " + ", ".join(["'kept'", *map(literals.text, values)])
+    sent, bound = literals.bind(statement)
     assert list(bound) == values
     assert sent == "SELECT " + ", ".join(["'kept'", *("?" for _ in values)])
 
 
 @given(TEXTS.filter(lambda value: "\0" not in value))
 def test_a_value_is_a_literal_of_itself_where_it_is_not_bound(value: str) -> None:
-    (parsed,) = sqlglot.parse(f"SELECT {snowflake_values.text(value)}", dialect="snowflake")
+    (parsed,) = sqlglot.parse(f"SELECT {literals.text(value)}", dialect="snowflake")
     assert parsed is not None
     (literal,) = parsed.find_all(exp.Literal)
     assert literal.this == value
@@ -40,7 +40,7 @@ def test_a_value_is_a_literal_of_itself_where_it_is_not_bound(value: str) -> Non
     ],
 )
 def test_a_number_has_the_type_that_a_literal_of_its_digits_would_have(digits: str, sql: str) -> None:
-    assert snowflake_values.number(digits) == sql
+    assert literals.number(digits) == sql
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_a_number_has_the_type_that_a_literal_of_its_digits_would_have(digits: s
     ],
 )
 def test_what_is_no_value_of_ours_stays_as_it_is(statement: str) -> None:
-    assert snowflake_values.bind(statement) == (statement, ())
+    assert literals.bind(statement) == (statement, ())
 
 
 def test_a_statement_is_shown_without_its_values() -> None:
-    statement = f'SELECT 1 FROM "T" WHERE "D" >= {snowflake_values.date("2026-01-31")}'
+    statement = f'SELECT 1 FROM "T" WHERE "D" >= {literals.date("2026-01-31")}'
     assert without_literals(statement) == 'SELECT ? FROM "T" WHERE "D" >= TO_DATE(?, ?)'

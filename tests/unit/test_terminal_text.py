@@ -7,8 +7,8 @@ import logging
 import pytest
 from rich.table import Table
 
-from snowmelt import console
-from snowmelt.terminal_text import on_one_line, shown
+from snowmelt.cli import console
+from snowmelt.cli.terminal_text import on_one_line, shown
 
 HOSTILE = "a\x1b[31mred\x07\x08\r\x9b31m\x85\u202eevil\u2066\u200b\ufeff\x7f\udcff"
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snowmelt.models import ColumnPlan, SourceColumn, TargetColumn
-from snowmelt.types import (
+from snowmelt.columns.type_pairs import (
     Match,
     Refusal,
     allowed_pairs,
@@ -22,6 +21,7 @@ from snowmelt.types import (
     quoted,
     snowflake_type,
 )
+from snowmelt.models import ColumnPlan, SourceColumn, TargetColumn
 
 SNOWFLAKE_TYPES = (
     *("FIXED", "REAL", "DECFLOAT", "TEXT", "BINARY", "BOOLEAN", "DATE", "TIME"),

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from snowmelt.columns.batch_conversion import Preparation, arrow_type, cut_masks, sent_schema
+from snowmelt.columns.type_pairs import Match, allowed_pairs, match
 from snowmelt.errors import DataError, RejectedRowsError
 from snowmelt.models import ColumnPlan, Policies, SourceColumn, TargetColumn
-from snowmelt.types import Match, allowed_pairs, match
-from snowmelt.values import Preparation, arrow_type, cut_masks, sent_schema
 
 FINE_UUID = "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 

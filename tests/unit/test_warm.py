@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from snowmelt.warm import Pool
+from snowmelt.wiring.connection_pool import Pool
 
 
 @dataclass

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from snowmelt import snowflake_values
 from snowmelt.errors import ConfigError
 from snowmelt.models import SourceColumn, WatermarkPlan
 from snowmelt.planning import calendar_text, watermarks
+from snowmelt.sql_text import literals
 
 HOUR = timedelta(hours=1)
 
@@ -46,20 +46,20 @@ def test_a_moment_as_postgresql_writes_it_becomes_one_that_snowflake_reads(fract
     low = plan("TIMESTAMP_TZ", f"2024-03-01 01:00:00{fraction}+00", overlap=overlap).low
     assert low is not None
     hour = 1 - overlap // HOUR
-    expected = snowflake_values.timestamp_tz(f"2024-03-01 {hour:02}:00:00.{fraction.removeprefix('.'):0<9}")
+    expected = literals.timestamp_tz(f"2024-03-01 {hour:02}:00:00.{fraction.removeprefix('.'):0<9}")
     assert watermarks.literal("moment", low) == expected
 
 
 def test_without_a_stored_watermark_every_row_up_to_the_highest_is_read() -> None:
     column = SourceColumn(name="N", type="FIXED")
     bounds = watermarks.plan(column, "n", stored=None, high="7", null_rows=0, overlap=HOUR)
-    assert watermarks.predicate(bounds) == f'("N" <= {snowflake_values.number("7")}) OR "N" IS NULL'
+    assert watermarks.predicate(bounds) == f'("N" <= {literals.number("7")}) OR "N" IS NULL'
 
 
 def test_between_two_watermarks_rows_of_both_bounds_and_those_without_any_are_read() -> None:
     column = SourceColumn(name="D", type="DATE")
     bounds = watermarks.plan(column, "d", stored="2024-03-01", high="2024-03-09", null_rows=0, overlap=timedelta(0))
-    between = f'"D" >= {snowflake_values.date("2024-03-01")} AND "D" <= {snowflake_values.date("2024-03-09")}'
+    between = f'"D" >= {literals.date("2024-03-01")} AND "D" <= {literals.date("2024-03-09")}'
     assert watermarks.predicate(bounds) == f'({between}) OR "D" IS NULL'
 
 
@@ -155,18 +155,18 @@ def test_a_span_is_taken_off_in_every_year_as_python_does_in_its_own(
 @pytest.mark.parametrize(
     ("kind", "value", "literal"),
     [
-        ("date", "0001-01-01", snowflake_values.date("0001-01-01")),
-        ("date", "0000-02-29", f"DATEADD(year, -2000, {snowflake_values.date('2000-02-29')})"),
-        ("date", "-0043-03-15", f"DATEADD(year, -2043, {snowflake_values.date('2000-03-15')})"),
+        ("date", "0001-01-01", literals.date("0001-01-01")),
+        ("date", "0000-02-29", f"DATEADD(year, -2000, {literals.date('2000-02-29')})"),
+        ("date", "-0043-03-15", f"DATEADD(year, -2043, {literals.date('2000-03-15')})"),
         (
             "timestamp",
             "10000-02-29 01:02:03.123456789",
-            f"DATEADD(year, 8000, {snowflake_values.timestamp_ntz('2000-02-29 01:02:03.123456789')})",
+            f"DATEADD(year, 8000, {literals.timestamp_ntz('2000-02-29 01:02:03.123456789')})",
         ),
         (
             "moment",
             "12000-01-01 00:00:00",
-            f"DATEADD(year, 10000, {snowflake_values.timestamp_tz('2000-01-01 00:00:00.000000000')})",
+            f"DATEADD(year, 10000, {literals.timestamp_tz('2000-01-01 00:00:00.000000000')})",
         ),
     ],
 )
@@ -219,10 +219,10 @@ def limited(stored: str | None, high: str | None) -> WatermarkPlan:
 
 
 def test_rows_beyond_the_limit_are_read_by_every_run() -> None:
-    always = f'"D" > {snowflake_values.date("2026-11-30")} OR "D" IS NULL'
+    always = f'"D" > {literals.date("2026-11-30")} OR "D" IS NULL'
     assert watermarks.predicate(limited(None, None)) == always
     assert watermarks.predicate(limited("2026-01-01", "2026-02-01")) == (
-        f'("D" >= {snowflake_values.date("2026-01-01")} AND "D" <= {snowflake_values.date("2026-02-01")}) OR {always}'
+        f'("D" >= {literals.date("2026-01-01")} AND "D" <= {literals.date("2026-02-01")}) OR {always}'
     )
 
 

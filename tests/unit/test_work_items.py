@@ -6,9 +6,9 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from snowmelt.engine import work_items
+from snowmelt.engine.work_items import MOST_CHUNKS_PER_ITEM, MOST_ITEMS, PendingChunk
 from snowmelt.models import WorkItem
-from snowmelt.planning import work_items
-from snowmelt.planning.work_items import MOST_CHUNKS_PER_ITEM, MOST_ITEMS, PendingChunk
 
 per_table = st.lists(st.integers(min_value=0, max_value=300), max_size=12)
 worker_counts = st.integers(min_value=0, max_value=200)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from snowmelt import sql
-from snowmelt.local.postgres import LocalPostgres
+from snowmelt.sql_text import queries
+from snowmelt_sandbox.postgres import LocalPostgres
 from watching import scenes
 from watching.scenes import Stage
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def template(postgres: LocalPostgres) -> Iterator[str]:
     """A database with nothing but the status schema."""
     with postgres.database() as database:
-        database.execute(sql.text("status_schema.sql"))
+        database.execute(queries.text("engine/status_schema.sql"))
         yield database.name
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from psycopg2 import sql
 
-from snowmelt.dashboard import server
-from snowmelt.local.plain_install import PYTHONPATH
-from snowmelt.local.postgres import Database
-from snowmelt.lookout import Lookout
+from snowmelt.monitoring.dashboard import server
+from snowmelt.monitoring.reconnecting import Lookout
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
+from snowmelt_sandbox.plain_install import PYTHONPATH
+from snowmelt_sandbox.postgres import Database
 
 SOURCE = "warehouse"
 

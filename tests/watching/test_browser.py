@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from acceptance.world import World, eventually
-from snowmelt.local.postgres import Database, LocalPostgres
-from snowmelt.local.snowflake import LocalSnowflake
+from snowmelt_sandbox.postgres import Database, LocalPostgres
+from snowmelt_sandbox.snowflake import LocalSnowflake
 from watching import scenes
 from watching.scenes import Served, Stage, dashboard
 
@@ -110,10 +110,10 @@ def test_it_goes_on_by_itself(browser: "Browser", stage: Stage) -> None:
 def test_a_server_that_goes_away_is_told_on_the_page_and_forgotten_when_it_is_back(
     browser: "Browser", tmp_path: Path
 ) -> None:
-    from snowmelt import sql
+    from snowmelt.sql_text import queries
 
     with LocalPostgres(durable=False) as server, server.database() as database:
-        database.execute(sql.text("status_schema.sql"))
+        database.execute(queries.text("engine/status_schema.sql"))
         stage = scenes.stage(database, tmp_path)
         with stage.run("r1", workers=0), dashboard(stage) as served, opened(browser, served.url) as page:
             with stage.unreachable():

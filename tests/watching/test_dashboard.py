@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from snowmelt.cli import watch
-from snowmelt.dashboard import impatience, server
 from snowmelt.errors import ConfigError
-from snowmelt.lookout import Lookout
+from snowmelt.monitoring.dashboard import impatience, server
+from snowmelt.monitoring.reconnecting import Lookout
 from watching import scenes
 from watching.scenes import Served, Stage, command, dashboard
 
@@ -300,9 +300,9 @@ def test_a_port_that_is_taken_is_named(shared: Stage, served: Served) -> None:
 
 
 def test_without_the_extra_it_says_what_to_install(shared: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("snowmelt.dashboard")]:
+    for name in [name for name in sys.modules if name.startswith("snowmelt.monitoring.dashboard")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delattr("snowmelt.dashboard")
+    monkeypatch.delattr("snowmelt.monitoring.dashboard")
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
 
     with pytest.raises(

@@ -6,8 +6,8 @@ import psycopg2
 import pytest
 
 from snowmelt.errors import ConfigError, MissingError, SnowmeltError
-from snowmelt.lookout import Lookout
-from snowmelt.overview import RunOverview
+from snowmelt.monitoring.reconnecting import Lookout
+from snowmelt.monitoring.snapshot import RunOverview
 from snowmelt.postgres.session import Session
 from watching.scenes import SOURCE, Stage
 

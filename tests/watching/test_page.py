@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-PAGE = files("snowmelt.dashboard").joinpath("page.html").read_text(encoding="utf-8")
+PAGE = files("snowmelt.monitoring.dashboard").joinpath("page.html").read_text(encoding="utf-8")
 SCHEMES = dict(zip(("light", "dark"), re.findall(r":root \{(.*?)\}", PAGE, re.DOTALL), strict=True))
 
 

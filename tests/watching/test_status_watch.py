@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 
 from acceptance.world import eventually
-from snowmelt.cli import live_status, watch
+from snowmelt.cli import status_screen, watch
 from watching.scenes import Stage, command
 
 END = "UPDATE migration_status.runs SET status = '{}', completed_at = now(), error_text = {} WHERE run_id = 'r1'"
@@ -30,7 +30,7 @@ def drawn(stage: Stage, *, height: int = 50, trouble: str | None = None) -> str:
     """What a terminal would show now."""
     with stage.lookout() as lookout:
         paper = Console(file=StringIO(), width=140, height=height, force_terminal=False)
-        paper.print(live_status.screen(lookout.scene(), trouble, height=height))
+        paper.print(status_screen.screen(lookout.scene(), trouble, height=height))
         assert isinstance(paper.file, StringIO)
         return paper.file.getvalue()
 
@@ -40,7 +40,7 @@ def here(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     """The stage, found by commands of this process, which look again at once."""
     for name, value in stage.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(live_status, "PIPE_SECONDS", 0.01)
+    monkeypatch.setattr(status_screen, "PIPE_SECONDS", 0.01)
     logger = logging.getLogger("snowmelt")
     handlers, level, propagate = logger.handlers[:], logger.level, logger.propagate
     yield stage
@@ -51,7 +51,7 @@ def here(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
 def test_a_pipe_gets_a_line_of_json_now_and_then_and_the_last_one_is_the_verdict(
     here: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("snowmelt.cli.live_status.time.sleep", lambda _: here.database.execute(ENDED))
+    monkeypatch.setattr("snowmelt.cli.status_screen.time.sleep", lambda _: here.database.execute(ENDED))
     with here.run("r1", workers=1):
         watch.watch_status(str(here.config), None, run_id=None, as_json=True)
 
@@ -68,7 +68,7 @@ def test_a_server_that_goes_away_is_waited_for(
         steps = iter(
             (lambda: away.enter_context(here.unreachable()), away.close, partial(here.database.execute, ENDED))
         )
-        monkeypatch.setattr("snowmelt.cli.live_status.time.sleep", lambda _: next(steps)())
+        monkeypatch.setattr("snowmelt.cli.status_screen.time.sleep", lambda _: next(steps)())
         with here.run("r1", workers=0):
             watch.watch_status(str(here.config), None, run_id=None, as_json=True)
 
@@ -100,7 +100,7 @@ def test_ctrl_c_ends_the_watching_and_nothing_else(
     def interrupted(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("snowmelt.cli.live_status.time.sleep", interrupted)
+    monkeypatch.setattr("snowmelt.cli.status_screen.time.sleep", interrupted)
     with here.run("r1", workers=1), pytest.raises(typer.Exit) as ending:
         watch.watch_status(str(here.config), None, run_id=None, as_json=False)
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping
 
-from snowmelt.actions.table_plans import TablePlans
 from snowmelt.config import SourceConfig
+from snowmelt.engine import connection_count
+from snowmelt.engine.connection_budget import budget
 from snowmelt.errors import AccessError, DataError
+from snowmelt.loading import indexes
 from snowmelt.models import DryRunPlan, DryRunSkipped, DryRunTable, TablePlan
 from snowmelt.planning import composite, statement
-from snowmelt.planning.connection_budget import budget
-from snowmelt.postgres import connections, indexes
 from snowmelt.postgres.session import Session
 from snowmelt.preflight.servers import SESSIONS_BESIDE_WORKERS
-from snowmelt.snowflake_lexer import without_literals
+from snowmelt.preflight.table_plans import TablePlans
 from snowmelt.snowflake_source import SnowflakeSource
+from snowmelt.sql_text.lexer import without_literals
 
 
 def dry_run(
@@ -52,7 +53,7 @@ def dry_run(
                 warnings=(*plan.warnings, *_filtered(plan), *_unclustered(plan, chunks, clustering)),
             )
         )
-    limits = connections.limits(session)
+    limits = connection_count.limits(session)
     reason = budget(limits, parallel_threads).reason
     return DryRunPlan(
         message=message,

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from snowmelt.actions.retention import remove_expired_rows
-from snowmelt.actions.verify_at_end import verify_at_end
 from snowmelt.deadline import Deadline
+from snowmelt.engine import connection_count, leases, rounds, status_store, target_identity
+from snowmelt.engine.status_store import ChunkTally, RunRow, TableRow
 from snowmelt.errors import (
     DataError,
     IndexNotRestoredError,
@@ -21,22 +21,14 @@ from snowmelt.errors import (
     TableSkippedError,
     TargetChangedError,
 )
+from snowmelt.loading import indexes, load, sequences
 from snowmelt.models import FinalizeEvent, FinalizeResult, TablePlan
-from snowmelt.planning import rounds
-from snowmelt.postgres import (
-    connections,
-    indexes,
-    leases,
-    load,
-    rejected,
-    sequences,
-    status_store,
-    tables,
-    target_identity,
-    verification_store,
-)
+from snowmelt.postgres import tables
 from snowmelt.postgres.session import Session
-from snowmelt.postgres.status_store import ChunkTally, RunRow, TableRow
+from snowmelt.rejected_rows import store
+from snowmelt.rejected_rows.retention import remove_expired_rows
+from snowmelt.verification import results
+from snowmelt.verification.at_end import verify_at_end
 from snowmelt.verification.verdicts import TableVerdict
 from snowmelt.wiring import RunResources, Wiring
 from snowmelt.wording import WITH_ACCEPT_REJECTED, counted, gave_way, omissions
@@ -122,7 +114,7 @@ def _tried_once_more(
     The tally then, and what kept them from being tried, if anything did.
     """
     try:
-        done = rejected.replay_table(
+        done = store.replay_table(
             session, run.run_id, run.table(table.table_id), has_time=lambda: deadline.allows(_REPLAY_SECONDS)
         )
     except SnowmeltError as error:
@@ -161,7 +153,7 @@ def _too_many_rejected(
     run: RunResources, session: Session, table: TableRow, tally: ChunkTally, hindrance: str
 ) -> RejectedRowsError:
     not_tried = f" (they could not be tried once more: {hindrance})" if hindrance else ""
-    reasons = status_store.rejection_reasons(session, run.run_id, table.table_id)
+    reasons = store.rejection_reasons(session, run.run_id, table.table_id)
     return RejectedRowsError(
         f"table {table.source_table}: {tally.rejected} of {tally.rows_read} rows are refused, more than "
         f"max_rejected_rows ({run.table(table.table_id).max_rejected_rows}); all others are in, and these are in "
@@ -189,7 +181,7 @@ def _restore_indexes(run: RunResources, session: Session, deadline: Deadline) ->
     restored = indexes.restore(
         run.connect_target,
         run.run_id,
-        workers=max(1, min(INDEX_WORKERS, connections.free(session))),
+        workers=max(1, min(INDEX_WORKERS, connection_count.free(session))),
         deadline=deadline,
         maintenance_work_mem=INDEX_MEMORY,
         parallel_workers=INDEX_PARALLEL_WORKERS,
@@ -288,12 +280,14 @@ def _brief(table: TableRow) -> str:
 
 
 def _result(run: RunResources, session: Session, deadline: Deadline) -> FinalizeResult:
-    from snowmelt.actions import report  # here: no other action needs what makes pages, and a cold start would wait
+    from snowmelt.reports import (
+        saved_report,  # here: no other action needs what makes pages, and a cold start would wait
+    )
 
     row = status_store.read_run(session, run.run_id)
     progress = status_store.progress(session, run.run_id)
-    verdicts = verification_store.verdicts(session, run.run_id)
-    saved = report.save(run, session, deadline)
+    verdicts = results.verdicts(session, run.run_id)
+    saved = saved_report.save(run, session, deadline)
     loaded = sum(t["rows_loaded"] for t in progress)
     moved = f"{counted(len(progress), 'table')}, {counted(loaded, 'row')}"
     message = row.error_text or f"run {run.run_id} completed: {moved}"
@@ -301,7 +295,7 @@ def _result(run: RunResources, session: Session, deadline: Deadline) -> Finalize
         message += _verified(verdicts) + omissions((t["source_table"], t["omitted"]) for t in progress)
     if row.status == "completed_with_rejects":
         rejected = sum(t["rejected_rows"] for t in progress)
-        reasons = status_store.rejection_reasons(session, run.run_id)
+        reasons = store.rejection_reasons(session, run.run_id)
         message += (
             f"; {counted(rejected, 'row')} stayed out, see {session.status_schema}.rejected_rows: {'; '.join(reasons)}"
         )

@@ -7,6 +7,11 @@ from dataclasses import replace
 
 from snowmelt import manifest_store
 from snowmelt.deadline import Deadline
+from snowmelt.engine import connection_count, leases, rounds, status_store, work_items
+from snowmelt.engine.connection_budget import Budget, budget
+from snowmelt.engine.rounds import Before, Outlook, Step
+from snowmelt.engine.status_store import PendingRow, RunRow, TableRow
+from snowmelt.engine.work_items import PendingChunk
 from snowmelt.errors import (
     DataError,
     NoTimeTravelError,
@@ -16,22 +21,12 @@ from snowmelt.errors import (
     TooLargeError,
     TransientError,
 )
+from snowmelt.loading import load, targets
+from snowmelt.loading.targets import Ready
 from snowmelt.models import ChunkRead, KeySpec, Location, PlanChunksEvent, PlanChunksResult, ScanSlice, TablePlan
-from snowmelt.planning import composite, one_scan, rounds, statement, work_items
-from snowmelt.planning.connection_budget import Budget, budget
-from snowmelt.planning.rounds import Before, Outlook, Step
-from snowmelt.planning.work_items import PendingChunk
-from snowmelt.postgres import connections, leases, load, status_store, targets
+from snowmelt.planning import composite, one_scan, statement
 from snowmelt.postgres.session import Session
-from snowmelt.postgres.status_store import PendingRow, RunRow, TableRow
-from snowmelt.postgres.targets import Ready
-from snowmelt.snowflake_source import (
-    ScanDone,
-    ScanFailed,
-    ScanGone,
-    ScanRunning,
-    SnowflakeSource,
-)
+from snowmelt.snowflake_source import ScanDone, ScanFailed, ScanGone, ScanRunning, SnowflakeSource
 from snowmelt.wiring import RunResources, Wiring
 from snowmelt.wording import WITH_NO_RESUME
 
@@ -348,7 +343,7 @@ class _Plan:
     def _budget(self, chunks: int) -> Budget:
         """Return how many of the chunks are loaded at once, where PostgreSQL gives few connections."""
         workers = leases.worker_name(self._event.run_id)
-        found = budget(connections.limits(self._session, workers=workers), self._run.plan.parallel_threads)
+        found = budget(connection_count.limits(self._session, workers=workers), self._run.plan.parallel_threads)
         if chunks <= found.workers:
             return Budget(found.workers)
         if found.reason:

@@ -13,7 +13,10 @@ import pyarrow as pa
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from snowmelt import manifest_store
+from snowmelt.actions.stopwatch import Stopwatch
 from snowmelt.deadline import Deadline
+from snowmelt.engine import leases, status_store
+from snowmelt.engine.leases import Lease, Loaded
 from snowmelt.errors import (
     DuplicateKeyError,
     FencedError,
@@ -25,13 +28,12 @@ from snowmelt.errors import (
     TooLargeError,
     TransientError,
 )
+from snowmelt.loading import load
 from snowmelt.models import KeyRange, ProcessChunkEvent, ProcessChunkResult, ScanSlice, TablePlan, WorkItem
 from snowmelt.planning import statement
-from snowmelt.postgres import leases, load, quarantine, status_store
-from snowmelt.postgres.leases import Lease, Loaded
 from snowmelt.postgres.session import Session
+from snowmelt.rejected_rows import isolation
 from snowmelt.snowflake_source import ScanResult, SnowflakeSource
-from snowmelt.stopwatch import Stopwatch
 from snowmelt.wiring import RunResources, Wiring
 
 logger = logging.getLogger(__name__)
@@ -311,7 +313,7 @@ class _Worker:
         try:
             return load.load_chunk(self._session, lease, plan, self._batches(lease), check=self._stop_in_time)
         except (RejectedRowsError, DuplicateKeyError) as error:
-            if isinstance(error, DuplicateKeyError) and not quarantine.isolates_duplicates(plan):
+            if isinstance(error, DuplicateKeyError) and not isolation.isolates_duplicates(plan):
                 raise
             if plan.refers_to_itself:  # slice by slice a child would be rejected that comes before its parent
                 raise
@@ -319,7 +321,7 @@ class _Worker:
                 "rows are rejected, the chunk is loaded without them",
                 extra=self._keys(chunk=lease.chunk_id, reason=error.message),
             )
-        return quarantine.load_without_rejected(
+        return isolation.load_without_rejected(
             self._session, lease, plan, self._batches(lease), check=self._stop_in_time
         )
 

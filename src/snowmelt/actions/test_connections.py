@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from snowmelt.actions.table_plans import target_problems
 from snowmelt.config import Config, SourceConfig, TableConfig
+from snowmelt.engine import status_store
 from snowmelt.errors import SnowmeltError
 from snowmelt.models import ConnectionVerdict, TestConnectionsEvent, TestConnectionsResult
-from snowmelt.postgres import status_store
+from snowmelt.preflight.table_plans import target_problems
 from snowmelt.wiring import Wiring
 
 

@@ -10,21 +10,18 @@ from datetime import UTC, datetime, timedelta
 from snowmelt import __version__, manifest_store
 from snowmelt import config as configs
 from snowmelt.actions.dry_run import dry_run
-from snowmelt.actions.retention import remove_expired_rows
-from snowmelt.actions.table_plans import TablePlans, table_plans
 from snowmelt.config import Config, SourceConfig, TableConfig
 from snowmelt.deadline import Deadline
+from snowmelt.engine import connection_count, resume, status_store
+from snowmelt.engine.connection_budget import budget
+from snowmelt.engine.resume import Fresh, KnownRun, Resume, Start
 from snowmelt.errors import ConfigError, RejectedRowsError, SnowmeltError
-from snowmelt.models import (
-    RunPlan,
-    ValidateConfigEvent,
-    ValidateConfigResult,
-)
-from snowmelt.planning import resume
-from snowmelt.planning.connection_budget import budget
-from snowmelt.planning.resume import Fresh, KnownRun, Resume, Start
-from snowmelt.postgres import connections, indexes, rejected, status_store
+from snowmelt.loading import indexes
+from snowmelt.models import RunPlan, ValidateConfigEvent, ValidateConfigResult
 from snowmelt.postgres.session import Session
+from snowmelt.preflight.table_plans import TablePlans, table_plans
+from snowmelt.rejected_rows import store
+from snowmelt.rejected_rows.retention import remove_expired_rows
 from snowmelt.snowflake_source import SnowflakeSource
 from snowmelt.wiring import Wiring, keep_back
 from snowmelt.wording import counted, with_resume_run_id
@@ -186,13 +183,13 @@ def _still_rejected(run: KnownRun, event: ValidateConfigEvent, session: Session,
             continue
         of_table = manifest_store.load_table(wiring.store, plan.run_id, table_id)
         try:
-            rejected.replay_table(session, run.run_id, of_table)
+            store.replay_table(session, run.run_id, of_table)
         except SnowmeltError as error:
             logger.warning("rejected rows were not loaded again", extra={"reason": error.message})
             return None
         tally = status_store.chunk_tallies(session, run.run_id)[table_id]
         if tally.rejected > of_table.max_rejected_rows:
-            reasons = "; ".join(status_store.rejection_reasons(session, run.run_id, table_id))
+            reasons = "; ".join(store.rejection_reasons(session, run.run_id, table_id))
             rows = counted(tally.rejected, "row")
             return f"{rows} of what it read are still rejected, and a resume reads nothing again: {reasons}"
     return None
@@ -222,7 +219,7 @@ def _resume(decision: Resume, event: ValidateConfigEvent, session: Session, wiri
 
 def _few_connections(session: Session, parallel_threads: int) -> tuple[str, ...]:
     """Return why a run that begins now loads fewer chunks at once than its config says, if it does."""
-    reason = budget(connections.limits(session), parallel_threads).reason
+    reason = budget(connection_count.limits(session), parallel_threads).reason
     return (reason,) if reason else ()
 
 

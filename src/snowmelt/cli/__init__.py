@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from snowmelt import __version__, console, settings
+from snowmelt import __version__, settings
 from snowmelt.cli import (
     aws,
     config,
+    console,
     indexes,
     migrate,
     preflight,

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from snowmelt import console
+from snowmelt.aws.stack import RemoteExecution, RemoteStack
+from snowmelt.cli import console
 from snowmelt.cli.options import (
     AcceptRejected,
     AllowShrink,
@@ -20,7 +21,6 @@ from snowmelt.cli.options import (
 )
 from snowmelt.cli.shared import EXIT_FAILED
 from snowmelt.errors import ConfigError
-from snowmelt.remote import RemoteExecution, RemoteStack
 
 app = typer.Typer(help="Drive a deployed stack.", no_args_is_help=True)
 

@@ -2,7 +2,8 @@
 
 import typer
 
-from snowmelt import config, console
+from snowmelt import config
+from snowmelt.cli import console
 from snowmelt.cli.options import AsJson, ConfigPath
 from snowmelt.cli.shared import wired
 from snowmelt.errors import ConfigError

@@ -4,9 +4,10 @@ from typing import Annotated
 
 import typer
 
-from snowmelt import console, monitor
+from snowmelt.cli import console
 from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, SourceName
 from snowmelt.cli.shared import EXIT_FAILED, EXIT_UNFINISHED, opened
+from snowmelt.monitoring import monitor
 
 app = typer.Typer(help="Look after indexes that loads dropped.", no_args_is_help=True)
 

@@ -8,7 +8,8 @@ from contextlib import ExitStack
 
 import typer
 
-from snowmelt import actions, console, monitor, runner
+from snowmelt import actions, runner
+from snowmelt.cli import console
 from snowmelt.cli.apart import apart
 from snowmelt.cli.options import (
     AcceptRejected,
@@ -35,6 +36,7 @@ from snowmelt.config import Config, SourceConfig, with_unit
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError, MissingError, SnowmeltError
 from snowmelt.models import ValidateConfigResult
+from snowmelt.monitoring import monitor
 from snowmelt.wiring import Wiring
 from snowmelt.wording import NOTHING_TO_LOAD
 

@@ -8,12 +8,12 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from snowmelt import console
-from snowmelt.actions import preflight as actions
-from snowmelt.actions.preflight import Preflight
+from snowmelt.cli import console
 from snowmelt.cli.options import AsJson, ConfigPath, SourceName, Tables, listed
 from snowmelt.cli.shared import EXIT_DIFFERENT, opened
 from snowmelt.findings import Finding
+from snowmelt.preflight import checks as actions
+from snowmelt.preflight.checks import Preflight
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from snowmelt import console, rejects
+from snowmelt.cli import console
 from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, RunId, ShowValues, SourceName, SourceTable
 from snowmelt.cli.shared import EXIT_FAILED, opened
+from snowmelt.rejected_rows import replay
 
 app = typer.Typer(help="Look after rows that were refused.", no_args_is_help=True)
 
@@ -22,7 +23,7 @@ def list_rejects(
 ) -> None:
     """List the rejected rows of a run, and why each was rejected."""
     console.set_up_logging("WARNING", as_json=False)
-    found = rejects.listed(*opened(config_path, source), run_id=run_id, table=table)
+    found = replay.listed(*opened(config_path, source), run_id=run_id, table=table)
     console.show_rejects(found.rows, expired=found.expired, show_values=values)
 
 
@@ -35,8 +36,8 @@ def export_rejects(
 ) -> None:
     """Print the refused rows of a run, each as a line of JSON that can be mended and replayed."""
     console.set_up_logging("WARNING", as_json=False)
-    found = rejects.listed(*opened(config_path, source), run_id=run_id, table=table)
-    for line in rejects.exported(found.rows):
+    found = replay.listed(*opened(config_path, source), run_id=run_id, table=table)
+    for line in replay.exported(found.rows):
         console.show_json_line(line)
     console.warn_of_expired_rows(found.expired)
 
@@ -57,7 +58,7 @@ def replay_rejects(
     """Load refused rows once more, after whatever they were refused for is mended."""
     console.set_up_logging(log_level or "WARNING", as_json=as_json, log_format=log_format)
     lines = None if file is None else [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    done = rejects.replay(*opened(config_path, source), run_id=run_id, table=table, lines=lines)
+    done = replay.replay(*opened(config_path, source), run_id=run_id, table=table, lines=lines)
     if as_json:
         console.show_json([each.model_dump(mode="json") for each in done])
     else:

@@ -25,7 +25,7 @@ def sandbox(
 ) -> None:
     """Start a stand-in for Snowflake and a real PostgreSQL, and stay until stopped."""
     try:
-        from snowmelt.local.sandbox import run
+        from snowmelt_sandbox.sandbox import run
     except ModuleNotFoundError as error:
         raise ConfigError(f"the sandbox needs {error.name}; in the checkout: pip install '.[local]'") from error
     run(load=load, into=into, env_file=env_file, config_file=config_file, directory=directory)

@@ -4,10 +4,10 @@ from typing import Annotated
 
 import typer
 
-from snowmelt import console
-from snowmelt.actions import schema_ddl
+from snowmelt.cli import console
 from snowmelt.cli.options import AsJson, ConfigPath, SourceName, Tables, listed
 from snowmelt.cli.shared import opened
+from snowmelt.preflight import create_targets
 
 app = typer.Typer(help="Look after target tables.", no_args_is_help=True)
 
@@ -22,7 +22,7 @@ def ddl(
 ) -> None:
     """Write CREATE TABLE for targets that are missing, as SQL that psql takes; nothing is executed unless asked for."""
     console.set_up_logging("WARNING", as_json=as_json)
-    written = schema_ddl.schema_ddl(*opened(config_path, source), listed(tables), apply=apply)
+    written = create_targets.schema_ddl(*opened(config_path, source), listed(tables), apply=apply)
     if as_json:
         console.show_json({"applied": apply, "tables": written.creates, "sql": written.text})
         return

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from snowmelt import console, private_files, settings
+from snowmelt import private_files, settings
+from snowmelt.aws.stack import RemoteStack
+from snowmelt.cli import console
 from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, SourceName
 from snowmelt.cli.shared import EXIT_FAILED, EXIT_UNFINISHED, wired
 from snowmelt.errors import ConfigError
-from snowmelt.remote import RemoteStack
 from snowmelt.selftest import connections, runner
 from snowmelt.selftest import stack as stacks
 from snowmelt.selftest.assumption import Result

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from snowmelt import console, monitor, sql
+from snowmelt.cli import console
 from snowmelt.cli import watch as watching
 from snowmelt.cli.options import AsJson, ConfigPath, RunId, ShowValues, SourceName
 from snowmelt.cli.shared import opened, show_values
 from snowmelt.errors import ConfigError
+from snowmelt.monitoring import monitor
+from snowmelt.sql_text import queries
 
 app = typer.Typer(help="See how far runs are.", invoke_without_command=True)
 
@@ -45,8 +47,8 @@ def install(
     """Put the status schema into the target database, or print its DDL."""
     if show:
         there = Path(config_path).exists()
-        schema = opened(config_path, source)[1].postgres.status_schema if there else sql.STATUS_SCHEMA
-        sys.stdout.write(sql.in_schema(sql.text("status_schema.sql"), schema))
+        schema = opened(config_path, source)[1].postgres.status_schema if there else queries.STATUS_SCHEMA
+        sys.stdout.write(queries.in_schema(queries.text("engine/status_schema.sql"), schema))
         return
     console.out.print(f"status schema installed: {monitor.install(*opened(config_path, source))}")
 

@@ -4,11 +4,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from snowmelt import console
-from snowmelt.actions import verify as actions
-from snowmelt.actions.verify_source import Asked
+from snowmelt.cli import console
 from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, SourceName, listed
 from snowmelt.cli.shared import EXIT_DIFFERENT, opened
+from snowmelt.verification import command as actions
+from snowmelt.verification.source_rows import Asked
 
 
 def verify(

@@ -4,12 +4,11 @@ from typing import Annotated
 
 import typer
 
-from snowmelt import console
-from snowmelt.cli import live_status
+from snowmelt.cli import console, status_screen
 from snowmelt.cli.options import ConfigPath, SourceName
 from snowmelt.cli.shared import EXIT_FAILED, opened
 from snowmelt.errors import ConfigError
-from snowmelt.lookout import Lookout
+from snowmelt.monitoring.reconnecting import Lookout
 
 
 def dashboard(
@@ -21,7 +20,7 @@ def dashboard(
     """Serve a page to this machine that shows how runs go on, until Ctrl-C."""
     console.set_up_logging("WARNING", as_json=False)
     try:
-        from snowmelt.dashboard import server
+        from snowmelt.monitoring.dashboard import server
     except ModuleNotFoundError as error:
         missing = (error.name or "more").partition(".")[0]
         raise ConfigError(f"the dashboard needs {missing}; in the checkout: pip install '.[dashboard]'") from error
@@ -42,7 +41,7 @@ def watch_status(config_path: str, source: str | None, *, run_id: str | None, as
     console.set_up_logging("WARNING", as_json=as_json)
     with _lookout(config_path, source) as lookout:
         try:
-            run = live_status.follow(lookout, run_id, as_json=as_json)
+            run = status_screen.follow(lookout, run_id, as_json=as_json)
         except KeyboardInterrupt as interrupt:
             raise typer.Exit from interrupt  # only the watching ends
     if run is not None and run.status == "failed":

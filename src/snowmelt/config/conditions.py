@@ -3,7 +3,7 @@
 It is the one text of a config that reaches a server as SQL. It may be any expression, and never more than that.
 """
 
-from snowmelt.snowflake_lexer import bracketed
+from snowmelt.sql_text.lexer import bracketed
 
 
 def require_closed(condition: str) -> str:

@@ -11,13 +11,7 @@ from pydantic_core import ErrorDetails
 
 from snowmelt.config.fallbacks import variable
 from snowmelt.config.placeholders import FromEnvironment, Unfilled
-from snowmelt.config.shape import (
-    Config,
-    PostgresConfig,
-    SnowflakeConfig,
-    SourceConfig,
-    TableConfig,
-)
+from snowmelt.config.shape import Config, PostgresConfig, SnowflakeConfig, SourceConfig, TableConfig
 
 Path = tuple[str | int, ...]
 

@@ -11,10 +11,10 @@ has an image that never calls two keys one which are not, but may miss some that
 
 import string
 
-from snowmelt import snowflake_values
+from snowmelt.columns.batch_conversion import doubts
+from snowmelt.columns.type_pairs import longest_text, numeric_digits
 from snowmelt.models import ColumnPlan
-from snowmelt.types import longest_text, numeric_digits
-from snowmelt.values import doubts
+from snowmelt.sql_text import literals
 
 _EXACT = (
     *("text", "varchar", "bpchar", "uuid", "bytea", "bool", "bit", "varbit", "macaddr", "macaddr8"),
@@ -58,11 +58,11 @@ def _any_value(column: ColumnPlan) -> str:
         case "bool":
             return "FALSE"
         case "date32[day]":
-            return snowflake_values.EPOCH_DATE
+            return literals.EPOCH_DATE
         case wire if wire.startswith("time64"):
-            return f"{snowflake_values.MIDNIGHT}::TIME(6)"
+            return f"{literals.MIDNIGHT}::TIME(6)"
         case wire if wire.startswith("timestamp"):
-            return f"{snowflake_values.EPOCH}::TIMESTAMP_NTZ(6)"
+            return f"{literals.EPOCH}::TIMESTAMP_NTZ(6)"
         case _:
             return "0"
 

@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from snowmelt import disclosure, snowflake_values
+from snowmelt import disclosure
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.errors import SourceValueError
 from snowmelt.planning import date_range, key_range, value_groups
 from snowmelt.planning.keys import Bucket, Histogram, Key, KeyColumn, KeyKind, KeyRange, KeySpec, Piece, full_rows
-from snowmelt.snowflake_lexer import bracketed
-from snowmelt.types import quoted
+from snowmelt.sql_text import literals
+from snowmelt.sql_text.lexer import bracketed
 from snowmelt.wording import WITH_NO_RESUME
 
 MOST_LISTED_BUCKETS = 500
@@ -93,17 +94,17 @@ def literal(kind: KeyKind, text: str) -> str:
     value = exact(kind, text)
     match kind:
         case "number":
-            return snowflake_values.number(value)
+            return literals.number(value)
         case "text":
-            return snowflake_values.text(value)
+            return literals.text(value)
         case "date":
-            return snowflake_values.date(value)
+            return literals.date(value)
         case "timestamp_ntz":
-            return snowflake_values.timestamp_ntz(value)
+            return literals.timestamp_ntz(value)
         case "timestamp_ltz":
-            return snowflake_values.timestamp_ltz(value)
+            return literals.timestamp_ltz(value)
         case "timestamp_tz":
-            return snowflake_values.timestamp_tz(value)
+            return literals.timestamp_tz(value)
 
 
 def _text_of(kind: KeyKind, value: str) -> str:

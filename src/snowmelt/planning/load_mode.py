@@ -3,10 +3,10 @@
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.config import TableConfig
 from snowmelt.findings import Finding, Place, sql_name
 from snowmelt.models import ColumnPlan, LoadMode
-from snowmelt.types import quoted
 
 
 @dataclass(frozen=True)

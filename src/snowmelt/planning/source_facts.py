@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from snowmelt.snowflake_values import constant
-from snowmelt.types import quoted
+from snowmelt.columns.type_pairs import quoted
+from snowmelt.sql_text.literals import constant
 
 UNPACKED = 3
 """How much larger rows are than what Snowflake stores of them, which it packs by columns."""

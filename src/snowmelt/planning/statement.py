@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from snowmelt.columns.batch_conversion import cut_masks
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.errors import ConfigError
 from snowmelt.models import KeyRange, TablePlan
 from snowmelt.planning import key_sql
-from snowmelt.snowflake_lexer import bracketed, without_literals
-from snowmelt.snowflake_values import constant, moment_constant
-from snowmelt.types import quoted
-from snowmelt.values import cut_masks
+from snowmelt.sql_text.lexer import bracketed, without_literals
+from snowmelt.sql_text.literals import constant, moment_constant
 
 
 def source_table(database: str, schema: str, table: str) -> str:

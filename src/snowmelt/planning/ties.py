@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.findings import Finding, Place, sql_name
 from snowmelt.models import TableName
-from snowmelt.types import quoted
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal
 
-from snowmelt import disclosure, snowflake_values
+from snowmelt import disclosure
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.errors import ConfigError
 from snowmelt.models import ColumnPlan, SourceColumn, WatermarkPlan
 from snowmelt.planning import calendar_text
-from snowmelt.snowflake_lexer import bracketed
-from snowmelt.types import quoted
+from snowmelt.sql_text import literals
+from snowmelt.sql_text.lexer import bracketed
 
 Kind = Literal["number", "date", "timestamp", "moment", "text"]
 _KINDS: dict[str, Kind] = {
@@ -199,9 +200,9 @@ def literal(kind: Kind, value: str) -> str:
     try:
         match kind:
             case "number":
-                return snowflake_values.number(format(_order(kind, value), "f"))
+                return literals.number(format(_order(kind, value), "f"))
             case "text":
-                return snowflake_values.text(value)
+                return literals.text(value)
             case _:
                 return _time_literal(kind, calendar_text.parse(value))
     except (ValueError, InvalidOperation) as error:
@@ -231,11 +232,11 @@ def _time_literal(kind: Kind, moment: calendar_text.Moment) -> str:
     day = moment.day_text(None if is_named else _LEAP_YEAR)
     match kind:
         case "date":
-            text = snowflake_values.date(day)
+            text = literals.date(day)
         case "timestamp":
-            text = snowflake_values.timestamp_ntz(f"{day} {moment.time_text()}")
+            text = literals.timestamp_ntz(f"{day} {moment.time_text()}")
         case _:
-            text = snowflake_values.timestamp_tz(f"{day} {moment.time_text()}")
+            text = literals.timestamp_tz(f"{day} {moment.time_text()}")
     return text if is_named else f"DATEADD(year, {moment.year - _LEAP_YEAR}, {text})"
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from snowmelt import sql
 from snowmelt.models import TableName, Value
 from snowmelt.postgres.session import Session
+from snowmelt.sql_text import queries
 
 
 class TableFacts(Value):
@@ -40,7 +40,7 @@ def read(session: Session, names: Sequence[TableName]) -> dict[TableName, TableF
     """The facts of those of the tables that are there."""
     found = {}
     wanted = {"schemas": [n.schema_name for n in names], "tables": [n.name for n in names]}
-    for row in session.rows(sql.query("target_facts"), **wanted):
+    for row in session.rows(queries.query("target_facts"), **wanted):
         name = TableName(schema_name=row.pop("schema_name"), name=row.pop("name"))
         found[name] = TableFacts.model_validate(row)
     return found

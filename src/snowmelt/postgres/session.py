@@ -14,7 +14,7 @@ import psycopg2.extensions
 from psycopg2.extras import RealDictCursor
 from psycopg2.sql import Composable
 
-from snowmelt import disclosure, sql
+from snowmelt import disclosure
 from snowmelt.config import PostgresConfig
 from snowmelt.config.names import quoted
 from snowmelt.disclosure import ServerText
@@ -33,6 +33,7 @@ from snowmelt.errors import (
     UnreachableError,
 )
 from snowmelt.postgres import iam, poolers, roots
+from snowmelt.sql_text import queries
 from snowmelt.wording import WITH_NO_RESUME
 
 Row = dict[str, Any]
@@ -62,17 +63,17 @@ _LINK_OPTIONS: dict[str, Any] = {
 class _OtherCursor(RealDictCursor):
     """A cursor of a session whose status schema is not called as the SQL files call it."""
 
-    status_schema = sql.STATUS_SCHEMA
+    status_schema = queries.STATUS_SCHEMA
 
     def execute(self, query: str | bytes | Composable, vars: Any = None) -> None:  # noqa: A002 - as it is called there
         """Execute a statement, a named one with the name of the schema put in."""
-        named = sql.in_schema(sql.Query(query), self.status_schema) if isinstance(query, str) else query
+        named = queries.in_schema(queries.Query(query), self.status_schema) if isinstance(query, str) else query
         super().execute(named, vars)
 
 
 @cache
 def _cursors(schema: str) -> type[RealDictCursor]:
-    if schema == sql.STATUS_SCHEMA:
+    if schema == queries.STATUS_SCHEMA:
         return RealDictCursor
     return type("_CursorOfSchema", (_OtherCursor,), {"status_schema": schema})
 
@@ -84,7 +85,7 @@ class Session:
     """
 
     def __init__(
-        self, connection: psycopg2.extensions.connection, *, where: str, status_schema: str = sql.STATUS_SCHEMA
+        self, connection: psycopg2.extensions.connection, *, where: str, status_schema: str = queries.STATUS_SCHEMA
     ) -> None:
         self._connection = connection
         self.status_schema = status_schema
@@ -135,7 +136,7 @@ class Session:
         """Put the session's settings in place; AccessError where a pooler would give it to others meanwhile."""
         let_in = self._connection.info.backend_pid
         with poolers.answering(self._connection, where=self.where):
-            row = self.row(sql.query("settle"), backend_pid=let_in)
+            row = self.row(queries.query("settle"), backend_pid=let_in)
         if row is None or row["backend_pid"] == let_in:
             return
         self.pooled = True
@@ -147,10 +148,10 @@ class Session:
                 poolers.refuse_shared(self._process, other._process, where=self.where)
             _KEEPS_SESSIONS[key] = time.monotonic()
         settings = {**_settings(config), **dict.fromkeys(_TIMEOUTS, "0")}
-        self.rows(sql.query("put_in_place"), names=list(settings), values=list(settings.values()))
+        self.rows(queries.query("put_in_place"), names=list(settings), values=list(settings.values()))
 
     def _process(self) -> int:
-        row = self.row(sql.query("this_process"))
+        row = self.row(queries.query("this_process"))
         return int(row["backend_pid"]) if row else 0
 
     def __enter__(self) -> Self:
@@ -184,11 +185,11 @@ class Session:
 
     def look_only(self) -> None:
         """From here on the server itself refuses whatever this session would change."""
-        self.run(sql.query("look_only"))
+        self.run(queries.query("look_only"))
 
     def backend(self) -> tuple[int, datetime]:
         """The server's pid and start of this session, in which no later one can be mistaken for it."""
-        row = self.row(sql.query("this_backend"))
+        row = self.row(queries.query("this_backend"))
         if row is None:
             raise TransientError(f"{self.where}: the session is not in pg_stat_activity")
         return row["pid"], row["backend_start"]
@@ -214,16 +215,16 @@ class Session:
             if not self.closed:
                 self._connection.autocommit = True
 
-    def rows(self, statement: sql.Query | Composable, **values: object) -> list[Row]:
+    def rows(self, statement: queries.Query | Composable, **values: object) -> list[Row]:
         """What a statement returns, outside any transaction."""
         with self._checked() as cursor:
             return fetch(cursor, statement, **values)
 
-    def row(self, statement: sql.Query | Composable, **values: object) -> Row | None:
+    def row(self, statement: queries.Query | Composable, **values: object) -> Row | None:
         """The first row a statement returns, or None."""
         return next(iter(self.rows(statement, **values)), None)
 
-    def run(self, statement: sql.Query | Composable, **values: object) -> int:
+    def run(self, statement: queries.Query | Composable, **values: object) -> int:
         """Do it, and say how many rows it touched."""
         with self._checked() as cursor:
             cursor.execute(statement, values or None)
@@ -283,13 +284,13 @@ def _escaped(value: str) -> str:
     return re.sub(r"([\\\s])", r"\\\1", value)
 
 
-def fetch(cursor: Cursor, statement: sql.Query | Composable, **values: object) -> list[Row]:
+def fetch(cursor: Cursor, statement: queries.Query | Composable, **values: object) -> list[Row]:
     """What a statement returns inside the cursor's transaction."""
     cursor.execute(statement, values or None)
     return [dict(row) for row in cursor.fetchall()] if cursor.description else []
 
 
-def fetch_one(cursor: Cursor, statement: sql.Query | Composable, **values: object) -> Row | None:
+def fetch_one(cursor: Cursor, statement: queries.Query | Composable, **values: object) -> Row | None:
     """The first row a statement returns inside the cursor's transaction, or None."""
     return next(iter(fetch(cursor, statement, **values)), None)
 
@@ -309,10 +310,10 @@ def code_of_targets(cursor: Cursor, code_path: Sequence[str]) -> Iterator[None]:
     if not code_path:
         yield
         return
-    fetch(cursor, sql.query("set_search_path"), search_path=search_path(code_path))
+    fetch(cursor, queries.query("set_search_path"), search_path=search_path(code_path))
     yield
     cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-    fetch(cursor, sql.query("set_search_path"), search_path=SEARCH_PATH)
+    fetch(cursor, queries.query("set_search_path"), search_path=SEARCH_PATH)
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------
@@ -566,15 +567,15 @@ def shown_of(error: psycopg2.Error) -> ServerText:
 
 
 def _schema_of(error: psycopg2.Error) -> str:
-    return str(getattr(error.cursor, "status_schema", sql.STATUS_SCHEMA))
+    return str(getattr(error.cursor, "status_schema", queries.STATUS_SCHEMA))
 
 
 def _as_the_files_call_it(context: str, schema: str) -> str:
     """Return the context of an error with our own functions, and no others, under the name that is trusted."""
-    if schema == sql.STATUS_SCHEMA:
+    if schema == queries.STATUS_SCHEMA:
         return context
-    anothers = context.replace(f"function {sql.STATUS_SCHEMA}.", "function another.")
-    return anothers.replace(f"function {schema}.", f"function {sql.STATUS_SCHEMA}.")
+    anothers = context.replace(f"function {queries.STATUS_SCHEMA}.", "function another.")
+    return anothers.replace(f"function {schema}.", f"function {queries.STATUS_SCHEMA}.")
 
 
 def reason_in_full(error: psycopg2.Error) -> str:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from psycopg2 import sql as compose
 
-from snowmelt import sql
 from snowmelt.models import TableName, TargetColumn
 from snowmelt.planning.ties import ForeignKey
 from snowmelt.postgres.session import Cursor, Session, code_of_targets, fetch_one
+from snowmelt.sql_text import queries
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,15 @@ def read(session: Session, names: Sequence[TableName]) -> dict[TableName, Target
     """Those of the named tables that are there; a name may come twice, as where two tables share a target."""
     wanted = _by_name(names)
     columns: dict[TableName, list[TargetColumn]] = {}
-    for row in session.rows(sql.query("target_columns"), **wanted):
+    for row in session.rows(queries.query("target_columns"), **wanted):
         name = TableName(schema_name=row.pop("schema_name"), name=row.pop("table_name"))
         columns.setdefault(name, []).append(TargetColumn.model_validate(row))
     indexes: dict[TableName, list[UniqueIndex]] = {}
-    for row in session.rows(sql.query("unique_indexes"), **wanted):
+    for row in session.rows(queries.query("unique_indexes"), **wanted):
         name = TableName(schema_name=row.pop("schema_name"), name=row.pop("table_name"))
         indexes.setdefault(name, []).append(UniqueIndex(**{**row, "columns": frozenset(row["columns"])}))
     found = {}
-    for row in session.rows(sql.query("target_tables"), **wanted):
+    for row in session.rows(queries.query("target_tables"), **wanted):
         name = TableName(schema_name=row["schema_name"], name=row["name"])
         found[name] = TargetTable(
             name=name,
@@ -150,7 +150,7 @@ def foreign_keys(session: Session, names: Sequence[TableName]) -> tuple[ForeignK
             child_columns=tuple(row["child_columns"]),
             parent_columns=tuple(row["parent_columns"]),
         )
-        for row in session.rows(sql.query("foreign_keys"), **_by_name(names))
+        for row in session.rows(queries.query("foreign_keys"), **_by_name(names))
     )
 
 
@@ -172,7 +172,7 @@ def identifier(name: TableName) -> compose.Identifier:
 
 def has_schema(session: Session, name: str) -> bool:
     """Whether the database has the schema."""
-    row = session.row(sql.query("schema_is_there"), schema=name)
+    row = session.row(queries.query("schema_is_there"), schema=name)
     return bool(row and row["is_there"])
 
 

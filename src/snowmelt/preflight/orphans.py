@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from snowmelt import disclosure
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.findings import Finding, sql_name
 from snowmelt.models import TableName
 from snowmelt.planning import statement
 from snowmelt.planning.ties import ForeignKey
 from snowmelt.preflight.rows import Looked
-from snowmelt.types import quoted
 
 
 @dataclass(frozen=True)

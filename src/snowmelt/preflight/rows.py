@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from itertools import count
 
 from snowmelt import wording
+from snowmelt.columns.batch_conversion import Doubt, doubts
+from snowmelt.columns.type_pairs import NO_NANOSECONDS, best_type, cure, postgres_type, quoted, snowflake_type
 from snowmelt.config import TableConfig
 from snowmelt.findings import Finding, Place
 from snowmelt.models import ColumnPlan
-from snowmelt.planning import duplicates, load_mode, statement
-from snowmelt.planning.duplicates import RepeatedKey, UniqueKey
+from snowmelt.planning import load_mode, statement
 from snowmelt.planning.load_mode import Loading
-from snowmelt.snowflake_lexer import bracketed
-from snowmelt.types import NO_NANOSECONDS, best_type, cure, postgres_type, quoted, snowflake_type
-from snowmelt.values import Doubt, doubts
+from snowmelt.preflight import duplicates
+from snowmelt.preflight.duplicates import RepeatedKey, UniqueKey
+from snowmelt.sql_text.lexer import bracketed
 
 _CHANGED = {
     "strip": "lose them",

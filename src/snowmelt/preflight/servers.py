@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from snowmelt.columns.type_pairs import quoted
+from snowmelt.engine.connection_budget import FEWEST
 from snowmelt.findings import Finding, Severity
 from snowmelt.models import Value
-from snowmelt.planning.connection_budget import FEWEST
-from snowmelt.types import quoted
 from snowmelt.wording import counted
 
 Server = Literal["PostgreSQL", "Snowflake"]

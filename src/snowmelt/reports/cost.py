@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from snowmelt.engine import work_items
 from snowmelt.models import Value
-from snowmelt.planning import work_items
 from snowmelt.reports.facts import Execution, SnowflakeUse, Table, Warehouse, Workers
 
 ASSUMED_MEMORY_MB = 1769

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Literal
 
 from snowmelt.models import Value
+from snowmelt.monitoring.speeds import loading_seconds, rows_per_second
 from snowmelt.reports import cost
 from snowmelt.reports.cost import Cost
 from snowmelt.reports.facts import Facts
 from snowmelt.reports.words import duration, joined, number, rate
-from snowmelt.speeds import loading_seconds, rows_per_second
 from snowmelt.wording import counted, gave_way, omissions
 
 REPORT_FORMAT = 2

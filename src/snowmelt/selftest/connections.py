@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.config import Config
 from snowmelt.errors import ConfigError
 from snowmelt.models import Compatibility
 from snowmelt.selftest.bench import EVERY_TYPE, MANY_ROWS
 from snowmelt.settings import Settings
-from snowmelt.types import quoted
 from snowmelt.wiring import Wiring, config_text
 
 DEFAULT_CONFIG = "config.json"

@@ -5,13 +5,12 @@ import secrets
 import socket
 
 from snowmelt import runner
-from snowmelt.actions import verify as actions
-from snowmelt.actions.verify_source import Asked
-from snowmelt.postgres import scratch
-from snowmelt.selftest import privileges, text_forms
+from snowmelt.selftest import privileges, scratch, text_forms
 from snowmelt.selftest.assumption import BrokenError, Step, expect
 from snowmelt.selftest.bench import EVERY_TYPE, MANY_ROWS, Bench
 from snowmelt.selftest.statements import ROWS
+from snowmelt.verification import command as actions
+from snowmelt.verification.source_rows import Asked
 from snowmelt.wiring import Wiring
 
 

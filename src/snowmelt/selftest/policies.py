@@ -1,10 +1,10 @@
 """What Snowmelt relies on to see that its role is shown other values than there are."""
 
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.errors import SnowmeltError
 from snowmelt.planning.statement import policy_references
 from snowmelt.selftest.assumption import DOCS, Assumption, BrokenError, NotCheckedError
 from snowmelt.selftest.bench import Bench
-from snowmelt.types import quoted
 
 
 def _masked(bench: Bench) -> None:

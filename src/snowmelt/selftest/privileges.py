@@ -1,10 +1,10 @@
 """What both grant scripts grant is enough: a role with nothing else does what Snowmelt does."""
 
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.errors import AccessError, SnowmeltError
-from snowmelt.postgres import scratch
+from snowmelt.selftest import scratch
 from snowmelt.selftest.assumption import DOCS, Assumption, BrokenError, NotCheckedError, expect
 from snowmelt.selftest.bench import EVERY_TYPE, MANY_ROWS, Bench
-from snowmelt.types import quoted
 
 GRANTS = (
     "GRANT USAGE ON WAREHOUSE {warehouse} TO ROLE {role}",

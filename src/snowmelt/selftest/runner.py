@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.errors import AccessError, SnowmeltError
-from snowmelt.postgres import scratch, tables
+from snowmelt.postgres import tables
 from snowmelt.postgres.session import Session
-from snowmelt.selftest import moving, text_forms
+from snowmelt.selftest import moving, scratch, text_forms
 from snowmelt.selftest.assumption import BrokenError, NotCheckedError, Result, Step
 from snowmelt.selftest.bench import EVERY_TYPE, MANY_ROWS, Bench
 from snowmelt.selftest.connections import OwnSource, Places
@@ -19,7 +20,6 @@ from snowmelt.selftest.contract import ASSUMPTIONS
 from snowmelt.selftest.report import Redaction, Report, versions
 from snowmelt.selftest.statements import ROWS, numbers
 from snowmelt.snowflake_source import SnowflakeSource
-from snowmelt.types import quoted
 
 _logger = logging.getLogger(__name__)
 Show = Callable[[Result], None]

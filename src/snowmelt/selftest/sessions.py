@@ -8,7 +8,7 @@ from snowmelt.selftest.assumption import DOCS, Assumption, BrokenError, expect
 from snowmelt.selftest.bench import Bench
 from snowmelt.selftest.statements import ROWS, for_seconds, numbers
 from snowmelt.snowflake_source import ScanDone, ScanRunning
-from snowmelt.snowflake_values import constant, moment_constant
+from snowmelt.sql_text.literals import constant, moment_constant
 
 _LONG_SECONDS = 20
 _PROMPT_SECONDS = 12.0

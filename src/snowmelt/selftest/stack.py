@@ -3,16 +3,16 @@
 import json
 import time
 
+from snowmelt.aws.stack import RemoteExecution, RemoteStack
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.config import SourceConfig
 from snowmelt.models import TableName
 from snowmelt.planning.statement import source_table
-from snowmelt.postgres import scratch, tables
-from snowmelt.remote import RemoteExecution, RemoteStack
-from snowmelt.selftest import text_forms
+from snowmelt.postgres import tables
+from snowmelt.selftest import scratch, text_forms
 from snowmelt.selftest.assumption import BrokenError, NotCheckedError, Step, expect
 from snowmelt.selftest.bench import EVERY_TYPE, MANY_ROWS, Bench
 from snowmelt.selftest.statements import ROWS
-from snowmelt.types import quoted
 from snowmelt.wiring import config_text
 
 SOURCE = "snowmelt_selftest"

@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from snowmelt import types
+from snowmelt.columns import type_pairs
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.errors import SnowmeltError
 from snowmelt.models import ColumnPlan
-from snowmelt.postgres import scratch, tables
+from snowmelt.postgres import tables
+from snowmelt.selftest import scratch
 from snowmelt.selftest.assumption import DOCS, Assumption, BrokenError
 from snowmelt.selftest.bench import EVERY_TYPE, Bench
-from snowmelt.types import quoted
 from snowmelt.verification.source_sql import SourceRows
 
 
@@ -186,10 +187,10 @@ def _plans(bench: Bench) -> dict[str, ColumnPlan]:
     targets = {column.name: column for column in tables.read(bench.session, [name])[name].columns}
     plans = {}
     for column in described:
-        match types.match(column, targets[column.name.lower()]):
-            case types.Match(plan=plan):
+        match type_pairs.match(column, targets[column.name.lower()]):
+            case type_pairs.Match(plan=plan):
                 plans[column.name] = plan
-            case types.Refusal(reason=reason):
+            case type_pairs.Refusal(reason=reason):
                 raise BrokenError(f"column {column.name} is described as another type: {reason}")
     return plans
 

@@ -9,7 +9,7 @@ from snowmelt.selftest.assumption import DOCS, Assumption, BrokenError, expect
 from snowmelt.selftest.bench import Bench
 from snowmelt.selftest.statements import for_seconds
 from snowmelt.snowflake_source import ScanDone
-from snowmelt.snowflake_values import constant
+from snowmelt.sql_text.literals import constant
 
 _TICK_SECONDS = 0.05
 """Between a change and the moment that is asked for, so that no rounding of clocks joins them."""

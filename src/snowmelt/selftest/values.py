@@ -2,9 +2,9 @@
 
 from decimal import Decimal
 
-from snowmelt import snowflake_values
 from snowmelt.selftest.assumption import DOCS, Assumption, expect
 from snowmelt.selftest.bench import EVERY_TYPE, Bench
+from snowmelt.sql_text import literals
 
 _MANY = 9_223_372_036_854_775_807
 
@@ -29,7 +29,7 @@ def _count_if(bench: Bench) -> None:
 
 
 def _cuts(bench: Bench) -> None:
-    cut = f"{snowflake_values.timestamp_ntz('2024-02-29 23:59:59.999600000')}::TIMESTAMP_NTZ(3)"
+    cut = f"{literals.timestamp_ntz('2024-02-29 23:59:59.999600000')}::TIMESTAMP_NTZ(3)"
     written = bench.value(f"SELECT TO_VARCHAR({cut}, 'YYYY-MM-DD HH24:MI:SS.FF3')")
     expect(written, "2024-02-29 23:59:59.999", "a time that is cast to fewer digits is")
 

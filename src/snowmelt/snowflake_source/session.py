@@ -20,20 +20,15 @@ from snowflake.connector import SnowflakeConnection
 from snowflake.connector.constants import FIELD_ID_TO_NAME
 from snowflake.connector.errors import Error
 
-from snowmelt import disclosure, snowflake_values
+from snowmelt import disclosure
 from snowmelt.config import SnowflakeConfig
 from snowmelt.errors import AccessError, NotRunningError, SnowmeltError, StatementError
 from snowmelt.models import SourceColumn
 from snowmelt.snowflake_source import connector, scan, session_parameters
-from snowmelt.snowflake_source.failures import (
-    is_not_authorised,
-    sign_in_failure,
-    text_of,
-    translate,
-    translated,
-)
+from snowmelt.snowflake_source.failures import is_not_authorised, sign_in_failure, text_of, translate, translated
 from snowmelt.snowflake_source.sign_in import credentials, fingerprint
-from snowmelt.snowflake_values import constant
+from snowmelt.sql_text import literals
+from snowmelt.sql_text.literals import constant
 
 _REACH_SECONDS = 10.0
 _LOGIN_SECONDS = 20
@@ -140,7 +135,7 @@ class SnowflakeSource:
 
     def describe(self, statement: str) -> tuple[SourceColumn, ...]:
         """The columns that a SELECT would give; it is compiled and not run."""
-        text, values = snowflake_values.bind(statement)
+        text, values = literals.bind(statement)
         with translated(statement=statement):
             described = self._connection.cursor().describe(text, values or None, timeout=_ANSWER_SECONDS)
         return tuple(_column(each) for each in described or ())
@@ -177,7 +172,7 @@ class SnowflakeSource:
         large as ``batch_megabytes`` at the most, or as the session says.
         """
         cursor = self._connection.cursor()
-        text, values = snowflake_values.bind(statement)
+        text, values = literals.bind(statement)
         parameters = {"CLIENT_RESULT_CHUNK_SIZE": batch_megabytes} if batch_megabytes else None
         with translated(statement=statement):
             cursor.execute_async(text, values or None, _statement_params=parameters)

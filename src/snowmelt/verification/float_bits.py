@@ -8,7 +8,7 @@ leading bit included; that holds for subnormal numbers too, with the lowest ``E`
 from dataclasses import dataclass
 from typing import Literal
 
-from snowmelt.types import quoted
+from snowmelt.columns.type_pairs import quoted
 
 Width = Literal["float4", "float8"]
 

@@ -12,9 +12,9 @@ Snowflake's forms are of the value as the load's statement reads it, changed as 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from snowmelt.columns.type_pairs import beyond_float4, longest_text, numeric_digits
 from snowmelt.models import ColumnPlan
-from snowmelt.snowflake_values import constant
-from snowmelt.types import beyond_float4, longest_text, numeric_digits
+from snowmelt.sql_text.literals import constant
 from snowmelt.verification import float_bits
 
 

@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from snowmelt import row_text, snowflake_values
+from snowmelt.columns.batch_conversion import arrow_type
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.errors import DataError
 from snowmelt.models import ColumnPlan
-from snowmelt.row_text import RowText
-from snowmelt.types import quoted
-from snowmelt.values import arrow_type
+from snowmelt.rejected_rows import row_json
+from snowmelt.rejected_rows.row_json import RowText
+from snowmelt.sql_text import literals
 
 MOST_CHARACTERS = 200_000
 """Of the rows of one statement."""
@@ -55,12 +56,12 @@ def _literal(text: str | None, column: ColumnPlan) -> str:
     text.encode()
     if wire == "string":
         # A literal may not hold NUL.
-        return f"({' || CHR(0) || '.join(map(snowflake_values.text, text.split(chr(0))))})::VARCHAR"
+        return f"({' || CHR(0) || '.join(map(literals.text, text.split(chr(0))))})::VARCHAR"
     if wire == "binary":
-        return f"TO_BINARY({snowflake_values.text(text)}, 'HEX')"
+        return f"TO_BINARY({literals.text(text)}, 'HEX')"
     if wire.startswith(("date", "time")):
         return _moment(text, column)
-    return f"{snowflake_values.text(_FLOATS.get(text, text))}::{_type(column)}"
+    return f"{literals.text(_FLOATS.get(text, text))}::{_type(column)}"
 
 
 _FLOATS = {"nan": "NaN"}
@@ -68,13 +69,13 @@ _FLOATS = {"nan": "NaN"}
 
 def _moment(text: str, column: ColumnPlan) -> str:
     """A date or time by its distance from a known one: no text of Snowflake's names the years before 0."""
-    (values,) = row_text.batch_of({1: {column.source.name: text}}, [column], where="a rejected row").columns
+    (values,) = row_json.batch_of({1: {column.source.name: text}}, [column], where="a rejected row").columns
     if pa.types.is_date(values.type):
         days = values.cast(pa.int32())[0].as_py()
-        return f"DATEADD('day', {snowflake_values.number(str(days))}, {snowflake_values.EPOCH_DATE})"
+        return f"DATEADD('day', {literals.number(str(days))}, {literals.EPOCH_DATE})"
     seconds, rest = divmod(values.cast(pa.int64())[0].as_py(), 1_000_000)
-    whole, part = snowflake_values.number(str(seconds)), snowflake_values.number(str(rest))
-    start = snowflake_values.MIDNIGHT if pa.types.is_time(values.type) else snowflake_values.EPOCH
+    whole, part = literals.number(str(seconds)), literals.number(str(rest))
+    start = literals.MIDNIGHT if pa.types.is_time(values.type) else literals.EPOCH
     return f"DATEADD('microsecond', {part}, DATEADD('second', {whole}, {start}))"
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import zip_longest
 
+from snowmelt.columns.batch_conversion import cut_masks
+from snowmelt.columns.type_pairs import quoted
 from snowmelt.models import ColumnPlan, TablePlan
 from snowmelt.planning import statement
-from snowmelt.snowflake_values import constant
-from snowmelt.types import quoted
-from snowmelt.values import cut_masks
+from snowmelt.sql_text.literals import constant
 from snowmelt.verification import forms
 
 LONGEST_STATEMENT = 500_000

@@ -1,0 +1,1 @@
+"""What is asked of AWS itself: executions, stacks, secrets, metrics."""
