@@ -1,9 +1,9 @@
--- What is wrong, and how is it mended? Looks and changes nothing. Each question comes with what mends it; where that is
+-- What is wrong, and how is it fixed? Looks and changes nothing. Each question comes with what fixes it; where that is
 -- SQL it stands below as a comment, to be copied, checked and run by hand.
 --   psql "$TARGET" -f sql/diagnose.sql                     about the latest run
 --   psql "$TARGET" -v run_id=RUN_ID -f sql/diagnose.sql    about one run
 --   psql "$TARGET" -v keys=on -f sql/diagnose.sql          reads the keys of its targets too: minutes for billions of rows
--- The general cure is to start again with the same input: a run resumes where it stands, and nothing here is needed.
+-- The general remedy is to start again with the same input: a run resumes where it stands, and nothing here is needed.
 \set ON_ERROR_STOP on
 -- No name below is looked up where anyone else may create anything.
 SELECT set_config('search_path', 'pg_catalog, pg_temp', false) AS search_path \gset
@@ -20,7 +20,7 @@ SELECT run_id, source_name, status, date_trunc('second', started_at) AS started,
 FROM migration_status.runs
 ORDER BY started_at DESC
 LIMIT 10;
--- Mend: error_text says what to do. A failed run is resumed by the next start of its source; an abandoned one never is.
+-- Fix: error_text says what to do. A failed run is resumed by the next start of its source; an abandoned one never is.
 
 \echo
 \echo 2. Who drives the run, and is it alive?
@@ -34,7 +34,7 @@ SELECT e.execution_id, date_trunc('second', e.started_at) AS since, date_trunc('
 FROM migration_status.run_executions e
 WHERE e.run_id = :'run_id'
 ORDER BY e.started_at;
--- Mend: a dead driver needs nothing, the next start takes the run over. Where one is known to be dead and still counts as
+-- Fix: a dead driver needs nothing, the next start takes the run over. Where one is known to be dead and still counts as
 -- alive, let go of it; should it live after all, it is fenced off and can commit nothing more once the run is resumed:
 --   UPDATE migration_status.run_executions SET expires_at = clock_timestamp() WHERE run_id = :'run_id' AND ended_at IS NULL;
 
@@ -45,7 +45,7 @@ SELECT source_table, target_schema || '.' || target_table AS target, state AS st
 FROM migration_status.v_table_progress
 WHERE run_id = :'run_id' AND status <> 'completed'
 ORDER BY table_id;
--- Mend: what error_text says; then start again. Failed tables of a failed run are reopened by that.
+-- Fix: what error_text says; then start again. Failed tables of a failed run are reopened by that.
 
 \echo
 \echo 4. Why did chunks fail?
@@ -56,7 +56,7 @@ WHERE run_id = :'run_id' AND status IN ('pending', 'running', 'failed') AND erro
 GROUP BY source_table, status, error_code, left(error_text, 300)
 ORDER BY count(*) DESC
 LIMIT 20;
--- Mend: the source's rows or the target's definition, as error_text says; then start again: failed chunks get all their
+-- Fix: the source's rows or the target's definition, as error_text says; then start again: failed chunks get all their
 -- attempts back. To give them back while the run is still on with other tables:
 --   UPDATE migration_status.chunks c SET status = 'pending', attempts = 0
 --   FROM migration_status.run_tables t
@@ -70,7 +70,7 @@ FROM migration_status.chunks
 WHERE run_id = :'run_id' AND (attempts > 1 OR error_code = 'WorkerLost')
 ORDER BY attempts DESC, table_id, chunk_id
 LIMIT 20;
--- Mend: WorkerLost in many chunks means that workers are killed: look in the function's log for its time-out and its
+-- Fix: WorkerLost in many chunks means that workers are killed: look in the function's log for its time-out and its
 -- memory; lower batch_size or raise the function's memory. Retried chunks that are completed need nothing.
 
 \echo
@@ -83,7 +83,7 @@ FROM migration_status.chunks c
 LEFT JOIN pg_stat_activity a ON a.pid = c.backend_pid AND a.backend_start = c.backend_start
 WHERE c.run_id = :'run_id' AND c.status = 'running'
 ORDER BY c.lease_until;
--- Mend: the next plan frees all that are not living. To end the overdue sessions now:
+-- Fix: the next plan frees all that are not living. To end the overdue sessions now:
 --   SELECT pg_terminate_backend(a.pid)
 --   FROM migration_status.chunks c
 --   JOIN pg_stat_activity a ON a.pid = c.backend_pid AND a.backend_start = c.backend_start
@@ -99,7 +99,7 @@ CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) AS blocker (pid)
 JOIN pg_stat_activity b ON b.pid = blocker.pid
 WHERE w.datname = current_database() AND w.application_name LIKE 'snowmelt%'
 ORDER BY w.query_start;
--- Mend: have the blocking session end its transaction. Snowmelt gives up after 60 s and tries again. By force:
+-- Fix: have the blocking session end its transaction. Snowmelt gives up after 60 s and tries again. By force:
 --   SELECT pg_terminate_backend(BLOCKING_PID);
 
 \echo
@@ -109,7 +109,7 @@ SELECT pid, usename, application_name, state, wait_event_type, wait_event,
 FROM pg_stat_activity
 WHERE datname = current_database() AND application_name LIKE 'snowmelt%'
 ORDER BY backend_start;
--- Mend: Client/ClientRead in a COPY means that the worker or Snowflake is slow, IO or WAL that the server is. A COPY whose
+-- Fix: Client/ClientRead in a COPY means that the worker or Snowflake is slow, IO or WAL that the server is. A COPY whose
 -- client is silent does not listen to pg_cancel_backend; only pg_terminate_backend ends it.
 
 \echo
@@ -120,7 +120,7 @@ SELECT current_setting('max_connections')::integer AS max_connections, count(*) 
            AS left_over
 FROM pg_stat_activity
 WHERE backend_type = 'client backend';
--- Mend: lower parallel_threads for the next run (each worker is one connection), or raise max_connections
+-- Fix: lower parallel_threads for the next run (each worker is one connection), or raise max_connections
 -- (on RDS and Aurora in the parameter group, and not by ALTER SYSTEM).
 
 \echo
@@ -132,7 +132,7 @@ SELECT status, rounds, stalled_rounds, waits,
        error_code AS last_complaint, error_text
 FROM migration_status.runs r
 WHERE run_id = :'run_id';
--- Mend: stalled_rounds grow when workers claim nothing at all: their log says why (time-out, memory, throttling, network).
+-- Fix: stalled_rounds grow when workers claim nothing at all: their log says why (time-out, memory, throttling, network).
 -- waits grow while Snowflake is still scanning or living workers hold what is left; that needs patience.
 
 \echo
@@ -145,7 +145,7 @@ WHERE t.run_id = :'run_id' AND c.status <> 'superseded' AND t.status <> 'abandon
 GROUP BY t.table_id, t.source_table, t.status, t.source_rows
 HAVING t.source_rows IS DISTINCT FROM sum(coalesce(c.actual_rows, c.estimated_rows))
 ORDER BY t.table_id;
--- Mend: there should never be a row here. If there is one, somebody has changed the status tables: start with no_resume.
+-- Fix: there should never be a row here. If there is one, somebody has changed the status tables: start with no_resume.
 
 \echo
 \echo 12. Will the scans last?
@@ -154,7 +154,7 @@ SELECT source_table, status, query_id, date_trunc('second', clock_timestamp() - 
 FROM migration_status.run_tables
 WHERE run_id = :'run_id' AND query_id IS NOT NULL AND status IN ('scanning', 'loading', 'failed')
 ORDER BY started_at;
--- Mend: Snowflake keeps a result for 24 hours. After that a table that is truncated or merged begins anew, and one that
+-- Fix: Snowflake keeps a result for 24 hours. After that a table that is truncated or merged restarts, and one that
 -- was copied into an empty target or appended fails. More parallel_threads, or disable_index, make it faster; key ranges
 -- (chunking_columns) need no result to last.
 
@@ -167,7 +167,7 @@ FROM migration_status.chunks
 WHERE run_id = :'run_id' AND coalesce(extract(epoch FROM completed_at - started_at), spent_seconds) IS NOT NULL
 ORDER BY coalesce(extract(epoch FROM completed_at - started_at), spent_seconds) DESC
 LIMIT 10;
--- Mend: TooLong is mended by the next plan, which splits the chunk. For the next run: a smaller batch_size, or a longer
+-- Fix: TooLong is fixed by the next plan, which splits the chunk. For the next run: a smaller batch_size, or a longer
 -- time-out of the function.
 
 \echo
@@ -182,8 +182,8 @@ JOIN pg_namespace n ON n.nspname = t.target_schema
 JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.target_table
 WHERE t.run_id = :'run_id'
 ORDER BY t.table_id;
--- Mend: disable_index drops the indexes for the next load and builds them after it. Disable triggers that are not meant
--- for a load. What is still owed of dropped indexes, and why it could not be built:
+-- Fix: disable_index drops the indexes for the next load and builds them after it. Disable triggers that are not meant
+-- for a load. What is still to be rebuilt of dropped indexes, and why it could not be built:
 --   SELECT target_schema, target_table, index_name, run_id, attempts, error_text
 --   FROM migration_status.saved_indexes WHERE restored_at IS NULL;
 
@@ -195,7 +195,7 @@ FROM migration_status.run_tables t
 JOIN migration_status.runs r USING (run_id)
 WHERE r.status IN ('running', 'failed') AND t.status NOT IN ('completed', 'abandoned')
 ORDER BY 1, r.started_at;
--- Mend: start the source again: with the same input to finish the run, or with no_resume to close it and begin anew. A
+-- Fix: start the source again: with the same input to finish the run, or with no_resume to close it and restart. A
 -- run of another source lets go when this one starts and the other's driver is dead. To close a run and start nothing,
 -- with its execution stopped; its tables come first, so that nothing that is under way can commit:
 --   BEGIN;
@@ -222,8 +222,8 @@ WHERE r.run_id = :'run_id'
 GROUP BY t.table_id, t.source_table, r.column_name, left(r.reason, 200)
 ORDER BY count(*) DESC, t.table_id
 LIMIT 20;
--- Mend: what they were refused for, then start again: a failed run tries them once more; of a completed one,
--- `snowmelt rejects replay` does. `snowmelt rejects export` writes the rows themselves, to be mended and replayed.
+-- Fix: what they were refused for, then start again: a failed run tries them once more; of a completed one,
+-- `snowmelt rejects replay` does. `snowmelt rejects export` writes the rows themselves, to be fixed and replayed.
 
 \echo
 \echo 17. Which ranges of keys are still to be loaded?

@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--values", type=int, default=100_000, help="how many values of each pair of types make a round trip"
     )
-    parser.addoption("--write-incidents", action="store_true", help="write what docs/incidents.md shows anew")
+    parser.addoption("--write-incidents", action="store_true", help="write what docs/incidents.md shows again")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

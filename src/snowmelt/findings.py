@@ -1,4 +1,4 @@
-"""What stands between a source and its target: how bad it is, where it is, and what mends it.
+"""What stands between a source and its target: how bad it is, where it is, and what fixes it.
 
 Whatever looks at a source or a target says what it found in these values, so that the start of a run and pre-flight
 tell the same of the same tables. ``CHECKS`` names every check there is; nothing is found under another name.
@@ -23,7 +23,7 @@ CHECKS: Mapping[str, str] = {
     "source_table": "the source table is there and may be read",
     "source_filter": "Snowflake understands the table's condition",
     "time_travel": "a table that key ranges cut can be read as of one moment, for as long as its load takes",
-    "duration": "the load ends before Snowflake gives the result of its scan away, or can begin anew",
+    "duration": "the load ends before Snowflake gives the result of its scan away, or can restart",
     "collation": "texts by which rows are told apart or cut have no collation of Snowflake's",
     "masking": "no policy masks a column for the role; one that masks a key is an error",
     "row_access": "no row access policy hides rows from the role",
@@ -91,20 +91,20 @@ CHECKS: Mapping[str, str] = {
     "timeouts": "no limit of the role or the database ends a load in its middle",
     "slots": "no replication slot without a reader keeps the log for ever",
     "archiving": "the log is archived without failures",
-    "room": "how much is going to be written, and what to hold it against",
+    "room": "how much is going to be written, and what to compare it with",
     "clock": "the clocks of both servers and of this machine agree",
 }
 
 
 class Finding(Value):
-    """One thing that was found: ``message`` says what, ``advice`` what to do, ``mend`` the very lines that do it."""
+    """One thing that was found: ``message`` says what, ``advice`` what to do, ``fix`` the very lines that do it."""
 
     severity: Severity
     check: str
     message: str
     advice: str = ""
-    mend: tuple[str, ...] = ()
-    """SQL for PostgreSQL or Snowflake, or lines of the config; any one of them mends it."""
+    fix: tuple[str, ...] = ()
+    """SQL for PostgreSQL or Snowflake, or lines of the config; any one of them fixes it."""
     table: str | None = None
     """The source table as the config writes it; None for what is not about a table."""
     target: TableName | None = None

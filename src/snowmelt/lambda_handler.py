@@ -48,7 +48,7 @@ def handler(event: Mapping[str, Any], context: LambdaContext) -> dict[str, Any]:
             metrics.emit(str(action), result, seconds=seconds, function=context.function_name, keys=keys)
     if failure is None:
         return result
-    # Raised anew: a person is to read the message, not the way it took through the code.
+    # Raised again: a person is to read the message, not the way it took through the code.
     raise failure.with_traceback(None) from None
 
 

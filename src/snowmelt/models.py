@@ -196,7 +196,7 @@ OnExtraColumns = Literal["warn", "fail"]
 OnDuplicateKeys = Literal["fail", "newest", "reject"]
 VerificationAtEnd = Literal["off", "counts", "checksums"]
 WatermarkLimit = Literal["now", "none"]
-WhenResultIsGone = Literal["begins anew", "merges anew", "stops", "does not apply"]
+WhenResultIsGone = Literal["restarts", "merges again", "stops", "does not apply"]
 
 
 class TablePlan(Value):
@@ -253,7 +253,7 @@ class TablePlan(Value):
     """Chunks of the table that are loaded at once, at most."""
     max_retry_attempts: int
     max_rejected_rows: int = 0
-    """Rows that may stay out, in all chunks together, for the table to count as complete."""
+    """Rows that may be rejected, in all chunks together, for the table to count as complete."""
     warnings: tuple[str, ...] = ()
     omitted: str = ""
     """One clause: which source columns are not loaded, and what pairs of types lose; nothing where all is kept."""
@@ -286,8 +286,8 @@ class TablePlan(Value):
         if self.keys is not None:
             return "does not apply"
         if self.truncate_onstart:
-            return "begins anew"
-        return "stops" if self.load_mode == "copy" else "merges anew"
+            return "restarts"
+        return "stops" if self.load_mode == "copy" else "merges again"
 
     @property
     def keeps_newer(self) -> bool:

@@ -65,7 +65,7 @@ class Table:
 
     @property
     def is_truncated(self) -> bool:
-        """Whether each run empties it and loads it anew."""
+        """Whether each run empties it and loads it again."""
         return bool(self.settings.get("truncate_onstart"))
 
     def config(self) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def _dimension(number: int, name: str) -> Table:
     first, second = columns[key].values(1), columns[key].values(2)
     return _changed(
         table,
-        f"UPDATE {{t}} SET NAME = 'mended' WHERE {key} IN ('{first}', '{second}')",
+        f"UPDATE {{t}} SET NAME = 'fixed' WHERE {key} IN ('{first}', '{second}')",
         f"INSERT INTO {{t}} SELECT '{columns[key].values(-1)}', 'new', BALANCE, VALID_FROM FROM {{t}} LIMIT 1",
         updated=2,
         inserted=1,
@@ -241,7 +241,7 @@ def _numbered_dimension(number: int, name: str) -> Table:
     if number != 3:
         return table
     # Of what changes, the filter lets one row through.
-    return _changed(table, f"UPDATE {{t}} SET LABEL = 'mended' WHERE {key} IN (4, 5)", updated=1)
+    return _changed(table, f"UPDATE {{t}} SET LABEL = 'fixed' WHERE {key} IN (4, 5)", updated=1)
 
 
 _FACTS = (
@@ -386,7 +386,7 @@ _REFERENCES = (
 
 
 def _references() -> list[Table]:
-    """Thirteen without any key: emptied and loaded anew by every run."""
+    """Thirteen without any key: emptied and loaded again by every run."""
     return [_reference(i, name) for i, name in enumerate(_REFERENCES)]
 
 
@@ -413,7 +413,7 @@ def _payers() -> Table:
         "effective date": Column("DATE", "date", _day, target="effective date"),
     }
     table = Table("multipayer_payer", 450, columns, key=("Payer Id",), settings={"batch_size": 100})
-    return _changed(table, 'UPDATE {t} SET "Payer Name" = \'mended\' WHERE "effective date" IS NULL', updated=16)
+    return _changed(table, 'UPDATE {t} SET "Payer Name" = \'fixed\' WHERE "effective date" IS NULL', updated=16)
 
 
 def _changed(table: Table, *statements: str, updated: int = 0, inserted: int = 0) -> Table:

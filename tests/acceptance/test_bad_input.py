@@ -155,7 +155,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "a database that is not there": Mistake(
         make=lambda _: {"_database": "no_such_db"},
-        says=('database "no_such_db" does not exist', "create it, or mend target_pg_database"),
+        says=('database "no_such_db" does not exist', "create it, or fix target_pg_database"),
         exit_code=1,
         error="AccessError",
     ),
@@ -173,7 +173,7 @@ MISTAKES: Mapping[str, Mistake] = {
         make=lambda world: misname(world, target="linez"),
         says=(
             "table LINES: the target public.linez is not there",
-            "create it (`snowmelt schema ddl --apply` does), or mend target",
+            "create it (`snowmelt schema ddl --apply` does), or fix target",
         ),
         exit_code=2,
         error="ConfigError",
@@ -375,7 +375,7 @@ def test_a_config_with_ten_mistakes_reports_ten(deployment: Deployment, world: W
     ("text", "says"),
     [
         (None, ("config", "config.json is not there; pass --config, or set SNOWMELT_CONFIG")),
-        ("{", ("config.json is not JSON: line 1 column 2", "mend it there")),
+        ("{", ("config.json is not JSON: line 1 column 2", "fix it there")),
         ("[]", ("config.json must be one JSON object with the keys snowflake, postgres and sources",)),
     ],
 )
@@ -402,8 +402,7 @@ def test_an_input_with_a_key_that_there_is_not_ends_the_execution_with_its_name(
 
     assert (execution.status, execution.error) == ("FAILED", "ConfigError")
     assert execution.cause == (
-        "the event of validate_config is not right; "
-        "event.sourcename: there is no such field; remove it or mend its name"
+        "the event of validate_config is not right; event.sourcename: there is no such field; remove it or fix its name"
     )
 
 
@@ -453,7 +452,7 @@ def test_a_buffer_as_long_as_the_functions_time_out_is_refused(deployment: Deplo
     ],
     ids=["not-null", "check"],
 )
-def test_a_row_that_postgresql_refuses_fails_its_table_and_no_other_until_it_is_mended(
+def test_a_row_that_postgresql_refuses_fails_its_table_and_no_other_until_it_is_fixed(
     deployment: Deployment, world: World, constraint: str, says: tuple[str, ...]
 ) -> None:
     world.target.execute(constraint)

@@ -46,7 +46,7 @@ def test_a_dry_run_reads_well_and_is_followed_by_just_that_run(world: World) -> 
     keyed(world, uniqueness_columns=["ID"], chunking_columns=["ID"])
     world.configure(batch_size=1000)
     migrate(world)
-    change(world, "UPDATE ORDERS SET NOTE = 'mended' WHERE ID = 3")
+    change(world, "UPDATE ORDERS SET NOTE = 'fixed' WHERE ID = 3")
     done = world.cli("migrate", "--dry-run")
     assert done.exit_code == 0, done.err
     assert "nothing was touched" in done.out

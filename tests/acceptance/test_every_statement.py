@@ -141,7 +141,7 @@ def migrations(world: World) -> Iterator[Migrations]:
 
 
 class Stage:
-    """The world as it stands before a start, to be put up again for each; and what every end is held against."""
+    """The world as it stands before a start, to be put up again for each; and what every end is compared with."""
 
     def __init__(self, world: World, migrate: Migrations) -> None:
         self.world = world
@@ -193,7 +193,7 @@ class Stage:
         assert ended == "completed", ended
 
     def nothing_is_untrue(self) -> None:
-        """Indexes are there or owed, marked rows are there and no others, and no watermark is ahead of its table."""
+        """Indexes are there or saved, marked rows are there and no others, and no watermark is ahead of its table."""
         status = self.world.status
         assert status(LOST_INDEXES) == []
         assert status(EARLY_WATERMARKS) == []
@@ -267,9 +267,9 @@ def change_both_sides(world: World) -> None:
     """More than a chunk of the merged table is newer, half of the other one differs, and one is to be copied again."""
     schema = f'"{world.source_database}"."PUBLIC"'
     world.snowflake.execute(
-        f"UPDATE {schema}.\"MERGED\" SET NOTE = 'mended', BOOKED = DATEADD(day, 1, BOOKED) WHERE ID >= 10"
+        f"UPDATE {schema}.\"MERGED\" SET NOTE = 'fixed', BOOKED = DATEADD(day, 1, BOOKED) WHERE ID >= 10"
     )
-    world.snowflake.execute(f"UPDATE {schema}.\"REFILLED\" SET NOTE = 'mended' WHERE ID >= 25")
+    world.snowflake.execute(f"UPDATE {schema}.\"REFILLED\" SET NOTE = 'fixed' WHERE ID >= 25")
     world.target.execute("TRUNCATE copied; DELETE FROM truncations; ALTER SEQUENCE numbers RESTART")
 
 

@@ -22,7 +22,7 @@ def interrupted(world: World) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("settings", [{"truncate_onstart": True}, {"uniqueness_columns": ["ID"]}])
-def test_a_table_that_can_begins_anew_and_arrives_whole(world: World, settings: dict[str, Any]) -> None:
+def test_a_table_that_can_restart_does_and_arrives_whole(world: World, settings: dict[str, Any]) -> None:
     keyed(world, rows=9000, **settings)
     world.configure(batch_size=1000, parallel_threads=1)
     if "uniqueness_columns" in settings:

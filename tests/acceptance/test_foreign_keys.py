@@ -62,7 +62,7 @@ def test_a_dry_run_names_the_keys_that_would_be_dropped(world: World) -> None:
     assert len(world.target.rows(KEYS)) == 3
 
 
-def test_a_row_that_refers_to_nothing_fails_the_run_until_it_is_mended(world: World) -> None:
+def test_a_row_that_refers_to_nothing_fails_the_run_until_it_is_fixed(world: World) -> None:
     circle(world, boss=ROWS + 7, drop_foreign_keys=True)
     before = world.target.rows(KEYS)
 

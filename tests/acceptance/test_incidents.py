@@ -1,6 +1,6 @@
-"""Incidents at two in the morning: what is seen leads to what mends it, and then every row is there.
+"""Incidents at two in the morning: what is seen leads to what fixes it, and then every row is there.
 
-Each is kept in docs/incidents.md as the commands print it; ``pytest --write-incidents`` writes the page's blocks anew.
+Each is kept in docs/incidents.md as the commands print it; ``pytest --write-incidents`` writes the page's blocks again.
 """
 
 import re
@@ -37,7 +37,7 @@ def told(world: World) -> Transcript:
 
 @pytest.fixture
 def page(request: pytest.FixtureRequest) -> Page:
-    """Holds a transcript against its section of the page, or writes it there."""
+    """Compares a transcript with its section of the page, or writes it there."""
     return transcript.write if request.config.getoption("--write-incidents") else transcript.compare
 
 
@@ -83,7 +83,7 @@ def test_a_key_that_is_not_one_names_those_that_are(world: World, told: Transcri
     world.target.execute("ALTER TABLE orders ADD PRIMARY KEY (id, booked)")
     world.configure(verification="checksums", parallel_threads=1)
     assert told.starts("migrate").wait().exit_code == 0
-    source(world, "UPDATE ORDERS SET NOTE = 'mended' WHERE ID = 700")
+    source(world, "UPDATE ORDERS SET NOTE = 'fixed' WHERE ID = 700")
 
     assert told.runs("migrate").exit_code == 2
     assert "has no unique index on id" in told.seen()
@@ -243,7 +243,7 @@ def test_a_target_that_was_altered_says_what_it_was(world: World, told: Transcri
     page(told, "Schema change")
 
 
-def test_a_result_that_has_expired_says_how_to_begin_anew(world: World, told: Transcript, page: Page) -> None:
+def test_a_result_that_has_expired_says_how_to_restart(world: World, told: Transcript, page: Page) -> None:
     """The machine was off for more than a day, and rows of one scan cannot be told from those of another."""
     world.add_table("orders", 2_000)
     world.configure(verification="checksums", batch_size=1_000, parallel_threads=1)

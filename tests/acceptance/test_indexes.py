@@ -25,7 +25,7 @@ def test_indexes_are_dropped_for_the_load_and_are_there_again_after_it(world: Wo
     assert world.equal("orders")
 
 
-def test_an_index_that_cannot_be_built_fails_the_run_and_a_start_after_the_mend_completes_it(world: World) -> None:
+def test_an_index_that_cannot_be_built_fails_the_run_and_a_start_after_the_fix_completes_it(world: World) -> None:
     keyed(world, disable_index=True)
     world.target.execute("CREATE UNIQUE INDEX unique_note ON orders ((note || ''))")  # nobody looks into expressions
     world.configure()
@@ -48,7 +48,7 @@ def test_indexes_that_a_dead_run_left_out_are_put_back_by_a_command(world: World
     world.target.execute("UPDATE orders SET note = id::text")
     assert world.cli("indexes", "restore").exit_code == 0
     assert len(definitions(world)) == 2
-    assert "no index is owed" in world.cli("indexes", "restore").out
+    assert "no index is to be rebuilt" in world.cli("indexes", "restore").out
 
 
 def test_sequences_go_on_after_the_loaded_values(world: World) -> None:

@@ -61,7 +61,7 @@ def test_key_ranges_merge_into_a_filled_target_too(world: World) -> None:
     keyed(world, uniqueness_columns=["ID"], chunking_columns=["ID"], disable_index=True)
     world.configure(batch_size=700)
     migrate(world)
-    change(world, "UPDATE ORDERS SET NOTE = 'mended' WHERE ID IN (1, 2999)")
+    change(world, "UPDATE ORDERS SET NOTE = 'fixed' WHERE ID IN (1, 2999)")
     migrate(world)
     assert world.equal("orders")
 

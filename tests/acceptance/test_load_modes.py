@@ -43,7 +43,7 @@ def test_a_second_run_with_a_key_merges_and_rewrites_nothing_that_did_not_change
     world.configure(batch_size=1000)
     first = migrate(world)
     before = world.target.rows("SELECT id, xmin::text, ctid::text FROM orders ORDER BY id")
-    change(world, "UPDATE ORDERS SET NOTE = 'mended' WHERE ID IN (5, 1500)")
+    change(world, "UPDATE ORDERS SET NOTE = 'fixed' WHERE ID IN (5, 1500)")
     change(world, "INSERT INTO ORDERS SELECT 9000, AMOUNT, NOTE, BOOKED FROM ORDERS WHERE ID = 7")
     second = migrate(world)
     after = world.target.rows("SELECT id, xmin::text, ctid::text FROM orders ORDER BY id")
@@ -64,10 +64,10 @@ def test_insert_only_leaves_changed_rows_as_they_are(world: World) -> None:
     keyed(world, uniqueness_columns=["ID"])
     world.configure(insert_only_mode=True)
     migrate(world)
-    change(world, "UPDATE ORDERS SET NOTE = 'mended' WHERE ID = 6")
+    change(world, "UPDATE ORDERS SET NOTE = 'fixed' WHERE ID = 6")
     change(world, "INSERT INTO ORDERS SELECT 9000, AMOUNT, NOTE, BOOKED FROM ORDERS WHERE ID = 6")
     migrate(world)
-    assert world.target.rows("SELECT id FROM orders WHERE note = 'mended'") == [(9000,)]
+    assert world.target.rows("SELECT id FROM orders WHERE note = 'fixed'") == [(9000,)]
     assert world.target.rows("SELECT count(*) FROM orders") == [(3001,)]
 
 
@@ -79,7 +79,7 @@ def test_an_incremental_run_reads_only_what_is_newer_and_moves_the_watermark_whe
     stored = world.status("SELECT watermark, watermark_type FROM migration_status.watermarks")
     assert stored == [{"watermark": "2024-01-01 00:49:59.000000000", "watermark_type": "timestamp"}]
 
-    change(world, "UPDATE ORDERS SET NOTE = 'mended', BOOKED = '2024-02-01' WHERE ID = 10")
+    change(world, "UPDATE ORDERS SET NOTE = 'fixed', BOOKED = '2024-02-01' WHERE ID = 10")
     change(world, "UPDATE ORDERS SET NOTE = 'late', BOOKED = '2024-01-01 00:49:58' WHERE ID = 11")
     second = migrate(world)
     # The two seconds of overlap hold 2997, 2998 and 2999, found unchanged, and the row that was committed late.
@@ -103,7 +103,7 @@ def test_rows_without_a_watermark_are_read_each_time_and_said(world: World) -> N
     change(world, "UPDATE ORDERS SET BOOKED = NULL WHERE ID < 4")
     first = migrate(world)
     assert any("rows have no BOOKED" in warning for warning in first["warnings"])
-    change(world, "UPDATE ORDERS SET NOTE = 'mended' WHERE ID = 2")
+    change(world, "UPDATE ORDERS SET NOTE = 'fixed' WHERE ID = 2")
     migrate(world)
     assert world.equal("orders")
 

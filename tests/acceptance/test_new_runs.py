@@ -21,7 +21,7 @@ def attempts(world: World) -> list[int]:
     return [chunk["attempts"] for chunk in world.chunks() if chunk["error_code"]]
 
 
-def test_a_duplicate_is_tried_once_told_once_and_read_anew_by_the_next_plain_start(world: World) -> None:
+def test_a_duplicate_is_tried_once_told_once_and_read_again_by_the_next_plain_start(world: World) -> None:
     world.add_table("entries", 1_200, truncate_onstart=True)
     world.add_table("others", 50, truncate_onstart=True)
     # A duplicate for the target alone, which is none among the source's own values.

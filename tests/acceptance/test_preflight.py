@@ -66,7 +66,7 @@ def test_all_that_is_planted_is_found_at_its_place_and_nothing_else(world: World
     assert {"missed": wanted - seen, "invented": seen - wanted} == {"missed": Counter(), "invented": Counter()}
     assert not found.go
     assert world.target.rows("SELECT oid, relname, relfilenode FROM pg_class ORDER BY oid") == before
-    assert refused_mends(world, found.findings) == {}
+    assert failing_fixes(world, found.findings) == {}
 
 
 @pytest.mark.full
@@ -86,10 +86,10 @@ def test_whatever_a_start_refuses_pre_flight_has_found_in_the_same_words(world: 
     assert refused - told == set()
 
 
-def refused_mends(world: World, findings: tuple[Finding, ...]) -> dict[str, str]:
+def failing_fixes(world: World, findings: tuple[Finding, ...]) -> dict[str, str]:
     """Lines for PostgreSQL that it does not take, each tried by itself and undone."""
     refused = {}
-    lines = {line for each in findings for line in each.mend if line.startswith(CHANGES_POSTGRES)}
+    lines = {line for each in findings for line in each.fix if line.startswith(CHANGES_POSTGRES)}
     with world.target.connect() as connection:
         for line in sorted(lines):
             if " TO ROLE " in line:  # Snowflake's
@@ -165,7 +165,7 @@ def test_nothing_is_found_where_nothing_is_wrong_and_then_it_migrates(world: Wor
     assert (again.exit_code, again.stdout.splitlines()[-1]) == (0, "go")
 
 
-def test_a_table_that_is_in_the_way_is_no_go_with_what_mends_it(world: World) -> None:
+def test_a_table_that_is_in_the_way_is_no_go_with_what_fixes_it(world: World) -> None:
     sound(world)
     world.target.execute("ALTER TABLE payers ALTER name TYPE varchar(2)")
 
@@ -190,7 +190,7 @@ def test_the_filter_that_is_proposed_leaves_out_just_what_is_in_the_way(world: W
     del world.tables[0]["chunking_columns"]
     world.configure()
     (finding,) = looked_at(world).findings
-    world.tables[0]["source_filter"] = json.loads(finding.mend[-1].partition(": ")[2])
+    world.tables[0]["source_filter"] = json.loads(finding.fix[-1].partition(": ")[2])
     world.configure()
 
     found = looked_at(world)

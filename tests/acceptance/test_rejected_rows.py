@@ -38,7 +38,7 @@ def migrate(world: World, *arguments: str) -> tuple[int, dict[str, Any]]:
         pytest.param({"uniqueness_columns": ["ID"], "insert_only_mode": True}, id="merge", marks=pytest.mark.full),
     ],
 )
-def test_a_bad_row_of_each_kind_stays_out_and_is_explained_and_all_others_are_in(
+def test_a_bad_row_of_each_kind_is_rejected_and_is_explained_and_all_others_are_in(
     world: World, load: dict[str, Any]
 ) -> None:
     add_kinds(world, max_rejected_rows=len(KINDS), **load)
@@ -54,7 +54,7 @@ def test_a_bad_row_of_each_kind_stays_out_and_is_explained_and_all_others_are_in
     assert code == 0, result["message"]
     assert result["status"] == "completed_with_rejects"
     assert "1 table verified" in result["message"]
-    assert f"{len(KINDS)} rows stayed out" in result["message"]
+    assert f"{len(KINDS)} rows were rejected" in result["message"]
     there = {row[0] for row in world.target.rows("SELECT id FROM kinds WHERE id >= 0")}
     assert there == set(range(ROWS)) - set(BAD)
     kept = world.target.rows(
@@ -77,7 +77,7 @@ def test_a_bad_row_of_each_kind_stays_out_and_is_explained_and_all_others_are_in
         expected = {"verdict": "equal", "source_rows": ROWS - len(KINDS), "rejected": len(KINDS)}
         assert said == expected | {"left_alone": 1 if load else 0}, verdict
     shown = world.cli("status").out
-    assert f"{len(KINDS)} rows stayed out" in " ".join(shown.split())
+    assert f"{len(KINDS)} rows were rejected" in " ".join(shown.split())
 
 
 def test_more_refused_rows_than_allowed_fail_the_run_until_someone_agrees(world: World) -> None:
@@ -192,7 +192,7 @@ def test_a_duplicate_and_a_refused_row_in_one_chunk_are_both_settled(world: Worl
     assert world.target.rows("SELECT age FROM visits WHERE id = 3") == [(1499 % 100,)]
 
 
-def test_a_table_that_refers_to_itself_is_not_sifted(world: World) -> None:
+def test_a_table_that_refers_to_itself_is_not_isolated(world: World) -> None:
     world.target.execute(
         "CREATE TABLE staff (id bigint PRIMARY KEY, boss bigint REFERENCES staff, age integer CHECK (age < 150))"
     )
@@ -219,7 +219,7 @@ def test_a_table_that_refers_to_itself_is_not_sifted(world: World) -> None:
 # --- after the run ----------------------------------------------------------------------------------------------------
 
 
-def test_refused_rows_come_in_when_their_cause_is_mended_and_the_run_is_started_again(world: World) -> None:
+def test_refused_rows_come_in_when_their_cause_is_fixed_and_the_run_is_started_again(world: World) -> None:
     add_kinds(world, ["LONG", "CHECKED", "PARENT"])
     world.configure(batch_size=CHUNK_ROWS)
     assert migrate(world)[0] == 1
@@ -253,7 +253,7 @@ def test_what_keeps_refused_rows_from_being_tried_once_more_is_in_the_verdict(wo
     assert "start with --no-resume" in ended.err
 
 
-def test_refused_rows_are_taken_out_mended_and_replayed(world: World) -> None:
+def test_refused_rows_are_taken_out_fixed_and_replayed(world: World) -> None:
     add_kinds(world, ["LONG", "NUL", "MONEY", "ANCIENT"], max_rejected_rows=9)
     world.configure(batch_size=CHUNK_ROWS)
     code, result = migrate(world)
@@ -268,13 +268,13 @@ def test_refused_rows_are_taken_out_mended_and_replayed(world: World) -> None:
             line["values"]["LONG"] = "short"
         if line["column"] == "nul":
             line["values"]["NUL"] = "ab"
-    mended = world.folder / "mended.jsonl"
-    mended.write_text("".join(f"{json.dumps(line)}\n" for line in lines[:3]), encoding="utf-8")
-    replayed = world.cli("rejects", "replay", "--json", "--file", str(mended))
-    again = world.cli("rejects", "replay", "--json", "--file", str(mended))
+    fixed = world.folder / "fixed.jsonl"
+    fixed.write_text("".join(f"{json.dumps(line)}\n" for line in lines[:3]), encoding="utf-8")
+    replayed = world.cli("rejects", "replay", "--json", "--file", str(fixed))
+    again = world.cli("rejects", "replay", "--json", "--file", str(fixed))
 
     assert replayed.out, replayed.err
-    assert (replayed.exit_code, json.loads(replayed.out)[0]["brought_in"]) == (1, 2)
+    assert (replayed.exit_code, json.loads(replayed.out)[0]["replayed"]) == (1, 2)
     assert json.loads(replayed.out)[0]["refused"] == 1
     assert world.target.rows("SELECT long, nul FROM kinds WHERE long <> 'fives' OR nul <> 'a' ORDER BY id") == [
         ("short", "a"),
@@ -322,7 +322,7 @@ def test_rows_are_not_replayed_into_a_target_that_was_loaded_since(world: World)
     assert world.target.rows("SELECT count(*) FROM kinds") == [(ROWS - 1,)]
 
 
-def test_errors_are_grouped_with_their_cure(world: World) -> None:
+def test_errors_are_grouped_with_their_remedy(world: World) -> None:
     add_kinds(world, ["LONG", "CHECKED"])
     world.configure(batch_size=CHUNK_ROWS)
     migrate(world)
@@ -386,7 +386,7 @@ def test_rejected_rows_that_are_older_than_their_retention_are_removed_and_named
     replayed = world.cli("rejects", "replay", *of_run)
     assert (replayed.exit_code, line in " ".join(replayed.out.split())) == (1, True), replayed
     (told,) = json.loads(world.cli("rejects", "replay", "--json", *of_run).out)
-    assert (told["table"], told["brought_in"], told["refused"], told["expired"]) == ("KINDS", 0, 0, 2)
+    assert (told["table"], told["replayed"], told["refused"], told["expired"]) == ("KINDS", 0, 0, 2)
     gone = world.cli("rejects", "replay", "--file", str(export), *of_run)
     assert (gone.exit_code, line in " ".join(gone.err.split())) == (2, True), gone
 

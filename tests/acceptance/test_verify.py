@@ -1,4 +1,4 @@
-"""Differences of every kind, planted in a loaded table of 25 columns, are found, located to the row, and mended."""
+"""Differences of every kind, planted in a loaded table of 25 columns, are found, located to the row, and fixed."""
 
 import json
 from contextlib import closing
@@ -68,7 +68,7 @@ def content(world: World) -> str:
 
 
 @pytest.mark.parametrize("rows", [ROWS, pytest.param(MANY, marks=pytest.mark.full)])
-def test_every_kind_of_difference_is_found_located_and_mended(world: World, rows: int) -> None:
+def test_every_kind_of_difference_is_found_located_and_fixed(world: World, rows: int) -> None:
     made(world, rows)
     loaded = content(world)
     clean = verify(world)
@@ -94,9 +94,9 @@ def test_every_kind_of_difference_is_found_located_and_mended(world: World, rows
     assert [name for name, *_ in columns["100"]] == ["amount"]
     assert columns["77"] == [("payload", '{"n": 77, "tags": "a,b"}', '{"n": 77, "tags": "a,c"}')]
 
-    mended = verify(world, "--repair")
+    fixed = verify(world, "--repair")
 
-    assert (mended["verdict"], mended["repaired"]) == ("equal", {"updated": 10, "inserted": 1, "deleted": 1})
+    assert (fixed["verdict"], fixed["repaired"]) == ("equal", {"updated": 10, "inserted": 1, "deleted": 1})
     assert content(world) == loaded
 
 

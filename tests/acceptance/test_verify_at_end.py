@@ -76,7 +76,7 @@ def test_a_column_that_was_altered_since_the_load_is_no_difference_of_rows(world
     assert world.equal("entries")
 
 
-def test_a_table_that_something_rewrites_fails_until_it_is_mended(world: World) -> None:
+def test_a_table_that_something_rewrites_fails_until_it_is_fixed(world: World) -> None:
     world.add_table("entries", ROWS, uniqueness_columns=["ID"], truncate_onstart=True)
     world.target.execute("ALTER TABLE entries ADD PRIMARY KEY (id)")
     world.configure(verification="checksums")
@@ -92,9 +92,9 @@ def test_a_table_that_something_rewrites_fails_until_it_is_mended(world: World) 
     world.target.execute("DROP TRIGGER shout ON entries")
     again, _ = migrate(world)
     repaired = world.cli("verify", "--repair", "--json")
-    mended, result = migrate(world)
+    fixed, result = migrate(world)
 
-    assert (again, repaired.exit_code, mended) == (1, 0, 0), (repaired.err, result)
+    assert (again, repaired.exit_code, fixed) == (1, 0, 0), (repaired.err, result)
     assert [run["status"] for run in world.runs()] == ["completed"]
     assert len(world.scans()) == 1
     assert world.equal("entries")

@@ -38,7 +38,7 @@ _FIGURES = (
 
 
 class Transcript:
-    """The commands of one incident with what they print, up to the step that mends it and from there on."""
+    """The commands of one incident with what they print, up to the step that fixes it and from there on."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -84,7 +84,7 @@ class Transcript:
         return _squeezed("\n".join("\n".join(part) for part in self._parts))
 
     def turn(self) -> None:
-        """What follows mends it."""
+        """What follows fixes it."""
         self._parts.append([])
 
     def blocks(self) -> list[str]:
@@ -124,7 +124,7 @@ def compare(transcript: Transcript, heading: str) -> None:
         for page, printed in zip(map(_squeezed, shown), map(_squeezed, transcript.blocks()), strict=True)
         if page != printed
     ]
-    assert not differs, "\n".join((f"{PAGE.name}, {heading}: write it anew by pytest --write-incidents", *differs))
+    assert not differs, "\n".join((f"{PAGE.name}, {heading}: write it again by pytest --write-incidents", *differs))
 
 
 def write(transcript: Transcript, heading: str) -> None:
@@ -134,13 +134,13 @@ def write(transcript: Transcript, heading: str) -> None:
         blocks = iter(transcript.blocks())
         assert len(_BLOCK.findall(section)) == len(transcript.blocks()), f"{heading}: as many blocks as parts"
 
-        def anew(match: re.Match[str]) -> str:
+        def written(match: re.Match[str]) -> str:
             block = next(blocks)
             if _squeezed(match[1]) == _squeezed(block):
                 return match[0]
             return f"```console\n{_folded(block)}\n```"
 
-        save(text.replace(section, _BLOCK.sub(anew, section)))
+        save(text.replace(section, _BLOCK.sub(written, section)))
 
 
 def _section(text: str, heading: str) -> str:

@@ -1,4 +1,4 @@
-"""What became of values on their way: tables held against the rows they are to hold, column by column."""
+"""What became of values on their way: tables compared with the rows they are to hold, column by column."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

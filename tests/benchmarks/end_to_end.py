@@ -75,7 +75,7 @@ def _figures(spent: Mapping[str, Sequence[Spent]], small: Spent, count: int) -> 
     for other in (name for name in spent if name != OURS):
         whole = _ratio(spent[other], [each.seconds for each in ours])
         loading = _ratio(spent[other], [each.loading_seconds for each in ours])
-        # A ready file knows no plan: psql is held against the loading of chunks, tools against the whole command.
+        # A ready file knows no plan: psql is compared with the loading of chunks, tools against the whole command.
         of_psql = other == "psql_binary"
         yield Figure(f"vs_{other}", loading if of_psql else whole, "times", at_least=LEAST_VS[other])
         if of_psql:

@@ -35,7 +35,7 @@ def measure(definition: Path, rows: int | None = None) -> Iterator[Figure]:
     """Yield how much longer a run takes, and how much more memory, when a row of each kind is refused.
 
     The run is the deployed function's, with one thread, driven by the state machine. DataError when other rows than
-    these stay out, or not all of them are told with the reason.
+    these are rejected, or not all of them are told with the reason.
     """
     count = rows or ROWS
     names = list(refused_kinds.KINDS)

@@ -34,8 +34,8 @@ def measure(definition: Path, rows: int | None = None) -> Iterator[Figure]:
     """Yield how many times a plain hash of the table PostgreSQL's part of a verification takes, and seconds of it all.
 
     The two hashes take turns in one session, so that both find the table in the same memory; a ratio is the median of
-    those of the rounds. The whole is ``snowmelt verify``, Snowflake's part included, which the stand-in reckons on this
-    machine's own processors.
+    those of the rounds. The whole is ``snowmelt verify``, Snowflake's part included, which the stand-in computes
+    on this machine's own processors.
     """
     count = rows or ROWS
     console.set_up_logging("ERROR", as_json=False)

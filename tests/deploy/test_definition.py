@@ -138,7 +138,7 @@ def test_retries_back_off_with_jitter_and_a_cap() -> None:
             assert 0 < rule["MaxAttempts"] <= 10
 
 
-def test_errors_that_trying_again_does_not_mend_are_not_retried() -> None:
+def test_errors_that_trying_again_does_not_fix_are_not_retried() -> None:
     retried = {error for state in STATES.values() for rule in state.get("Retry", []) for error in rule["ErrorEquals"]}
     assert retried & (OWN_ERRORS | {"States.ALL", "States.TaskFailed"}) == {"TransientError"}
 

@@ -27,7 +27,7 @@ _SUCCESSOR_SECONDS = 60.0
 
 
 class Effects:
-    """The world of one case; what must be undone before a user would start again is kept in ``mends``."""
+    """The world of one case; what must be undone before a user would start again is kept in ``fixes``."""
 
     def __init__(self, sandbox: Sandbox, database: Database, table: str, *, seconds: float) -> None:
         self._sandbox = sandbox
@@ -49,7 +49,7 @@ class Effects:
         """How those ended beside which the driver went on."""
         self.events: list[Any] = []
         """Events of the function that were sent more than once."""
-        self.mends: list[str] = []
+        self.fixes: list[str] = []
         self._threads: list[threading.Thread] = []
         self._struck: Struck | None = None
 
@@ -106,11 +106,11 @@ class Effects:
 
     def rename_column(self) -> None:
         """Someone renames a column of the target as soon as its lock is to be had."""
-        self._alter("RENAME COLUMN note TO notes", mend="RENAME COLUMN notes TO note")
+        self._alter("RENAME COLUMN note TO notes", fix="RENAME COLUMN notes TO note")
 
     def change_type(self) -> None:
         """Someone widens a column of the target as soon as its lock is to be had."""
-        self._alter("ALTER COLUMN amount TYPE numeric(14,2)", mend="ALTER COLUMN amount TYPE numeric(12,2)")
+        self._alter("ALTER COLUMN amount TYPE numeric(14,2)", fix="ALTER COLUMN amount TYPE numeric(12,2)")
 
     # --- Snowflake ---
 
@@ -237,11 +237,11 @@ class Effects:
         )
         return [query_id for (query_id,) in rows or ()]
 
-    def _alter(self, change: str, *, mend: str) -> None:
+    def _alter(self, change: str, *, fix: str) -> None:
         def alter() -> None:
             statement = f"ALTER TABLE {self._table} {change}"
             if self._try(statement) is not None:
-                self.mends.append(f"ALTER TABLE {self._table} {mend}")
+                self.fixes.append(f"ALTER TABLE {self._table} {fix}")
 
         self._beside(alter)
         time.sleep(0.1)

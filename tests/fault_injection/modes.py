@@ -116,7 +116,7 @@ def _stale(numbers: Sequence[int]) -> list[Row]:
 _LEFT_BEHIND = _stale(range(-30, 200))
 _MERGED_INTO = [*(row(i) for i in range(400)), *_stale(range(400, 700)), *_stale(range(-5, 0))]
 _NEXT_DAY = _BEGAN + timedelta(days=1)
-_FOLLOWING = [(i, Decimal(i), f"mended {i}", _NEXT_DAY + timedelta(seconds=i)) for i in range(1_000, 3_000)]
+_FOLLOWING = [(i, Decimal(i), f"fixed {i}", _NEXT_DAY + timedelta(seconds=i)) for i in range(1_000, 3_000)]
 _REFUSED = [(i, Decimal(-i) if i % 2 else Decimal(i), "refused", _BEGAN) for i in range(11, ROWS, 97)]
 """Some by one CHECK, some by two; those below 400 and from 400 to 700 are held by the target."""
 

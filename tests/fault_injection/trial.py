@@ -41,7 +41,7 @@ class Result:
     kind: str
     outcome: str
     """``unharmed``: the first start completed the run. ``resumed``: another one did. ``failed_clearly``: only after a
-    mend that its error names. ``refused``: the first start was refused, as it must be. ``taken_over``: it was stopped,
+    fix that its error names. ``refused``: the first start was refused, as it must be. ``taken_over``: it was stopped,
     and another one completed the run. ``not_reached``: the fault found nothing to strike. ``stuck``: it never
     completed. ``left_out``: this machine has not what the case needs."""
     first: str
@@ -122,13 +122,13 @@ class Trial:
             first = self._first(traps)
             self._grounds.traps.put()
             self._come_to_rest()
-        last, corrected = first, self._mend()
+        last, corrected = first, self._fix()
         if self._is_complete(first):
             self._note_if_untrue()
             last = Ended("completed")
         else:
-            last, needed_mend = self._resume()
-            corrected = corrected or needed_mend
+            last, needed_fix = self._resume()
+            corrected = corrected or needed_fix
         self._come_to_rest()
         self._late_events()
         return self._judged(traps, first, last, corrected=corrected)
@@ -208,10 +208,10 @@ class Trial:
         said = of_start is None or (of_start.verdict, of_start.code) == ("failed", "failed")
         self._run_failed = self._run_failed or (said and "failed" in self._statuses())
 
-    def _mend(self) -> bool:
-        for statement in self._effects.mends:
+    def _fix(self) -> bool:
+        for statement in self._effects.fixes:
             self._database.execute(statement)
-        return bool(self._effects.mends)
+        return bool(self._effects.fixes)
 
     def _come_to_rest(self) -> None:
         """No worker is at work any more, and PostgreSQL lets everyone in."""

@@ -50,7 +50,7 @@ def test_what_each_mode_must_hold_in_the_end_follows_from_both_sides() -> None:
     assert expected["added"][450] == old
     assert expected["merged"][-5][2] == expected["added"][-5][2] == "of old"
     assert expected["followed"][999] == row(999)
-    assert expected["followed"][1_000][2] == "mended 1000"
+    assert expected["followed"][1_000][2] == "fixed 1000"
     assert max(expected["followed"]) == 2_999
 
 

@@ -56,7 +56,7 @@ class Sent:
 
 
 def created(connection: Connection, ddl: Sequence[str]) -> list[TargetColumn]:
-    """Create the table anew and say how the catalog has its columns, which are ``c 0``, ``c 1`` ..."""
+    """Create the table again and say how the catalog has its columns, which are ``c 0``, ``c 1`` ..."""
     name = sql.Identifier(TABLE.schema_name, TABLE.name)
     columns = [sql.SQL("{} {}").format(sql.Identifier(f"c {i}"), sql.SQL(kind)) for i, kind in enumerate(ddl)]
     with connection.cursor() as cursor:

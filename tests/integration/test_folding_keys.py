@@ -85,7 +85,7 @@ def test_a_repair_finds_the_row_by_any_spelling(folding: Database, key: str) -> 
         staging.create(session, table)
         with session.transaction() as cursor:
             cursor.execute("INSERT INTO pg_temp.snowmelt_staging_7 VALUES ('ABC', 1, 'b'), ('X', 4, 'late')")
-            assert target_hashes.mend_from_staging(cursor, table, table.columns[:1]) == (1, 0)
+            assert target_hashes.repair_from_staging(cursor, table, table.columns[:1]) == (1, 0)
     assert folding.rows('SELECT v FROM "the orders" ORDER BY mark') == [("b",), ("newer",)]
 
 

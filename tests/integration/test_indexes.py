@@ -313,7 +313,7 @@ def test_duplicates_are_named_and_the_other_indexes_are_built(three: Target) -> 
     assert three.definitions() == before
 
 
-def test_half_made_indexes_are_made_anew(three: Target) -> None:
+def test_half_made_indexes_are_rebuilt(three: Target) -> None:
     before = three.definitions()
     three.drop()
     three.database.execute("INSERT INTO plain VALUES (0, 0, 'b7')")
@@ -516,7 +516,9 @@ def test_the_biggest_is_built_first_and_no_more_at_once_than_asked(gated: Target
     end_builders(gated)
 
 
-def test_a_later_run_takes_over_what_is_owed_and_ends_builds_that_stand_in_its_way(gated: Target, gate: Gate) -> None:
+def test_a_later_run_takes_over_what_is_unbuilt_and_ends_builds_that_stand_in_its_way(
+    gated: Target, gate: Gate
+) -> None:
     before = gated.definitions()
     gated.drop("first")
     gate.close()
@@ -638,12 +640,12 @@ def a_load_killed_at(point: int, target: Target) -> bool:
 
 
 def nothing_is_lost(target: Target, before: dict[str, tuple[Any, ...]]) -> bool:
-    """Every index is there or owed, and was so at every moment that can be looked at."""
-    [there, owed] = target.database.rows(
+    """Every index is there or saved, and was so at every moment that can be looked at."""
+    [there, saved] = target.database.rows(
         "SELECT ARRAY(SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = 'plain'::regclass),"
         " ARRAY(SELECT index_name FROM migration_status.saved_indexes WHERE restored_at IS NULL)"
     )[0]
-    return {*there, *owed} == set(before) and not {*there} & {*owed}
+    return {*there, *saved} == set(before) and not {*there} & {*saved}
 
 
 @pytest.mark.parametrize("point", [1, 6, 13, 17, 22, 23, 24, 25, 31, 36, 37])

@@ -433,7 +433,7 @@ def test_merge_verification_and_repair_agree_which_row_stays(database: Database,
 
     if load_mode != "copy":
         assert outcome(lambda cursor: merge.merge(cursor, table, rows=len(NEWER_OR_NOT)))[1] == replaced
-    assert outcome(lambda cursor: target_hashes.mend_from_staging(cursor, table, key))[1] == replaced
+    assert outcome(lambda cursor: target_hashes.repair_from_staging(cursor, table, key))[1] == replaced
     assert outcome(kept)[0] == [i for i, is_replaced in enumerate(replaced) if not is_replaced]
 
 
@@ -467,7 +467,7 @@ def test_a_repair_keeps_the_newest_of_rows_that_the_target_has_twice(database: D
         staging.create(session, marked())
         with session.transaction() as cursor:
             cursor.execute("INSERT INTO pg_temp.snowmelt_staging_7 VALUES (1, 3, 'c')")
-            target_hashes.mend_from_staging(cursor, marked(), marked().columns[:1])
+            target_hashes.repair_from_staging(cursor, marked(), marked().columns[:1])
     assert database.rows('SELECT mark, v FROM "the orders"') == [(9, "newest")]
 
 

@@ -261,27 +261,27 @@ def test_no_file_asks_what_psql_cannot_answer_in_a_database_without_a_run(databa
             psql(database, f"{file}.sql", "--set=ON_ERROR_STOP=1", run_id="of-nobody", source="nobody", keys="on")
 
 
-# --- mending --------------------------------------------------------------------------------------------------------
+# --- fixing --------------------------------------------------------------------------------------------------------
 
 
-def mends() -> list[str]:
+def fixes() -> list[str]:
     """The SQL that the diagnosis keeps in comments, a block for each question that has some."""
     questions = re.split(r"^\\echo \d+\. ", (FOLDER / "diagnose.sql").read_text(encoding="utf-8"), flags=re.MULTILINE)
     blocks = ["\n".join(re.findall(r"^--   (.+)$", question, re.MULTILINE)) for question in questions[1:]]
     return [block for block in blocks if block]
 
 
-@pytest.mark.parametrize("mend", mends())
-def test_every_mend_of_the_diagnosis_is_sql_that_runs(runs: Runs, mend: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fix", fixes())
+def test_every_fix_of_the_diagnosis_is_sql_that_runs(runs: Runs, fix: str, tmp_path: Path) -> None:
     # pid 0 is nobody's, which the server only warns of; and nothing of it is kept.
-    block = mend.replace("BLOCKING_PID", "0").replace("BEGIN;", "").replace("COMMIT;", "")
+    block = fix.replace("BLOCKING_PID", "0").replace("BEGIN;", "").replace("COMMIT;", "")
     run_by_hand(runs.database, f"BEGIN;\n{block}\nROLLBACK;", tmp_path, run_id=runs.running)
 
 
 def test_a_run_closed_by_hand_lets_its_target_go_and_is_never_resumed(runs: Runs, tmp_path: Path) -> None:
     target = runs.new_target("closed_by_hand")
     closed = runs.start("open", target)
-    run_by_hand(runs.database, mends()[-1], tmp_path, run_id=closed)
+    run_by_hand(runs.database, fixes()[-1], tmp_path, run_id=closed)
     assert closed not in psql(runs.database, "diagnose.sql", run_id=closed).split("\n15. ")[1]
     after = runs.start("open", target)
     assert after != closed
@@ -311,7 +311,7 @@ def test_a_run_that_is_over_is_forgotten_with_all_its_rows_and_its_target_stays(
     assert one(runs.database, "SELECT count(*) FROM loaded_once") == 2000
 
 
-def test_a_run_that_still_owes_indexes_is_not_forgotten(runs: Runs) -> None:
+def test_a_run_with_indexes_to_rebuild_is_not_forgotten(runs: Runs) -> None:
     runs.database.execute(
         "INSERT INTO migration_status.saved_indexes "
         "(run_id, table_id, target_schema, target_table, index_name, definition, is_unique, size_bytes) "

@@ -1,4 +1,4 @@
-"""Rows that PostgreSQL refuses stay out, each with its reason; all others go in, whatever way they are loaded."""
+"""Rows that PostgreSQL refuses are rejected, each with its reason; all others go in, whatever way they are loaded."""
 
 import json
 import secrets
@@ -98,7 +98,7 @@ def batches(rows: Sequence[Visit], size: int = 1000) -> Iterator[pa.RecordBatch]
         yield pa.record_batch(arrays, names=list(SOURCES))
 
 
-def sifted(database: Database, session: Session, table: TablePlan, rows: Sequence[Visit]) -> Loaded:
+def isolated(database: Database, session: Session, table: TablePlan, rows: Sequence[Visit]) -> Loaded:
     lease = claimed(database, session, len(rows))
     return isolation.load_without_rejected(session, lease, table, batches(rows), check=lambda: None)
 
@@ -124,7 +124,7 @@ BAD: dict[str, tuple[Any, ...]] = {
     bad=st.dictionaries(st.integers(0, 2999), st.sampled_from(sorted(BAD)), max_size=12),
     mode=st.sampled_from(["copy", "upsert", "insert_only"]),
 )
-def test_what_is_refused_stays_out_and_is_kept_and_everything_else_goes_in(
+def test_what_is_refused_is_rejected_and_kept_and_everything_else_goes_in(
     visits: Database, session: Session, rows: int, bad: dict[int, str], mode: str
 ) -> None:
     visits.execute("TRUNCATE visits")
@@ -134,7 +134,7 @@ def test_what_is_refused_stays_out_and_is_kept_and_everything_else_goes_in(
     ]
     key = () if mode == "copy" else ("id",)
 
-    loaded = sifted(visits, session, plan(session, load_mode=mode, key=key), given_rows)
+    loaded = isolated(visits, session, plan(session, load_mode=mode, key=key), given_rows)
 
     assert loaded.rejected == len(wrong)
     assert loaded.rows == rows == loaded.inserted + loaded.rejected
@@ -166,7 +166,7 @@ def test_each_kept_row_says_why(
 ) -> None:
     row: Any = (5, *BAD[kind][1:])
 
-    sifted(visits, session, plan(session), [fine(1), row, fine(2)])
+    isolated(visits, session, plan(session), [fine(1), row, fine(2)])
 
     ((number, named, state, reason, content),) = visits.rows(
         "SELECT row_number, column_name, sqlstate, reason, convert_from(row_content, 'UTF8')"
@@ -178,10 +178,10 @@ def test_each_kept_row_says_why(
     assert json.loads(content) == {"ID": "5", "AGE": age, "CODE": row[2], "HOST": None}
 
 
-def test_a_value_that_postgres_cannot_convert_stays_out(visits: Database, session: Session) -> None:
+def test_a_value_that_postgres_cannot_convert_is_rejected(visits: Database, session: Session) -> None:
     rows = [fine(1), (2, 2, None, "not an address"), fine(3)]
 
-    loaded = sifted(visits, session, plan(session), rows)
+    loaded = isolated(visits, session, plan(session), rows)
 
     is_staged = plan(session).is_cast
     assert loaded.rejected == is_staged
@@ -214,7 +214,7 @@ def test_a_chunk_that_is_refused_as_a_whole_is_not_loaded_in_part(
     with pytest.raises(
         DataError, match=r"more than 20 rows are refused, .* the first is row 2, column age: null value"
     ):
-        sifted(visits, session, plan(session), rows)
+        isolated(visits, session, plan(session), rows)
 
     assert visits.rows("SELECT count(*) FROM visits") == [(0,)]
     assert visits.rows("SELECT count(*) FROM migration_status.rejected_rows") == [(0,)]
@@ -225,7 +225,7 @@ def test_a_missing_parent_keeps_its_child_out(visits: Database, session: Session
     visits.execute("ALTER TABLE visits ADD FOREIGN KEY (code) REFERENCES codes")
     rows = [fine(1), (2, 2, "xyz", None), fine(3), (4, 4, "zzz", None)]
 
-    assert sifted(visits, session, plan(session), rows).rejected == 2
+    assert isolated(visits, session, plan(session), rows).rejected == 2
     assert visits.rows("SELECT id FROM visits ORDER BY id") == [(1,), (3,)]
     assert visits.rows("SELECT row_number, sqlstate FROM migration_status.rejected_rows ORDER BY 1") == [
         (2, "23503"),
@@ -235,7 +235,7 @@ def test_a_missing_parent_keeps_its_child_out(visits: Database, session: Session
 
 def test_a_duplicate_is_no_matter_for_the_quarantine(visits: Database, session: Session) -> None:
     with pytest.raises(DataError, match="duplicate key"):
-        sifted(visits, session, plan(session), [fine(1), fine(1)])
+        isolated(visits, session, plan(session), [fine(1), fine(1)])
 
     assert session.rows(sql.SQL("SELECT 1 FROM migration_status.rejected_rows")) == []
 
@@ -258,7 +258,7 @@ def test_values_that_postgresql_cannot_follow_or_hold_are_rejected_and_the_other
         (6, 1, "f", "[" * DEEP),
     ]
     with opened(database) as session:
-        loaded = sifted(database, session, plan(session, max_rejected_rows=9), rows)
+        loaded = isolated(database, session, plan(session, max_rejected_rows=9), rows)
 
     assert (loaded.inserted, loaded.rejected) == (2, 4)
     assert [row for (row,) in database.rows("SELECT id FROM visits ORDER BY id")] == [1, 5]

@@ -122,5 +122,5 @@ def test_row_security_on_rds_is_met_by_the_owner_as_nobody_can_give_bypassrls(da
     said = list(consequences(place, TableConfig(source="T"), Loading("copy"), target, found, is_staged=False))
 
     (row_security,) = (finding for finding in said if finding.check == "row_security")
-    assert row_security.mend == (f'ALTER TABLE "public"."t" OWNER TO "{role}";',)
+    assert row_security.fix == (f'ALTER TABLE "public"."t" OWNER TO "{role}";',)
     assert "on RDS nobody is a superuser" in row_security.advice

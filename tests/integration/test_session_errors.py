@@ -85,12 +85,12 @@ def test_a_password_that_is_missing_is_asked_for(guarded: LocalPostgres, monkeyp
 @pytest.mark.parametrize(
     ("database", "changes", "says"),
     [
-        ("no_such_db", {}, 'database "no_such_db" does not exist; create it, or mend target_pg_database'),
-        ("postgres", {"user": "no_such_role"}, 'role "no_such_role" does not exist; create it, or mend'),
+        ("no_such_db", {}, 'database "no_such_db" does not exist; create it, or fix target_pg_database'),
+        ("postgres", {"user": "no_such_role"}, 'role "no_such_role" does not exist; create it, or fix'),
         ("postgres", {"sslmode": "require"}, "set postgres.sslmode to disable"),
     ],
 )
-def test_a_server_that_refuses_says_what_to_mend(
+def test_a_server_that_refuses_says_what_to_fix(
     postgres: LocalPostgres, database: str, changes: dict[str, Any], says: str
 ) -> None:
     error = refused(postgres, database, **changes)
@@ -159,7 +159,7 @@ def test_a_server_without_a_connection_left_may_be_tried_again(guarded: LocalPos
             DataError,
             ('column "nothing" does not exist', "undo that, or start with --no-resume"),
         ),
-        ("CREATE TABLE nowhere.t ()", ConfigError, ('schema "nowhere" does not exist', "mend target_pg_schema")),
+        ("CREATE TABLE nowhere.t ()", ConfigError, ('schema "nowhere" does not exist', "fix target_pg_schema")),
         (
             "INSERT INTO t VALUES (1, 1)",
             DataError,
@@ -189,7 +189,7 @@ def test_a_server_without_a_connection_left_may_be_tried_again(guarded: LocalPos
         ("SET transaction_read_only = on; CREATE TABLE x ()", TransientError, ("the server is read-only for now",)),
     ],
 )
-def test_an_error_of_postgresql_names_place_and_cure(
+def test_an_error_of_postgresql_names_place_and_remedy(
     database: Database, session: Session, statement: str, kind: type[SnowmeltError], parts: tuple[str, ...]
 ) -> None:
     database.execute("CREATE TABLE t (id int PRIMARY KEY, n int CHECK (n > 0)); INSERT INTO t VALUES (1, 1)")

@@ -145,7 +145,7 @@ def facts(**changes: Any) -> Facts:
                 first="chunk 3",
                 example="the worker ended without a word",
                 is_over=True,
-                cure=None,
+                remedy=None,
             ),
         ),
         "verification": (),

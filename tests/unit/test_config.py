@@ -468,8 +468,8 @@ def test_ten_mistakes_are_reported_at_once_each_with_its_path() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "config.json is not JSON: line 1 column 1: Expecting value; mend it there"),
-        ('{\n  "a": hunter2}', "config.json is not JSON: line 2 column 8: Expecting value; mend it there"),
+        ("", "config.json is not JSON: line 1 column 1: Expecting value; fix it there"),
+        ('{\n  "a": hunter2}', "config.json is not JSON: line 2 column 8: Expecting value; fix it there"),
         ('{"batch_size": NaN}', "config.json is not JSON: NaN is no JSON value"),
         ('{"a": ' + "[" * 99 + "]" * 99 + "}", "config.json is nested too deep at a[0][0]; no part of a config is"),
         ("[]", "config.json must be one JSON object with the keys snowflake, postgres and sources"),

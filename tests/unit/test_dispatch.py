@@ -91,7 +91,7 @@ def test_a_field_that_the_action_does_not_know_is_named(action: str) -> None:
     fields, _ = GOOD[action]
 
     assert refusal({"action": action, **fields, "sourcename": "flights"}) == (
-        f"the event of {action} is not right; event.sourcename: there is no such field; remove it or mend its name"
+        f"the event of {action} is not right; event.sourcename: there is no such field; remove it or fix its name"
     )
 
 

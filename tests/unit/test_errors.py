@@ -1,4 +1,4 @@
-"""Every error has a code that is documented, with a cure, and whether it is tried again."""
+"""Every error has a code that is documented, with a remedy, and whether it is tried again."""
 
 import ast
 import importlib
@@ -46,7 +46,7 @@ def test_every_code_that_sql_writes_is_documented() -> None:
 @pytest.mark.parametrize("code", errors.codes(), ids=lambda code: code.name)
 def test_a_code_says_what_it_means_and_what_to_do(code: errors.Code) -> None:
     assert code.meaning.endswith(".")
-    assert code.cure
+    assert code.remedy
     assert errors.code(code.name) == code
 
 
@@ -78,7 +78,7 @@ def test_whoever_is_told_an_option_is_told_the_key_of_the_event_too(option: str)
     source = Path(snowmelt.__file__).parent
     files = [file for file in source.rglob("*.py") if file.relative_to(source).parts[0] != "cli"]
     told = [(file.name, text) for file in files for text in texts(ast.parse(file.read_text(encoding="utf-8")))]
-    told += [("errors", code.cure) for code in errors.codes()]
+    told += [("errors", code.remedy) for code in errors.codes()]
     named = [(where, text) for where, text in told if f"--{option}" in text]
     assert named
     assert [(where, text) for where, text in named if option.replace("-", "_") not in text] == []

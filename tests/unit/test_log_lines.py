@@ -117,14 +117,14 @@ def test_a_level_lets_through_what_is_at_least_as_grave(
     ("error", "lines"),
     [
         (DataError("table A: gone; create it"), ["DataError: table A: gone; create it"]),
-        (ConfigError("c.json is not JSON; mend it"), ["ConfigError: c.json is not JSON; mend it"]),
+        (ConfigError("c.json is not JSON; fix it"), ["ConfigError: c.json is not JSON; fix it"]),
         (
-            ConfigError("c.json has 1 problem", ["a: bad; mend it"]),
-            ["ConfigError: c.json has 1 problem; a: bad; mend it"],
+            ConfigError("c.json has 1 problem", ["a: bad; fix it"]),
+            ["ConfigError: c.json has 1 problem; a: bad; fix it"],
         ),
         (
-            ConfigError("c.json; the second has 2 problems", ["a: bad; mend it", "b: worse"]),
-            ["ConfigError: c.json; the second has 2 problems:", "  a: bad; mend it", "  b: worse"],
+            ConfigError("c.json; the second has 2 problems", ["a: bad; fix it", "b: worse"]),
+            ["ConfigError: c.json; the second has 2 problems:", "  a: bad; fix it", "  b: worse"],
         ),
     ],
 )

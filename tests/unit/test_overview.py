@@ -47,7 +47,7 @@ TABLE: dict[str, Any] = {
     "first_claimed_at": NOON - timedelta(seconds=500),
     "last_loaded_at": NOON - timedelta(seconds=100),
     "cells": "0010rppppp",
-    "indexes_owed": 0,
+    "indexes_to_build": 0,
 }
 
 
@@ -125,7 +125,7 @@ def test_the_share_is_between_nothing_and_all(tables: list[tuple[int, int | None
     [
         ({}, "Under way: 0 of 1 table done, 4,000 rows so far."),
         ({"status": "completed"}, "Completed: 0 of 1 table, 4,000 rows."),
-        ({"status": "completed_with_rejects"}, "Completed: 0 of 1 table, 4,000 rows; 7 rejected rows stayed out."),
+        ({"status": "completed_with_rejects"}, "Completed: 0 of 1 table, 4,000 rows; 7 rows were rejected."),
         ({"status": "failed", "error_text": "the disk is full"}, "Failed: the disk is full"),
         ({"status": "failed"}, "Failed: no reason is known"),
         ({"status": "abandoned"}, "Closed before its end: another run took its place"),

@@ -106,7 +106,7 @@ def test_nothing_is_found_on_a_healthy_server() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "severity", "check", "mend"),
+    ("changes", "severity", "check", "fix"),
     [
         ({"max_connections": 13}, "warning", "connections", "max_connections = 24"),
         ({"max_connections": 6}, "error", "connections", "max_connections = 17"),
@@ -126,12 +126,12 @@ def test_nothing_is_found_on_a_healthy_server() -> None:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_each_thing_that_is_wrong_with_a_server_is_found_alone(
-    changes: dict[str, Any], severity: str, check: str, mend: str
+    changes: dict[str, Any], severity: str, check: str, fix: str
 ) -> None:
     (found,) = of_server(**changes)
 
     assert (found.severity, found.check, found.place) == (severity, check, "PostgreSQL")
-    assert any(mend in line for line in (*found.mend, ""))
+    assert any(fix in line for line in (*found.fix, ""))
 
 
 def test_a_long_limit_on_statements_ends_nothing() -> None:
@@ -187,14 +187,14 @@ HUGE = Expected(rows=10**11, size_bytes=10**13)
 KEYS = KeySpec(table='"DB"."S"."ORDERS"', columns=(KeyColumn(name="ID", kind="number"),), batch_size=1000)
 
 
-def test_a_scan_whose_result_is_gone_before_its_load_ends_is_an_error_with_key_ranges_as_its_mend() -> None:
+def test_a_scan_whose_result_is_gone_before_its_load_ends_is_an_error_with_key_ranges_as_its_fix() -> None:
     (found,) = room.table_findings(PLACE, plan(key=("id",)), HUGE, None, threads=8)
 
     assert (found.severity, found.check) == ("error", "duration")
     assert "fails then" in found.message
-    assert found.mend == ('sources[0].tables[2].chunking_columns: ["id"]',)
-    (anew,) = room.table_findings(PLACE, plan(truncate_onstart=True), HUGE, None, threads=8)
-    assert "never end" in anew.message
+    assert found.fix == ('sources[0].tables[2].chunking_columns: ["id"]',)
+    (found,) = room.table_findings(PLACE, plan(truncate_onstart=True), HUGE, None, threads=8)
+    assert "never end" in found.message
 
 
 def test_a_table_that_is_forgotten_before_its_load_ends_is_an_error() -> None:
@@ -203,7 +203,7 @@ def test_a_table_that_is_forgotten_before_its_load_ends_is_an_error() -> None:
     (found,) = room.table_findings(PLACE, ranged, HUGE, SourceFacts(None, None, 1), threads=8)
 
     assert (found.severity, found.check) == ("error", "time_travel")
-    assert found.mend == ('ALTER TABLE "DB"."S"."ORDERS" SET DATA_RETENTION_TIME_IN_DAYS = 8;',)
+    assert found.fix == ('ALTER TABLE "DB"."S"."ORDERS" SET DATA_RETENTION_TIME_IN_DAYS = 8;',)
     assert list(room.table_findings(PLACE, ranged, HUGE, SourceFacts(None, None, 90), threads=8)) == []
     assert list(room.table_findings(PLACE, ranged, HUGE, None, threads=8)) == []
 
@@ -219,7 +219,7 @@ AURORA = HEALTHY.model_copy(update={"is_rds": True, "is_aurora": True})
 
 def test_on_rds_settings_are_those_of_the_parameter_group() -> None:
     told = [*of_server(max_connections=13, is_rds=True), *room.server_findings([Expected(10, 10**12)], RDS)]
-    proposed = [line for finding in told for line in finding.mend]
+    proposed = [line for finding in told for line in finding.fix]
 
     assert not [line for line in proposed if "ALTER SYSTEM" in line or "pg_reload_conf" in line]
     group = "aws rds modify-db-parameter-group --db-parameter-group-name GROUP --parameters"
@@ -323,7 +323,7 @@ def test_rows_within_the_allowance_are_a_warning_and_all_of_them_count() -> None
 def test_the_filter_that_is_proposed_keeps_rows_of_which_nothing_is_known() -> None:
     (found,) = found_in(looked(text("A", to="varchar", typmod=7), source_filter="X = 1 OR Y"), 10, 0, 1, 0)
 
-    assert found.mend[-1] == (
+    assert found.fix[-1] == (
         'sources[0].tables[2].source_filter: "(X = 1 OR Y) AND NOT COALESCE(LENGTH(\\"A\\") > 3, FALSE)"'
     )
 

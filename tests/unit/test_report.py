@@ -76,7 +76,7 @@ def test_a_run_whose_rows_are_all_in_is_complete_and_says_so_first() -> None:
             "6 min 40 s; loading took 4 min, 5,000 rows/s."
         ),
         "No row was refused, and no value was changed on the way.",
-        "Nothing was verified yet: run `snowmelt verify` to hold every target against its source.",
+        "Nothing was verified yet: run `snowmelt verify` to compare every target with its source.",
     )
     assert verdict.next_step == ""
 
@@ -88,7 +88,7 @@ def test_refused_rows_and_changed_values_are_in_the_verdict() -> None:
     assert report.verdict.tone == "attention"
     assert report.verdict.headline == "Completed, but for 1,234 rows that PostgreSQL refused"
     assert report.verdict.sentences[1] == (
-        "1,234 rows stayed out and are kept aside with the reason, and 8 values in 2 columns were changed on the way, "
+        "1,234 rows were rejected and are kept with the reason, and 8 values in 2 columns were changed on the way, "
         "as was said beforehand."
     )
     assert "rejects replay" in report.verdict.next_step
@@ -120,7 +120,7 @@ def test_a_run_that_is_on_is_neither_good_nor_bad() -> None:
 @pytest.mark.parametrize(
     ("found", "sentence", "tone"),
     [
-        (("equal", "equal"), "Every table was held against its source and found equal.", "good"),
+        (("equal", "equal"), "Every table was compared with its source and found equal.", "good"),
         (("equal", "different"), "Verification found NOTES different from the source.", "bad"),
         (
             ("equal", "not comparable"),
@@ -250,7 +250,7 @@ def test_the_page_says_in_each_section_what_the_facts_are() -> None:
 
 
 def test_a_page_without_verification_says_how_to_verify() -> None:
-    assert "snowmelt verify holds every target against its source" in said(facts())["verification"]
+    assert "snowmelt verify compares every target with its source" in said(facts())["verification"]
 
 
 def test_a_run_that_has_hardly_begun_has_a_page_too() -> None:

@@ -1,4 +1,4 @@
-"""A start goes on with what is there, begins anew, or is refused with words that say what to do."""
+"""A start goes on with what is there, restarts, or is refused with words that say what to do."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -51,6 +51,10 @@ def waiting(*, running: int = 0, scanning: int = 0, lease_seconds: float | None 
 # --- what comes next ------------------------------------------------------------------------------------------------
 
 
+def test_one_chunk_that_is_left_is_loaded_like_many() -> None:
+    assert [decide(ready(chunks)).next for chunks in (2, 1, 0)] == ["process", "process", "finalize"]
+
+
 @given(found=outlooks, before=befores, number=round_numbers)
 def test_what_can_be_claimed_is_loaded_what_is_out_is_awaited_and_else_the_run_is_over(
     found: Outlook, before: Before, number: int
@@ -138,7 +142,7 @@ def test_waiting_never_counts_as_stalling(founds: list[Outlook]) -> None:
         before = after(step, stuck)
 
 
-def test_a_wait_between_two_rounds_that_moved_nothing_begins_the_count_anew() -> None:
+def test_a_wait_between_two_rounds_that_moved_nothing_restarts_the_count() -> None:
     before = Before(progress_mark=0, stalled_rounds=1, waits=0)
 
     step = decide(waiting(running=1), before)

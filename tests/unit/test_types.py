@@ -165,7 +165,7 @@ def test_the_page_in_the_documentation_is_the_one_the_table_makes() -> None:
     assert (Path(__file__).parents[2] / "docs" / "types.md").read_text(encoding="utf-8") == page()
 
 
-def test_a_refusal_is_one_line_that_names_both_types_and_a_cure() -> None:
+def test_a_refusal_is_one_line_that_names_both_types_and_a_remedy() -> None:
     for source, target in set(product(SNOWFLAKE_TYPES, POSTGRES_TYPES)) - allowed_pairs():
         words = reason(narrow(source), column(target))
         assert "\n" not in words

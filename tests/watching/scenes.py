@@ -29,7 +29,7 @@ INSERT INTO migration_status.runs
 VALUES (%(run_id)s, %(source)s, 'h', %(status)s, now(), now() - %(age)s * interval '1 second',
         CASE WHEN %(status)s <> 'running' THEN now() - %(age)s * interval '0.2 second' END, 2, 'test', 1, 'store',
         CASE WHEN %(status)s = 'failed' THEN 'AccessError' END,
-        CASE WHEN %(status)s = 'failed' THEN 'PostgreSQL refuses the sign-in; mend it' END)
+        CASE WHEN %(status)s = 'failed' THEN 'PostgreSQL refuses the sign-in; fix it' END)
 """
 _DRIVER = """
 INSERT INTO migration_status.run_executions (run_id, execution_id, started_at, renewed_at, expires_at)

@@ -191,7 +191,7 @@ def test_pointing_at_a_strip_says_what_the_chunk_is(browser: "Browser", served: 
         assert page.locator("#tip").is_hidden()
 
 
-def test_tables_can_be_sifted(browser: "Browser", served: Served) -> None:
+def test_tables_can_be_filtered(browser: "Browser", served: Served) -> None:
     with opened(browser, served.url) as page:
         for name, count in (("at work 5", 5), ("waiting 1", 1), ("done 3", 3), ("all 9", 9)):
             page.get_by_role("button", name=name, exact=True).click()

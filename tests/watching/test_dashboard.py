@@ -78,7 +78,7 @@ def test_a_run_can_be_asked_for_by_name(served: Served) -> None:
     run = ask(served, f"/{served.token}/overview.json?run=older").json()["run"]
 
     assert (run["status"], run["pulse"], run["workers"]) == ("failed", None, [])
-    assert run["verdict"] == "Failed: PostgreSQL refuses the sign-in; mend it"
+    assert run["verdict"] == "Failed: PostgreSQL refuses the sign-in; fix it"
 
 
 def test_a_run_that_there_is_not_is_said_so(served: Served) -> None:

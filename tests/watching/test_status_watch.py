@@ -82,7 +82,7 @@ def test_a_run_that_has_failed_ends_with_one_and_its_reason(here: Stage, capsys:
         watch.watch_status(str(here.config), None, run_id=None, as_json=False)
 
     assert ending.value.exit_code == 1
-    assert "Failed: PostgreSQL refuses the sign-in; mend it" in capsys.readouterr().out
+    assert "Failed: PostgreSQL refuses the sign-in; fix it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("as_json", "says"), [(True, "null\n"), (False, "no run yet\n")])
@@ -109,7 +109,7 @@ def test_ctrl_c_ends_the_watching_and_nothing_else(
     assert here.database.rows("SELECT status FROM migration_status.runs") == [("running",)]
 
 
-def test_a_terminal_is_drawn_anew_until_the_run_is_over(stage: Stage) -> None:
+def test_a_terminal_is_drawn_again_until_the_run_is_over(stage: Stage) -> None:
     ours, theirs = pty.openpty()
     shown: list[bytes] = []
 

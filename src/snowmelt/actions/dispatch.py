@@ -103,7 +103,7 @@ def _parts(value: object) -> Iterable[object]:
 def _problem(action: str, details: Mapping[str, Any]) -> str:
     path = ".".join(str(part) for part in details["loc"] if part != action)
     if details["type"] == "extra_forbidden":
-        return f"event.{path}: there is no such field; remove it or mend its name"
+        return f"event.{path}: there is no such field; remove it or fix its name"
     if details["type"] == "missing":
         return f"event.{path}: it is missing"
     if details["type"] == "string_pattern_mismatch":

@@ -109,7 +109,7 @@ def _close_tables(run: RunResources, row: RunRow, session: Session, deadline: De
 def _tried_once_more(
     run: RunResources, session: Session, table: TableRow, tally: ChunkTally, deadline: Deadline
 ) -> tuple[ChunkTally, str]:
-    """Bring in refused rows that find what they lacked: the row they refer to, or a target that was mended since.
+    """Bring in refused rows that find what they lacked: the row they refer to, or a target that was fixed since.
 
     The tally then, and what kept them from being tried, if anything did.
     """
@@ -122,11 +122,11 @@ def _tried_once_more(
             "refused rows were not tried again", extra={"table": table.source_table, "reason": error.message}
         )
         return status_store.chunk_tallies(session, run.run_id).get(table.table_id, tally), error.message
-    if done.brought_in:
+    if done.replayed:
         logger.info(
-            "refused rows are in", extra={"table": table.source_table, "rows": done.brought_in, "left": done.refused}
+            "refused rows are in", extra={"table": table.source_table, "rows": done.replayed, "left": done.refused}
         )
-    return replace(tally, rejected=tally.rejected - done.brought_in), ""
+    return replace(tally, rejected=tally.rejected - done.replayed), ""
 
 
 def _end_loading(
@@ -252,7 +252,7 @@ def _difference(verdict: TableVerdict) -> str:
     return (
         f"table {verdict.table}: {verdict.target} does not hold the {verdict.source_rows} rows of {verdict.snapshot}: "
         f"of its {verdict.target_rows} rows {found}; `snowmelt verify --table {verdict.table}` shows them, --repair "
-        "mends them, and a start resumes; if something else is meant to write there, set verification to counts or off"
+        "fixes them, and a start resumes; if something else is meant to write there, set verification to counts or off"
     )
 
 
@@ -296,9 +296,8 @@ def _result(run: RunResources, session: Session, deadline: Deadline) -> Finalize
     if row.status == "completed_with_rejects":
         rejected = sum(t["rejected_rows"] for t in progress)
         reasons = store.rejection_reasons(session, run.run_id)
-        message += (
-            f"; {counted(rejected, 'row')} stayed out, see {session.status_schema}.rejected_rows: {'; '.join(reasons)}"
-        )
+        kept_in = f"{session.status_schema}.rejected_rows"
+        message += f"; {counted(rejected, 'row')} were rejected, see {kept_in}: {'; '.join(reasons)}"
     message += _kept_newer(progress)
     message += "".join(
         f"; {gave_way(t['deduplicated_rows'])} ({t['source_table']})" for t in progress if t["deduplicated_rows"]

@@ -76,7 +76,7 @@ class _Plan:
         if freed:
             logger.warning("leases of dead workers freed", extra={"chunks": freed})
         status_store.close_left_behind(self._session, self._event.run_id)
-        self._begin_anew_what_is_gone()
+        self._rescan_expired_results()
         self._fail_what_has_no_past()
         self._scan()
         self._split_what_does_not_fit()
@@ -131,7 +131,7 @@ class _Plan:
             }
         )
 
-    def _begin_anew_what_is_gone(self) -> None:
+    def _rescan_expired_results(self) -> None:
         """Scan tables again whose result Snowflake no longer keeps, unless rows would be loaded twice by it."""
         by_id = {t.table_id: t for t in status_store.read_tables(self._session, self._event.run_id)}
         gone = status_store.tables_without_result(self._session, self._event.run_id)
@@ -147,7 +147,7 @@ class _Plan:
                 self._give_up(table, ResultLostError(text))
             elif status_store.restart_table(self._session, self._event.run_id, table_id):
                 logger.warning(
-                    "the scan's result is gone, the table begins anew",
+                    "the scan's result is gone, the table restarts",
                     extra={"table": table.source_table, "query_id": table.query_id, "chunks": completed},
                 )
 

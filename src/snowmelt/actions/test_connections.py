@@ -11,7 +11,7 @@ from snowmelt.wiring import Wiring
 
 
 def test_connections(event: TestConnectionsEvent, wiring: Wiring) -> TestConnectionsResult:
-    """One verdict per server: reached, signed in, and allowed to do what a run does; or what to mend.
+    """One verdict per server: reached, signed in, and allowed to do what a run does; or what to fix.
 
     ConfigError only when the config itself cannot be read.
     """

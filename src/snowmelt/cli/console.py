@@ -255,7 +255,7 @@ def show_tables(tables: Sequence[TableProgress], title: str) -> None:
         if t.verdict == "not comparable":
             _say(f"{t.table}: not comparable: {t.verdict_reason}")
         if t.rejected:
-            _say(f"{t.table}: {t.rejected:,} rows stayed out: see `snowmelt rejects list`")
+            _say(f"{t.table}: {t.rejected:,} rows were rejected: see `snowmelt rejects list`")
         if t.kept_newer:
             kept = counted(t.kept_newer, "row of the source is", "rows of the source are")
             _say(f"{t.table}: {kept} not loaded: the target has newer ones")
@@ -279,8 +279,8 @@ def show_errors(groups: Sequence[ErrorGroup]) -> None:
         _say(f"{group.code}{over}: {group.count:,} {where}{first}", style="bold")
         if group.example:
             _say(f"  {group.example}")
-        if group.cure:
-            _say(f"  what to do: {group.cure}; tried again: {group.retried}")
+        if group.remedy:
+            _say(f"  what to do: {group.remedy}; tried again: {group.retried}")
 
 
 def warn_of_expired_rows(expired: Sequence[ExpiredRows]) -> None:
@@ -391,7 +391,7 @@ def _said_of(table: TableVerdict) -> Iterator[str]:
     if table.omitted:
         yield f"compared as it was loaded: {table.omitted}"
     if table.snapshot:
-        yield f"held against {table.snapshot}"
+        yield f"compared with {table.snapshot}"
     if table.sampled:
         yield f"a sample: one of {table.sampled:,} keys was looked at"
     if table.rejected:

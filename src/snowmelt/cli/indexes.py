@@ -31,7 +31,7 @@ def restore_indexes(
             for name in names:
                 console.out.print(f"{state}: {name}", markup=False)
         if not any(restored.model_dump().values()):
-            console.out.print("no index is owed")
+            console.out.print("no index is to be rebuilt")
     if restored.failed:
         raise typer.Exit(EXIT_FAILED)
     if restored.unfinished:

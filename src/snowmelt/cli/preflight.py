@@ -80,5 +80,5 @@ def _show_findings(findings: Iterable[Finding]) -> None:
         )
         if finding.advice:
             console.out.print(Text(console.text_of(f"    {finding.advice}")))
-        for line in finding.mend:
+        for line in finding.fix:
             console.out.print(Text(console.text_of(f"    > {line}")))

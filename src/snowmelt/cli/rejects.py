@@ -34,7 +34,7 @@ def export_rejects(
     run_id: RunId = None,
     table: SourceTable = None,
 ) -> None:
-    """Print the refused rows of a run, each as a line of JSON that can be mended and replayed."""
+    """Print the refused rows of a run, each as a line of JSON that can be fixed and replayed."""
     console.set_up_logging("WARNING", as_json=False)
     found = replay.listed(*opened(config_path, source), run_id=run_id, table=table)
     for line in replay.exported(found.rows):
@@ -49,13 +49,13 @@ def replay_rejects(
     run_id: RunId = None,
     table: SourceTable = None,
     file: Annotated[
-        Path | None, typer.Option("--file", help="Lines of an export, mended.", exists=True, dir_okay=False)
+        Path | None, typer.Option("--file", help="Lines of an export, fixed.", exists=True, dir_okay=False)
     ] = None,
     as_json: AsJson = False,
     log_level: LogLevel = None,
     log_format: LogFormat = None,
 ) -> None:
-    """Load refused rows once more, after whatever they were refused for is mended."""
+    """Load refused rows once more, after whatever they were refused for is fixed."""
     console.set_up_logging(log_level or "WARNING", as_json=as_json, log_format=log_format)
     lines = None if file is None else [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     done = replay.replay(*opened(config_path, source), run_id=run_id, table=table, lines=lines)
@@ -63,9 +63,7 @@ def replay_rejects(
         console.show_json([each.model_dump(mode="json") for each in done])
     else:
         for each in done:
-            console.out.print(
-                console.text_of(f"{each.table}: {each.brought_in} rows are in, {each.refused} are refused")
-            )
+            console.out.print(console.text_of(f"{each.table}: {each.replayed} rows are in, {each.refused} are refused"))
             for reason in each.reasons:
                 console.out.print(console.text_of(f"  {reason}"))
         if not done:

@@ -19,11 +19,11 @@ import pyarrow.compute as pc
 from snowmelt.columns.type_pairs import (
     FLOAT4_LIMIT,
     beyond_float4,
-    cure,
     longest_text,
     numeric_digits,
     postgres_type,
     quoted,
+    remedy,
 )
 from snowmelt.errors import DataError, RejectedRowsError, SourceChangedError
 from snowmelt.models import Change, ColumnPlan, PolicyName
@@ -48,7 +48,7 @@ class Rejected:
 
 
 @dataclass(frozen=True)
-class Sifted:
+class PreparedBatch:
     """A batch that is ready to be encoded, the numbers of its rows in the chunk, and the rows that were left out."""
 
     ready: pa.RecordBatch
@@ -74,7 +74,9 @@ class Preparation:
         """
         return self._prepared(batch, first_row, None)
 
-    def sift(self, batch: pa.RecordBatch, *, first_row: int, repeated: Mapping[int, Rejected] | None = None) -> Sifted:
+    def separate(
+        self, batch: pa.RecordBatch, *, first_row: int, repeated: Mapping[int, Rejected] | None = None
+    ) -> PreparedBatch:
         """The same, but rows that would be rejected are not among them and given back, each with its reason.
 
         ``repeated`` are rows, by their places in the batch, that are rejected for the key of another row.
@@ -84,7 +86,7 @@ class Preparation:
         ready = self._prepared(batch, first_row, refused)
         refused |= {place: (each.column or "", each.reason) for place, each in repeated.items()}
         kept = [place for place in range(batch.num_rows) if place not in refused]
-        return Sifted(
+        return PreparedBatch(
             ready=ready.take(pa.array(kept, pa.int64())) if refused else ready,
             numbers=[first_row + place for place in kept],
             rejected=[
@@ -377,8 +379,8 @@ class _Column:
         choices = f"choose another way in value_policies.{policy}, " if policy else ""
         raise RejectedRowsError(
             f'Column "{self.plan.target.name}", row{"s" * (len(positions) > 1)} {", ".join(rows)}{more} of the chunk: '
-            f"{misfit.what}; find such rows in Snowflake by WHERE {where}, mend or exclude them, {choices}"
-            f"or {cure(self.plan.source)}"
+            f"{misfit.what}; find such rows in Snowflake by WHERE {where}, fix or exclude them, {choices}"
+            f"or {remedy(self.plan.source)}"
         )
 
 
@@ -557,7 +559,7 @@ class Doubt:
 
     @property
     def is_refused(self) -> bool:
-        """Whether such a row stays out."""
+        """Whether such a row is rejected."""
         return self.action == "reject"
 
 

@@ -59,7 +59,7 @@ def match(source: SourceColumn, target: TargetColumn, *, narrow: NarrowPolicy = 
             choice = ", or set value_policies.narrow to round or truncate" if narrowed else ""
             if narrowed is None and narrow != "reject" and _ROUNDS in str(way):
                 why += f", and value_policies.narrow does it for no {source.type}"
-            return Refusal(f"{_no_way(source, target)}{why}; {cure(source)}{choice}")
+            return Refusal(f"{_no_way(source, target)}{why}; {remedy(source)}{choice}")
         return _narrow_match(source, target, narrow)
     name = quoted(source.name)
     plan = ColumnPlan(
@@ -178,7 +178,7 @@ def as_declared(source: SourceColumn, declared: str | None) -> SourceColumn:
 _NUMBERS = ("NUMBER", "DECIMAL", "NUMERIC", "INT", "INTEGER", "BIGINT", "SMALLINT", "TINYINT", "BYTEINT", "FIXED")
 
 
-def cure(source: SourceColumn) -> str:
+def remedy(source: SourceColumn) -> str:
     """What to do about a column that does not fit: another type in PostgreSQL, or a view in Snowflake."""
     view = "read the table through a Snowflake view that converts it"
     fitting = fitting_type(source)

@@ -75,7 +75,7 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
         document = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_Object.of_pairs, parse_constant=refuse)
     except json.JSONDecodeError as error:  # its cause would carry the whole text, secrets too
         position = f"line {error.lineno} column {error.colno}"
-        raise ConfigError(f"{where} is not JSON: {position}: {error.msg}; mend it there") from None
+        raise ConfigError(f"{where} is not JSON: {position}: {error.msg}; fix it there") from None
     except ValueError as error:
         raise ConfigError(f"{where} is not JSON: {error}") from None
     except RecursionError:

@@ -35,7 +35,7 @@ _PLACES: Mapping[type[BaseModel], str] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend."""
+    """One thing to fix."""
 
     path: Path
     text: str

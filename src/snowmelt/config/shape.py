@@ -257,7 +257,7 @@ class TableConfig(_Part):
     max_retry_attempts: Count | None = None
     """How often a chunk is tried; the global setting by default."""
     verification: VerificationAtEnd | None = None
-    """How the table is held against its source at the end of a run; the global setting by default."""
+    """How the table is compared with its source at the end of a run; the global setting by default."""
 
     @property
     def renamed(self) -> dict[str, str]:
@@ -372,13 +372,13 @@ class Config(_Part):
     batch_size: Count = 500_000
     """Rows per chunk."""
     max_rejected_rows: NoneOrMore = 0
-    """Rows of a table that may be refused, and kept aside, before the table counts as failed."""
+    """Rows of a table that may be rejected, and kept, before the table counts as failed."""
     on_duplicate_keys: OnDuplicateKeys | None = None
     """What becomes of rows with the same key: fail, newest, or reject; newest by default where there is a watermark."""
     max_retry_attempts: Count = 3
     """How often a chunk is tried before its table counts as failed."""
     verification: VerificationAtEnd = "checksums"
-    """How each table is held against its source at the end of a run: checksums, counts, or off."""
+    """How each table is compared with its source at the end of a run: checksums, counts, or off."""
     insert_only_mode: Flag = False
     """true skips rows that exist in the target."""
     on_extra_columns: OnExtraColumns = "warn"
@@ -399,7 +399,7 @@ class Config(_Part):
     """What can be moved."""
 
     def verification_of(self, source_name: str, table: str) -> VerificationAtEnd:
-        """How a table is held against its source at the end of a run; the global setting for one that is not here."""
+        """How a table is compared with its source at the end of a run; the global setting for one that is not here."""
         named = (t for s in self.sources if s.source_name == source_name for t in s.tables if t.source == table)
         chosen = next(named, None)
         return (chosen.verification if chosen else None) or self.verification

@@ -41,7 +41,7 @@ class Lease:
     attempts: int
     reads: ChunkRead
     target_columns: str | None = None
-    """What ``load.refuse_changed_target`` saw; None holds the chunk against nothing."""
+    """What ``load.refuse_changed_target`` saw; None compares the chunk with nothing."""
 
     def __str__(self) -> str:
         return f"chunk {self.chunk_id} (attempt {self.attempts})"

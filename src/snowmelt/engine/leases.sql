@@ -40,7 +40,7 @@ WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND load_epoch = %(load_ep
 FOR SHARE
 
 -- name: columns_as_they_are
--- The types of some columns of a table, to be held against what they are later.
+-- The types of some columns of a table, to be compared with what they are later.
 SELECT jsonb_object_agg(a.attname, format('%%s %%s', a.atttypid, a.atttypmod))::text AS target_columns
 FROM pg_attribute a
 WHERE a.attrelid = to_regclass(format('%%I.%%I', %(schema_name)s::text, %(table_name)s::text))
@@ -150,7 +150,7 @@ GROUP BY t.table_id
 ORDER BY t.table_id
 
 -- name: supersede_chunks
--- The table begins anew: none of its chunks counts any more.
+-- The table restarts: none of its chunks counts any more.
 UPDATE migration_status.chunks SET status = 'superseded', lease_token = NULL, lease_until = NULL
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status <> 'superseded'
 

@@ -100,7 +100,7 @@ CREATE TABLE IF NOT EXISTS migration_status.runs (
     plan_format      integer     NOT NULL,
     store            text        NOT NULL,              -- where the run's frozen plans are
     allow_shrink     boolean     NOT NULL DEFAULT false, -- someone agreed that targets lose most of their rows
-    accept_rejected  boolean     NOT NULL DEFAULT false, -- someone agreed that refused rows stay out
+    accept_rejected  boolean     NOT NULL DEFAULT false, -- someone agreed that rows are rejected
     error_code       text,
     error_text       text
 );
@@ -187,7 +187,7 @@ CREATE TABLE IF NOT EXISTS migration_status.chunks (
     FOREIGN KEY (run_id, table_id) REFERENCES migration_status.run_tables ON DELETE CASCADE
 );
 
--- What was found when a table's target was held against the rows that were read for it. Sums of a big table take several
+-- What was found when a table's target was compared with the rows that were read for it. Sums of a big table take several
 -- invocations: until there is a verdict, what was summed so far.
 CREATE TABLE IF NOT EXISTS migration_status.verification_results (
     run_id          text        NOT NULL,
@@ -237,11 +237,11 @@ BEGIN
 END
 $upgrade$;
 
--- Indexes that were dropped for a load and are owed to their table, saved in the transaction that dropped them.
+-- Indexes that were dropped for a load and are to be rebuilt, saved in the transaction that dropped them.
 -- No foreign key: the history of a run may be deleted, what has still to be built again may not.
 CREATE TABLE IF NOT EXISTS migration_status.saved_indexes (
     saved_id      bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    run_id        text        NOT NULL,                 -- the run that owes it; a later one on the same target takes it over
+    run_id        text        NOT NULL,                 -- the run that rebuilds it; a later one on the same target takes it over
     table_id      integer     NOT NULL,
     target_schema text        NOT NULL,                 -- of the table, and so of the index
     target_table  text        NOT NULL,
@@ -265,7 +265,8 @@ CREATE TABLE IF NOT EXISTS migration_status.saved_indexes (
 ALTER TABLE migration_status.saved_indexes ADD COLUMN IF NOT EXISTS
     kind text NOT NULL DEFAULT 'index' CHECK (kind IN ('index', 'foreign key'));
 DROP INDEX IF EXISTS migration_status.owed_once;       -- of earlier versions
-CREATE UNIQUE INDEX IF NOT EXISTS owed_once_of_its_kind
+DROP INDEX IF EXISTS migration_status.owed_once_of_its_kind;
+CREATE UNIQUE INDEX IF NOT EXISTS unbuilt_once_of_its_kind
     ON migration_status.saved_indexes (target_schema, target_table, kind, index_name) WHERE restored_at IS NULL;
 CREATE INDEX IF NOT EXISTS saved_indexes_of_run ON migration_status.saved_indexes (run_id, table_id);
 

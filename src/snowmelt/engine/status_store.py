@@ -686,7 +686,7 @@ def tables_without_time_travel(session: Session, run_id: str) -> dict[int, str]:
 
 
 def restart_table(session: Session, run_id: str, table_id: int) -> bool:
-    """Begin the table anew in one transaction: no earlier load of it can commit, and none of its chunks counts."""
+    """Restart the table in one transaction: no earlier load of it can commit, and none of its chunks counts."""
     with session.transaction() as cursor:
         if fetch_one(cursor, queries.query("restart_table"), run_id=run_id, table_id=table_id) is None:
             return False

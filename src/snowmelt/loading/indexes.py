@@ -1,7 +1,7 @@
 """Indexes and foreign keys of the targets: saved and dropped for a load, and put back after it by the server itself.
 
 A definition is saved in the transaction that drops its index, and marked as restored in the transaction that builds it:
-whatever dies, and whenever, each index is either there or owed. What is owed belongs to its table: the next run that
+whatever dies, and whenever, each index is either there or saved. What is saved belongs to its table: the next run that
 loads the table takes it over.
 """
 
@@ -86,13 +86,13 @@ class MissingIndex:
         """What stands against it and what to do about it, on one line."""
         if self.error_text is None:
             return None
-        cure = _CURES.get(self.error_code or "", "mend the cause")
+        remedy = _REMEDIES.get(self.error_code or "", "fix the cause")
         verdict = "cannot be" if self.is_failed else "is not yet"
-        return f"{self} {verdict} built: {self.error_text.rstrip('.')}; {cure}{_AND_THEN}"
+        return f"{self} {verdict} built: {self.error_text.rstrip('.')}; {remedy}{_AND_THEN}"
 
 
 _AND_THEN = ", then run `snowmelt indexes restore`"
-_CURES: Mapping[str, str] = {
+_REMEDIES: Mapping[str, str] = {
     "23503": "remove the rows that refer to nothing, or bring in what they refer to",
     "23505": "remove the duplicate rows there and in the source, or make the index one that is not unique",
     "42501": "let the user of the config's postgres section own the table, and GRANT the owner CREATE on its schema",
@@ -109,7 +109,7 @@ _CURES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class RestoreResult:
-    """What became of the indexes that were owed."""
+    """What became of the indexes to rebuild."""
 
     built: tuple[str, ...] = ()
     """Indexes that were put back while this call was at work, with their schemas."""
@@ -154,10 +154,10 @@ def read(
 def save_and_drop(
     cursor: Cursor, run_id: str, table_id: int, target: TableName, keep: Sequence[Sequence[str]] = ()
 ) -> tuple[TargetIndex, ...]:
-    """Drop the table's indexes inside the caller's transaction, and owe them to it; those that were dropped now.
+    """Drop the table's indexes inside the caller's transaction, and save them; those that were dropped now.
 
-    What an earlier load left unbuilt is owed by this run from now on. Called again it finds nothing to drop. Primary
-    keys stay, and what is behind a constraint or a foreign key, what identifies rows for replication, what an upsert
+    What an earlier load left unbuilt is this run's to rebuild now. Called again it finds nothing to drop. Primary keys
+    stay, and what is behind a constraint or a foreign key, what identifies rows for replication, what an upsert
     on the columns of ``keep`` needs, indexes of partitioned tables and of partitions, and indexes that are not valid.
     """
     adopt(cursor, run_id, table_id, target)
@@ -177,7 +177,7 @@ def save_and_drop(
 def save_and_drop_keys(
     cursor: Cursor, run_id: str, table_id: int, target: TableName, names: Sequence[str]
 ) -> tuple[str, ...]:
-    """Drop foreign keys of the table inside the caller's transaction, and owe them to it; those that were there."""
+    """Drop foreign keys of the table inside the caller's transaction, and save them; those that were there."""
     if not names:
         return ()
     _lock(cursor, target)
@@ -192,14 +192,14 @@ def save_and_drop_keys(
 
 
 def adopt(cursor: Cursor, run_id: str, table_id: int, target: TableName) -> tuple[str, ...]:
-    """Owe from now on what an earlier load of the table left unbuilt, failed ones included; their names.
+    """Take over what an earlier load of the table left unbuilt, failed ones included; their names.
 
     Builds that are still going on are ended: they would hold the table against the load. For every table that a run
     begins to load, also one whose own indexes stay.
     """
     key = _owner(run_id, table_id, target)
-    owes = fetch_one(cursor, queries.query("owes_indexes"), **key)
-    if owes is None or not owes["owed"]:
+    found = fetch_one(cursor, queries.query("has_unbuilt_indexes"), **key)
+    if found is None or not found["unbuilt"]:
         return ()
     fetch(cursor, queries.query("end_builds"), **key)
     # A build asks under the same lock whether the index is still its own; here it has ended or not yet asked.
@@ -276,7 +276,7 @@ def _why_it_stays(row: Row, keep: Sequence[Sequence[str]]) -> str | None:
 
 
 def missing(session: Session, run_id: str | None = None, table_id: int | None = None) -> tuple[MissingIndex, ...]:
-    """Indexes that are owed, by a run or by any, the biggest first, with how far their builds are."""
+    """Indexes to rebuild, by a run or by any, the biggest first, with how far their builds are."""
     return tuple(
         MissingIndex(
             saved_id=row["saved_id"],
@@ -302,7 +302,7 @@ def missing(session: Session, run_id: str | None = None, table_id: int | None = 
 
 
 def retry_failed(session: Session, run_id: str | None = None, table_id: int | None = None) -> int:
-    """Let what failed be tried again, as someone may have mended the cause; how many there were."""
+    """Let what failed be tried again, as someone may have fixed the cause; how many there were."""
     return session.run(queries.query("retry_indexes"), run_id=run_id, table_id=table_id)
 
 
@@ -318,11 +318,11 @@ def restore(
     code_path: Sequence[str] = (),
     session: Session | None = None,
 ) -> RestoreResult:
-    """Build what is owed, the biggest first, ``workers`` at once; what was built and what is left when time is over.
+    """Rebuild dropped indexes, the biggest first, ``workers`` at once; what was built, and what is left at the end.
 
     The server builds: a build that outlives this call, or this process, goes on to its end and is recorded, and the
     next call finds it at work or done. An index that was made by hand meanwhile is taken as it is if it is the same,
-    and built anew if it is not valid. One that cannot be built is not tried again before ``retry_failed``, and does
+    and rebuilt if it is not valid. One that cannot be built is not tried again before ``retry_failed``, and does
     not keep others from being built. Without a run, tables that are being loaded are left alone.
     What is saved is executed only where it is the definition of that very index, with the rights of the table's owner.
     ``code_path`` are schemas for functions in index expressions that find names without one. ``session`` is one of the
@@ -381,16 +381,16 @@ class _Restoration:
         while True:
             rows = missing(self._session, run_id, table_id)
             loading = [i for i in rows if i.is_loading and run_id is None]
-            owed = [i for i in rows if i not in loading]
-            seen.update((i.saved_id, f"{i.table.schema_name}.{i.name}") for i in owed)
-            open_ = [i for i in owed if not i.is_failed]
+            unbuilt = [i for i in rows if i not in loading]
+            seen.update((i.saved_id, f"{i.table.schema_name}.{i.name}") for i in unbuilt)
+            open_ = [i for i in unbuilt if not i.is_failed]
             if not open_ or not self._deadline.allows(0):
-                left = {i.saved_id for i in owed}
+                left = {i.saved_id for i in unbuilt}
                 return RestoreResult(
                     built=tuple(name for saved_id, name in seen.items() if saved_id not in left),
                     building=tuple(i for i in open_ if i.is_building),
                     remaining=tuple(i for i in open_ if not i.is_building),
-                    failed=tuple(i for i in owed if i.is_failed),
+                    failed=tuple(i for i in unbuilt if i.is_failed),
                     loading=tuple(loading),
                 )
             self._start(open_)

@@ -36,7 +36,7 @@ ORDER BY n.nspname, t.relname, c.relname
 SELECT set_config('search_path', %(search_path)s, true)
 
 -- name: save_indexes
--- Owe these indexes to the table. One that is owed already was put back by someone since: it counts as it is now.
+-- Save these indexes to be rebuilt. One that is saved already was put back by someone since: it counts as it is now.
 INSERT INTO migration_status.saved_indexes
     (run_id, table_id, target_schema, target_table, index_name, definition, tablespace, afterwards, is_unique, size_bytes)
 SELECT %(run_id)s, %(table_id)s, %(target_schema)s, %(target_table)s, x.*
@@ -64,10 +64,10 @@ ON CONFLICT (target_schema, target_table, kind, index_name) WHERE restored_at IS
 SET definition = excluded.definition, afterwards = excluded.afterwards, saved_at = clock_timestamp()
 RETURNING index_name
 
--- name: owes_indexes
+-- name: has_unbuilt_indexes
 -- Whether any run has left the table without indexes it had.
 SELECT EXISTS (SELECT FROM migration_status.saved_indexes
-               WHERE target_schema = %(target_schema)s AND target_table = %(target_table)s AND restored_at IS NULL) AS owed
+               WHERE target_schema = %(target_schema)s AND target_table = %(target_table)s AND restored_at IS NULL) AS unbuilt
 
 -- name: adopt_indexes
 -- What an earlier load of the table left unbuilt is this run's to build, with a new set of attempts.
@@ -87,7 +87,7 @@ WHERE s.target_schema = %(target_schema)s AND s.target_table = %(target_table)s 
   AND l.pid <> pg_backend_pid()
 
 -- name: missing_indexes
--- Indexes that are owed, the biggest first, with who is building them and whether their table is still being loaded.
+-- Indexes to rebuild, the biggest first, with who is building them and whether their table is still being loaded.
 SELECT s.saved_id, s.kind, s.run_id, s.table_id, s.target_schema, s.target_table, s.index_name, s.definition, s.is_unique,
        s.size_bytes, s.attempts, s.failed_at IS NOT NULL AS is_failed, s.error_code, s.error_text,
        l.pid AS backend_pid,

@@ -136,7 +136,7 @@ def _refuse_null_keys(cursor: Cursor, plan: TablePlan) -> None:
     if found and found["rows"]:
         raise RejectedRowsError(
             f"table {plan.source}: {found['rows']} rows of the chunk have NULL in {', '.join(plan.key)}, by which they "
-            "could never be found again; exclude them by source_filter, or mend uniqueness_columns"
+            "could never be found again; exclude them by source_filter, or fix uniqueness_columns"
         )
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import psycopg2
 from psycopg2 import sql as compose
 
-from snowmelt.columns.type_pairs import cure, postgres_type
+from snowmelt.columns.type_pairs import postgres_type, remedy
 from snowmelt.errors import RejectedRowsError, RowsDroppedError
 from snowmelt.models import ColumnPlan, TableName, TablePlan
 from snowmelt.postgres.session import Cursor, Session, fetch, shown_of
@@ -212,5 +212,5 @@ def _rejected(plan: TablePlan, column: ColumnPlan, found: list[tuple[int | None,
     return RejectedRowsError(
         f'table {plan.source}: column "{column.target.name}", {rows}: PostgreSQL cannot convert the value into '
         f"{postgres_type(column.target)}: {found[0][1]}; correct or exclude such rows in Snowflake, or "
-        f"{cure(column.source)}"
+        f"{remedy(column.source)}"
     )

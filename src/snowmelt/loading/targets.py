@@ -53,7 +53,7 @@ def start_loading(session: Session, run_id: str, ready: Sequence[Ready], *, allo
 
 
 def _set_indexes_aside(cursor: Cursor, run_id: str, plan: TablePlan) -> None:
-    """Drop indexes for the load, if it asks for that; and take over what an earlier load still owes in any case."""
+    """Drop indexes for the load, if it asks for that; and take over what an earlier load left unbuilt in any case."""
     if plan.disable_index:
         indexes.save_and_drop(cursor, run_id, plan.table_id, plan.target, [plan.key] if plan.key else [])
     else:

@@ -48,7 +48,7 @@ class TableProgress(Value):
     rows_per_second: float | None = None
     """Over ``load_seconds``."""
     rejected: int = 0
-    """Rows that stayed out, and are kept aside with the reason."""
+    """Rows that were rejected; each is kept with the reason."""
     kept_newer: int = 0
     """Rows that were not loaded because the target's row has a newer watermark."""
     gave_way: int = 0
@@ -100,7 +100,7 @@ class ErrorGroup(Value):
     example: str
     is_over: bool
     """Whether it was tried again since, or will be by itself."""
-    cure: str | None
+    remedy: str | None
     retried: str | None
 
 
@@ -223,7 +223,7 @@ def install(wiring: Wiring, config: Config, source: SourceConfig) -> str:
 
 
 class Restored(Value):
-    """What became of the indexes that were owed; failed ones with the reason and what to do."""
+    """What became of the indexes to rebuild; failed ones with the reason and what to do."""
 
     built: tuple[str, ...]
     unfinished: tuple[str, ...]
@@ -232,7 +232,7 @@ class Restored(Value):
 
 
 def restore_indexes(wiring: Wiring, config: Config, source: SourceConfig, *, run_id: str | None) -> Restored:
-    """Build the indexes that are owed in a source's target database, those of one run or all; failed ones again."""
+    """Rebuild the dropped indexes in a source's target database, those of one run or all; failed ones again."""
 
     def connect() -> Session:
         return wiring.connect_target(config, source.postgres_database, "snowmelt indexes")
@@ -262,7 +262,7 @@ _CODES_OF = {"row": "RejectedRowsError", "index": "IndexNotRestoredError"}
 def _group(row: dict[str, object]) -> ErrorGroup:
     known = errors.code(str(row["code"])) or errors.code(_CODES_OF.get(str(row["what"]), ""))
     return ErrorGroup.model_validate(
-        {**row, "cure": known.cure if known else None, "retried": known.retried if known else None}
+        {**row, "remedy": known.remedy if known else None, "retried": known.retried if known else None}
     )
 
 

@@ -48,7 +48,7 @@ class TableOverview(Value):
     rows_per_second: float | None
     """Of the last minutes while it loads; afterwards of the time from the first claim of a chunk to the last mark."""
     seconds_left: float | None
-    indexes_owed: int
+    indexes_to_build: int
     """Dropped for the load, and still to be built."""
     cells: str
     """A letter for each chunk in their order, or for each ``chunks_per_cell``; ``snapshot.sql`` says which."""
@@ -212,7 +212,7 @@ def verdict(run: Mapping[str, Any], tables: Sequence[TableOverview]) -> str:
         case "completed":
             return f"Completed: {of_tables}, {rows}{not_compared}."
         case "completed_with_rejects":
-            return f"Completed: {of_tables}, {rows}; {counted(rejected, 'rejected row')} stayed out{not_compared}."
+            return f"Completed: {of_tables}, {rows}; {counted(rejected, 'row')} were rejected{not_compared}."
         case "failed":
             return f"Failed: {run['error_text'] or run['error_code'] or 'no reason is known'}"
         case "abandoned":
@@ -277,7 +277,7 @@ def _table(row: Mapping[str, Any], *, recent_seconds: float) -> TableOverview:
         rate = rows_per_second(row["rows"], loading_seconds([(row["first_claimed_at"], row["last_loaded_at"])]))
     copied = (
         "table_id", "status", "strategy", "source_rows", "rows", "rejected", "size_bytes", "chunks", "completed",
-        "running", "failed", "seconds", "indexes_owed",
+        "running", "failed", "seconds", "indexes_to_build",
     )  # fmt: skip
     seen = TableOverview(
         **{name: row[name] for name in copied},

@@ -41,7 +41,7 @@ SELECT t.table_id, t.source_table, t.target_schema, t.target_table, t.status, t.
        coalesce(c.rejected, 0)::bigint AS rejected, coalesce(c.recent_rows, 0)::float8 AS recent_rows,
        coalesce(c.cells, '') AS cells, c.first_claimed_at, c.last_loaded_at,
        (SELECT count(*) FROM migration_status.saved_indexes i
-        WHERE i.run_id = t.run_id AND i.table_id = t.table_id AND i.restored_at IS NULL) AS indexes_owed,
+        WHERE i.run_id = t.run_id AND i.table_id = t.table_id AND i.restored_at IS NULL) AS indexes_to_build,
        (SELECT v.verdict FROM migration_status.verification_results v
         WHERE v.run_id = t.run_id AND v.table_id = t.table_id) AS verdict, t.omitted
 FROM migration_status.run_tables t

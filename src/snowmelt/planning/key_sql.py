@@ -39,7 +39,7 @@ class _Grid:
     width: Callable[[str, str], str]
     """Of the extent, and how many cells are wanted."""
     place: Callable[[str, str], str]
-    """Of a key, and the width as the type that it is reckoned with."""
+    """Of a key, and the width as the type that it is computed with."""
     step: str = "FLOAT"
     """That type."""
     known: str | None = None

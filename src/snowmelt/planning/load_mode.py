@@ -74,7 +74,7 @@ def _undeclared(place: Place, key: Sequence[str]) -> Finding:
         f"the target {place.target} does not keep {', '.join(key)} unique, so duplicates in the source would "
         "be loaded as they are",
         "declare a unique index to have them found",
-        mend=(unique_index(place, key),),
+        fix=(unique_index(place, key),),
     )
 
 
@@ -83,7 +83,7 @@ def _filled(place: Place) -> Finding:
         "target_filled",
         f"the target {place.target} holds rows already, and loading it again would double them",
         "set truncate_onstart to replace them, uniqueness_columns to merge, or append to add to them",
-        mend=(place.line("truncate_onstart", True), place.line("append", True)),
+        fix=(place.line("truncate_onstart", True), place.line("append", True)),
     )
 
 
@@ -93,7 +93,7 @@ def _undeclared_for_merge(place: Place, key: Sequence[str], unique_keys: Sequenc
         f"the target {place.target} has no unique index on {', '.join(key)}, without which rows cannot be "
         "merged safely",
         _named_instead(unique_keys),
-        mend=(unique_index(place, key),),
+        fix=(unique_index(place, key),),
     )
 
 
@@ -103,7 +103,7 @@ def _undeclared_for_choice(place: Place, chosen: str, key: Sequence[str], unique
         f"the target {place.target} has no unique index on {', '.join(key)}, without which on_duplicate_keys {chosen} "
         "cannot be kept",
         _named_instead(unique_keys),
-        mend=(unique_index(place, key),),
+        fix=(unique_index(place, key),),
     )
 
 

@@ -86,7 +86,7 @@ def _blocks(key: ForeignKey, ids: Mapping[TableName, int], truncated: Sequence[i
 
 
 def _blocked(key: ForeignKey, ids: Mapping[TableName, int], places: Mapping[int, Place]) -> Finding:
-    cure = (
+    remedy = (
         f"set truncate_onstart for {key.child} too"
         if key.child in ids
         else f"add {key.child} to the run with truncate_onstart"
@@ -95,8 +95,8 @@ def _blocked(key: ForeignKey, ids: Mapping[TableName, int], places: Mapping[int,
     return places[ids[key.parent]].error(
         "foreign_key_blocks",
         f"{key.parent} cannot be truncated, because {key.child} refers to it by {key.name}",
-        f"{cure}, or drop the constraint for the load",
-        mend=(*config, f"ALTER TABLE {sql_name(key.child)} DROP CONSTRAINT {quoted(key.name)};"),
+        f"{remedy}, or drop the constraint for the load",
+        fix=(*config, f"ALTER TABLE {sql_name(key.child)} DROP CONSTRAINT {quoted(key.name)};"),
     )
 
 
@@ -106,11 +106,11 @@ def _circles(parents: Mapping[int, set[int]], places: Mapping[int, Place]) -> li
     except CycleError as error:
         circle = " -> ".join(str(places[table_id].target) for table_id in reversed(error.args[1]))
         text = f"foreign keys go round in a circle, {circle}: no table can be loaded first"
-        mend = (
+        fix = (
             "set drop_foreign_keys for one of them, which drops its keys for the load and puts them back after it, "
             "checked"
         )
-        return [places[error.args[1][0]].error("foreign_key_circle", text, mend)]
+        return [places[error.args[1][0]].error("foreign_key_circle", text, fix)]
     return []
 
 

@@ -347,7 +347,7 @@ _SIGNS_OF_TIMEOUTS = {  # libpq may give the text of what ended a session withou
     "terminating connection due to idle-in-transaction timeout": "25P03",
     "terminating connection due to transaction timeout": "25P04",
 }
-_CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
+_REMEDIES: Mapping[str, tuple[type[SnowmeltError], str]] = {
     "42501": (AccessError, "GRANT the privilege to the user of the config's postgres section"),
     "42P01": (
         TargetChangedError,
@@ -364,7 +364,7 @@ _CURES: Mapping[str, tuple[type[SnowmeltError], str]] = {
         TargetChangedError,
         f"the table was changed since the run was planned: undo that, or start {WITH_NO_RESUME}",
     ),
-    "3F000": (ConfigError, "create the schema, or mend target_pg_schema"),
+    "3F000": (ConfigError, "create the schema, or fix target_pg_schema"),
     "23505": (
         DuplicateKeyError,
         (
@@ -437,7 +437,7 @@ _CONNECT_CAUSES: tuple[tuple[str, type[SnowmeltError], str], ...] = (
     (
         "no pg_hba.conf entry",
         AccessError,
-        "allow this host, user and database in pg_hba.conf, or mend postgres.sslmode",
+        "allow this host, user and database in pg_hba.conf, or fix postgres.sslmode",
     ),
     # Before what says that something does not exist, or names SSL: of either there is more than one kind.
     ("root certificate file", AccessError, _ROOTS),
@@ -453,10 +453,10 @@ _CONNECT_CAUSES: tuple[tuple[str, type[SnowmeltError], str], ...] = (
         AccessError,
         "turn ssl on at the server; or, where the way to it is trusted, set postgres.sslmode to disable",
     ),
-    ("does not exist", AccessError, "create it, or mend target_pg_database or postgres.user"),
+    ("does not exist", AccessError, "create it, or fix target_pg_database or postgres.user"),
     ("SSL SYSCALL error", UnreachableError, _NOT_REACHED),
     ("SSL connection has been closed", UnreachableError, _NOT_REACHED),
-    ("SSL", AccessError, "mend postgres.sslmode or postgres.sslrootcert"),
+    ("SSL", AccessError, "fix postgres.sslmode or postgres.sslrootcert"),
     ("too many clients", TransientError, "lower parallel_threads or raise max_connections"),
     (
         "too many connections for role",
@@ -496,9 +496,9 @@ def translate(error: psycopg2.Error, *, where: str) -> SnowmeltError:
         )
     if state in _TRANSIENT_STATES:
         return TransientError(f"{where}: {_TRANSIENT_STATES[state]}: {text}{context}")
-    if state in _CURES:
-        kind, cure = _CURES[state]
-        return kind(f"{where}: {text}{context}; {cure}")
+    if state in _REMEDIES:
+        kind, remedy = _REMEDIES[state]
+        return kind(f"{where}: {text}{context}; {remedy}")
     for sign, cause in _SIGNS_OF_TIMEOUTS.items():
         if sign in str(error):
             return TransientError(f"{where}: {_TRANSIENT_STATES[cause]}: {text}{context}")
@@ -535,14 +535,14 @@ _CLASSES: tuple[tuple[str, type[SnowmeltError]], ...] = (
 def refuses_a_row(error: psycopg2.Error) -> bool:
     """Whether PostgreSQL refuses rows for what is in them; a key that is there already is another matter."""
     state = error.pgcode or ""
-    return state.startswith(_DATA_EXCEPTIONS) or _CURES.get(state, (None,))[0] is RejectedRowsError
+    return state.startswith(_DATA_EXCEPTIONS) or _REMEDIES.get(state, (None,))[0] is RejectedRowsError
 
 
 def _connect_error(error: psycopg2.Error, *, where: str, user: str) -> SnowmeltError:
     text = _first_line(error)
-    for sign, kind, cure in _CONNECT_CAUSES:
+    for sign, kind, remedy in _CONNECT_CAUSES:
         if sign in text:
-            return kind(f"{where}, user {user}: {text}; {cure}")
+            return kind(f"{where}, user {user}: {text}; {remedy}")
     raise AssertionError("the last sign is in every text")
 
 

@@ -272,7 +272,7 @@ class _Look:
                 "sequences",
                 f"this user may not move {sequence}, which numbers rows of {name} and would give again what was loaded",
                 "GRANT SELECT, UPDATE",
-                mend=(f"GRANT SELECT, UPDATE ON SEQUENCE {sql_name(sequence)} TO {role};",),
+                fix=(f"GRANT SELECT, UPDATE ON SEQUENCE {sql_name(sequence)} TO {role};",),
             )
         for constraint in self._details.constraints.get(name, ()):
             yield place.note("constraints", f"only PostgreSQL can say which rows fail {constraint}")

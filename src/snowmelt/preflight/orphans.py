@@ -103,10 +103,10 @@ def findings(asked: Sequence[Link], rows: Sequence[Sequence[object]]) -> Iterato
         has = f"{found:,} rows refer" if found != 1 else "1 row refers"
         such = disclosure.fingerprint(example)
         what = f"{has} by {columns} to no row of {link.parent.place.table}, as {such} does; {key.name} forbids that"
-        advice = "mend the rows, or exclude them by source_filter"
+        advice = "fix the rows, or exclude them by source_filter"
         drop = f"ALTER TABLE {sql_name(key.child)} DROP CONSTRAINT {quoted(key.name)};"
         column = key.child_columns[0] if len(key.child_columns) == 1 else None
         if link.keeps_rows:
             what = f"{what}, unless {key.parent} holds the other row from before"
         judge = place.warning if link.keeps_rows else place.error
-        yield judge("orphans", what, advice, column=column, mend=(drop,))
+        yield judge("orphans", what, advice, column=column, fix=(drop,))

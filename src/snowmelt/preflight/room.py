@@ -1,4 +1,4 @@
-"""How much is going to be written, how long that may take, and what the answer has to be held against."""
+"""How much is going to be written, how long that may take, and what the answer is to be compared with."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -65,13 +65,13 @@ def table_findings(
     hours = f"{takes.total_seconds() / 3600:,.0f} hours"
     if plan.keys is None:
         if takes > RESULT_LIVES:
-            fate = "begins anew then, and would never end" if plan.when_result_is_gone != "stops" else "fails then"
+            fate = "restarts then, and would never end" if plan.when_result_is_gone != "stops" else "fails then"
             yield place.error(
                 "duration",
                 f"its load may take {hours}, and Snowflake keeps the result of a scan for 24: it {fate}",
                 "cut it by ranges of a key, or take more threads",
                 setting=place.key("chunking_columns"),
-                mend=(place.line("chunking_columns", list(plan.key[:1]) or ["…"]),),
+                fix=(place.line("chunking_columns", list(plan.key[:1]) or ["…"]),),
             )
         return
     days = known.retention_days if known else None
@@ -81,9 +81,7 @@ def table_findings(
             f"its load may take {hours}, and Snowflake remembers what it was for {days} days",
             "have it remembered for longer, or take more threads",
             setting=place.key("chunking_columns"),
-            mend=(
-                f"ALTER TABLE {plan.keys.table} SET DATA_RETENTION_TIME_IN_DAYS = {-(-takes // timedelta(days=1))};",
-            ),
+            fix=(f"ALTER TABLE {plan.keys.table} SET DATA_RETENTION_TIME_IN_DAYS = {-(-takes // timedelta(days=1))};",),
         )
 
 
@@ -166,4 +164,4 @@ def _look_at_the_disk(facts: ServerFacts) -> str:
 
 
 def _note(message: str, advice: str, *proposed: str) -> Finding:
-    return Finding(severity="note", check="room", message=message, advice=advice, mend=proposed, server="PostgreSQL")
+    return Finding(severity="note", check="room", message=message, advice=advice, fix=proposed, server="PostgreSQL")

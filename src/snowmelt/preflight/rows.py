@@ -10,7 +10,7 @@ from itertools import count
 
 from snowmelt import wording
 from snowmelt.columns.batch_conversion import Doubt, doubts
-from snowmelt.columns.type_pairs import NO_NANOSECONDS, best_type, cure, postgres_type, quoted, snowflake_type
+from snowmelt.columns.type_pairs import NO_NANOSECONDS, best_type, postgres_type, quoted, remedy, snowflake_type
 from snowmelt.config import TableConfig
 from snowmelt.findings import Finding, Place
 from snowmelt.models import ColumnPlan
@@ -137,9 +137,9 @@ def findings(looked: Looked, counted: Counted) -> Iterator[Finding]:
         yield looked.place.error(
             "key_nulls",
             f"{_rows(counted.null_keys)} NULL in the key ({', '.join(looked.key)}), and could not be found again",
-            "mend the rows, exclude them by source_filter, or name other uniqueness_columns",
+            "fix the rows, exclude them by source_filter, or name other uniqueness_columns",
             setting=looked.place.key("uniqueness_columns"),
-            mend=(_filter(looked, f"NOT ({_is_null(looked)})"),),
+            fix=(_filter(looked, f"NOT ({_is_null(looked)})"),),
         )
     for repeated in counted.repeated:
         yield duplicates.finding(looked.place, looked.config, repeated, is_incremental=looked.is_incremental)
@@ -184,23 +184,23 @@ def _doubtful(looked: Looked, column: ColumnPlan, doubt: Doubt, found: int, *, i
     if not doubt.is_refused:
         said = f"{what}; as value_policies say, they {_CHANGED.get(doubt.action, 'are changed')}"
         return place.warning(doubt.check, said, "nothing to do if that is meant", column=name)
-    find = f"find them in Snowflake by WHERE {doubt.where}; mend them, or {_instead(column, doubt)}"
+    find = f"find them in Snowflake by WHERE {doubt.where}; fix them, or {_instead(column, doubt)}"
     ddl, policy = _ddl(place, column, doubt), f"column_policies[{json.dumps(name, ensure_ascii=False)}].{doubt.policy}"
-    mend = (
+    fix = (
         *((ddl,) if ddl else ()),
         *(place.line(policy, other) for other in doubt.other_actions),
         _filter(looked, f"NOT COALESCE({doubt.where}, FALSE)"),
     )
     judge = place.warning if is_tolerated else place.error
-    return judge(doubt.check, what, find, column=name, mend=mend)
+    return judge(doubt.check, what, find, column=name, fix=fix)
 
 
 def _instead(column: ColumnPlan, doubt: Doubt) -> str:
-    """What to do about rows that shall not be mended."""
+    """What to do about rows that shall not be fixed."""
     if doubt.check == "nulls":
         return "drop NOT NULL"
     if doubt.check in _OF_TYPE:
-        return cure(column.source)
+        return remedy(column.source)
     return f"choose another way in value_policies.{doubt.policy}"
 
 

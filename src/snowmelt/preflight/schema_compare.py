@@ -35,7 +35,7 @@ class Comparison:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What must be mended first, each on a line."""
+        """What must be fixed first, each on a line."""
         return tuple(map(str, of_severity(self.findings, "error")))
 
 
@@ -294,7 +294,7 @@ def _ambiguities(place: Place, pairing: _Pairing) -> Iterator[Finding]:
             f"source {_listed(of)} and target {_listed(to)} differ in case only, so it is not clear which goes where",
             "rename them so that each pair has the same name to the letter",
             column=to[0].name,
-            mend=tuple(
+            fix=tuple(
                 place.alter(f"RENAME COLUMN {quoted(target.name)} TO {quoted(source.name)}")
                 for source, target in zip(of, to, strict=False)
             ),
@@ -317,7 +317,7 @@ def _cut_names(place: Place, pairing: _Pairing) -> Iterator[Finding]:
             what,
             "read the table through a Snowflake view with shorter names",
             column=columns[0].name if meant is None else meant.name,
-            mend=tuple(f"{quoted(c.name)} AS {quoted(f'{_cut(c.name)[:50]}_{i}')}" for i, c in enumerate(columns, 1)),
+            fix=tuple(f"{quoted(c.name)} AS {quoted(f'{_cut(c.name)[:50]}_{i}')}" for i, c in enumerate(columns, 1)),
         )
 
 
@@ -346,9 +346,9 @@ def _refusals(
         if isinstance(verdict, type_pairs.Refusal):
             reason, _, advice = verdict.reason.rpartition("; ")
             fitting = type_pairs.best_type(source)
-            mend = (place.alter(f"ALTER COLUMN {quoted(target.name)} TYPE {fitting}"),) if fitting else ()
+            fix = (place.alter(f"ALTER COLUMN {quoted(target.name)} TYPE {fitting}"),) if fitting else ()
             message = f'column "{target.name}": {reason}'
-            yield place.error("column_type", message, advice, column=target.name, mend=mend)
+            yield place.error("column_type", message, advice, column=target.name, fix=fix)
 
 
 def _unfed(place: Place, pairing: _Pairing) -> Iterator[Finding]:
@@ -361,7 +361,7 @@ def _unfed(place: Place, pairing: _Pairing) -> Iterator[Finding]:
                 f'target column "{column.name}" is NOT NULL without a default and has no source column',
                 "give it a default, drop NOT NULL, or add it to the source by a Snowflake view",
                 column=column.name,
-                mend=(place.alter(f"ALTER COLUMN {quoted(column.name)} DROP NOT NULL"),),
+                fix=(place.alter(f"ALTER COLUMN {quoted(column.name)} DROP NOT NULL"),),
             )
 
 
@@ -394,7 +394,7 @@ def _left_out(place: Place, pairing: _Pairing, on_extra: OnExtraColumns) -> Iter
             + (", under a shorter name that a Snowflake view gives it" if is_long else "")
             + (", or name it in exclude_columns" if on_extra == "fail" else ""),
             column=column.name,
-            mend=(add,) if fitting and not is_long else (),
+            fix=(add,) if fitting and not is_long else (),
         )
 
 
@@ -408,7 +408,7 @@ def _never_loaded(place: Place, pairing: _Pairing) -> Iterator[Finding]:
                 f'source column "{source.name}" is left out, target column "{target.name}" is {kind}',
                 "make it a plain column if the source's values are wanted",
                 column=target.name,
-                mend=(place.alter(f"ALTER COLUMN {quoted(target.name)} {action}"),),
+                fix=(place.alter(f"ALTER COLUMN {quoted(target.name)} {action}"),),
             )
 
 
@@ -444,7 +444,7 @@ def _possible_nulls(place: Place, loaded: Iterable[_Pair]) -> Iterator[Finding]:
                 "and a NULL would fail the load",
                 "check the source, or drop NOT NULL",
                 column=target.name,
-                mend=(place.alter(f"ALTER COLUMN {quoted(target.name)} DROP NOT NULL"),),
+                fix=(place.alter(f"ALTER COLUMN {quoted(target.name)} DROP NOT NULL"),),
             )
 
 

@@ -112,7 +112,7 @@ def clocks(moments: Iterable[Moment]) -> Iterator[Finding]:
                 "warning",
                 "clock",
                 f"the clock of {moment.server} is {abs(seconds):.0f} s {way} this machine's: leases, snapshots and the "
-                "age of results are reckoned by them",
+                "age of results are judged by them",
                 "set the clock that is wrong by NTP",
                 server=moment.server,
             )
@@ -229,6 +229,6 @@ def parameter_group(name: str, value: object, *, at_once: bool) -> str:
 
 
 def _found(
-    severity: Severity, check: str, message: str, advice: str = "", *mend: str, server: Server = "PostgreSQL"
+    severity: Severity, check: str, message: str, advice: str = "", *fix: str, server: Server = "PostgreSQL"
 ) -> Finding:
-    return Finding(severity=severity, check=check, message=message, advice=advice, mend=mend, server=server)
+    return Finding(severity=severity, check=check, message=message, advice=advice, fix=fix, server=server)

@@ -390,7 +390,7 @@ class _Planner:
         if refusal and table.chunking == "auto":
             text = f"it cannot be frozen at a moment ({refusal}), so one scan reads it"
             one_scan = place.line("chunking", "one_scan")
-            warning = place.warning("time_travel", text, setting=place.key("chunking_columns"), mend=(one_scan,))
+            warning = place.warning("time_travel", text, setting=place.key("chunking_columns"), fix=(one_scan,))
             return _Cutting(order_by=tuple(c.name for c in sort), warnings=(warning,))
         if refusal and not table.allow_moving_source:
             error = place.error(
@@ -398,7 +398,7 @@ class _Planner:
                 f"it cannot be frozen at a moment ({refusal}), and key ranges of a table that moves can miss rows",
                 "set chunking to auto or one_scan, or allow_moving_source if nothing writes to it",
                 setting=place.key("chunking"),
-                mend=(place.line("chunking", "auto"),),
+                fix=(place.line("chunking", "auto"),),
             )
             self._findings.append(error)
         columns = tuple(key_column(column) for column in key)
@@ -426,7 +426,7 @@ class _Planner:
                     f"chunking column {name} is {column.type}, which no range can cut",
                     "name a number, text, date or timestamp column, or set chunking to one_scan",
                     setting=place.key(setting),
-                    mend=(place.line(setting, []), place.line("chunking", "one_scan")),
+                    fix=(place.line(setting, []), place.line("chunking", "one_scan")),
                 )
                 self._findings.append(error)
             else:
@@ -499,8 +499,8 @@ class _Planner:
                 source.snowflake_database, source.snowflake_schema, table.snowflake_name
             )
         except (AccessError, ConfigError, DataError) as error:
-            mend = error.mend if isinstance(error, AccessError) else ()
-            self._findings.append(place.error("source_table", error.message, mend=mend))
+            fix = error.fix if isinstance(error, AccessError) else ()
+            self._findings.append(place.error("source_table", error.message, fix=fix))
             return None
         declared = self._declared_types(table)
         return tuple(type_pairs.as_declared(column, declared.get(column.name)) for column in described)
@@ -664,7 +664,7 @@ def _unreadable(place: Place, table: TableConfig, error: AccessError | DataError
 
 
 def _meant(seen: Surveyed) -> Loading:
-    """How a table that cannot be loaded yet is going to be, once what stands against it is mended."""
+    """How a table that cannot be loaded yet is going to be, once what stands against it is fixed."""
     table = seen.config
     is_merged = seen.filled and bool(table.uniqueness_columns) and not (table.truncate_onstart or table.append)
     return Loading(("insert_only" if table.insert_only_mode else "upsert") if is_merged else "copy")
@@ -742,7 +742,7 @@ def _declared_otherwise(place: Place, table: TableConfig, columns: Sequence[KeyC
 def _no_watermark(place: Place, table: TableConfig, column: SourceColumn | None) -> Finding:
     where, setting = f"source_watermark {table.source_watermark}", "source_watermark"
     if column is None:
-        what, advice = f"{where} is no column of the source", "mend the name"
+        what, advice = f"{where} is no column of the source", "fix the name"
     elif watermarks.kind_of(column) is None:
         what, advice = f"{where} has the type {column.type}", "name a column of numbers, dates or times"
     elif table.target_watermark:

@@ -18,8 +18,8 @@ def unusable(place: Place, table: TableConfig, target: TargetTable | None, where
         yield place.error(
             "target_missing",
             f"{here} is not there in {where}",
-            "create it (`snowmelt schema ddl --apply` does), or mend target and target_pg_schema",
-            mend=(f"snowmelt schema ddl --apply --tables '{table.source}'",),
+            "create it (`snowmelt schema ddl --apply` does), or fix target and target_pg_schema",
+            fix=(f"snowmelt schema ddl --apply --tables '{table.source}'",),
         )
         return
     if not target.is_table:
@@ -38,7 +38,7 @@ def unusable(place: Place, table: TableConfig, target: TargetTable | None, where
             "target_privileges",
             f"{here} may not be loaded by this user",
             " ".join(grants),
-            mend=grants,
+            fix=grants,
         )
 
 
@@ -59,7 +59,7 @@ def consequences(
             "target_privileges",
             f"{here} may not be merged into by this user",
             " ".join(_grants(target, ["UPDATE"])),
-            mend=_grants(target, ["UPDATE"]),
+            fix=_grants(target, ["UPDATE"]),
         )
     if facts.has_row_security:
         yield place.error(
@@ -68,21 +68,21 @@ def consequences(
             "load as its owner, as on RDS nobody is a superuser who could give BYPASSRLS"
             if facts.is_on_rds
             else "load as its owner, or as a user with BYPASSRLS",
-            mend=(place.alter(f"OWNER TO {role}") if facts.is_on_rds else f"ALTER ROLE {role} BYPASSRLS;",),
+            fix=(place.alter(f"OWNER TO {role}") if facts.is_on_rds else f"ALTER ROLE {role} BYPASSRLS;",),
         )
     if facts.is_unlogged:
         yield place.error(
             "unlogged",
             f"{here} is unlogged: a crash of the server would empty it, and rows marked as loaded would be gone",
             f"ALTER TABLE {place.target} SET LOGGED",
-            mend=(place.alter("SET LOGGED"),),
+            fix=(place.alter("SET LOGGED"),),
         )
     if facts.is_partitioned and not facts.children:
         yield place.error(
             "partitions",
             f"{here} is partitioned and has no partition, so no row has a place",
             "create its partitions, or one for all rows",
-            mend=(f"CREATE TABLE {_beside(target.name, '_default')} PARTITION OF {sql_name(target.name)} DEFAULT;",),
+            fix=(f"CREATE TABLE {_beside(target.name, '_default')} PARTITION OF {sql_name(target.name)} DEFAULT;",),
         )
     yield from _unique(place, table, target)
     if is_staged and facts.rules:
@@ -90,7 +90,7 @@ def consequences(
             "rules",
             f"{here} has rules ({', '.join(facts.rules)}), which rows from a staging table would set off",
             "drop them for the load",
-            mend=tuple(place.alter(f"DISABLE RULE {quoted(rule)}") for rule in facts.rules),
+            fix=tuple(place.alter(f"DISABLE RULE {quoted(rule)}") for rule in facts.rules),
         )
     if table.disable_index:
         yield from _indexes(place, facts, role)
@@ -129,7 +129,7 @@ def _indexes(place: Place, facts: TableFacts, role: str) -> Iterator[Finding]:
             "index_owner",
             f"{here} belongs to another user, so disable_index cannot drop its indexes",
             "load as its owner, or set disable_index to false",
-            mend=(place.alter(f"OWNER TO {role}"), keep),
+            fix=(place.alter(f"OWNER TO {role}"), keep),
         )
     schema = quoted(place.target.schema_name)
     if not facts.may_create_beside_it:
@@ -138,13 +138,13 @@ def _indexes(place: Place, facts: TableFacts, role: str) -> Iterator[Finding]:
             f"{here} is in a schema where this user may not create, so indexes that disable_index drops could not be "
             "built again",
             f"GRANT CREATE ON SCHEMA {schema}, or set disable_index to false",
-            mend=(f"GRANT CREATE ON SCHEMA {schema} TO {role};", keep),
+            fix=(f"GRANT CREATE ON SCHEMA {schema} TO {role};", keep),
         )
     if facts.is_partitioned:
         yield place.warning(
             "index_partitioned",
             f"{here} is partitioned, whose indexes are kept: disable_index has no effect",
-            mend=(keep,),
+            fix=(keep,),
         )
 
 
@@ -156,13 +156,13 @@ def _set_off(place: Place, table: TableConfig, loading: Loading, facts: TableFac
             "triggers",
             f"{here} has triggers that fire for every row: {', '.join(triggers)}",
             "disable them if they are not meant for a load",
-            mend=tuple(place.alter(f"DISABLE TRIGGER {quoted(name)}") for name in triggers),
+            fix=tuple(place.alter(f"DISABLE TRIGGER {quoted(name)}") for name in triggers),
         )
     if table.truncate_onstart and facts.truncate_triggers:
         yield place.warning(
             "triggers",
             f"{here} has triggers on TRUNCATE: {', '.join(facts.truncate_triggers)}",
-            mend=tuple(place.alter(f"DISABLE TRIGGER {quoted(name)}") for name in facts.truncate_triggers),
+            fix=tuple(place.alter(f"DISABLE TRIGGER {quoted(name)}") for name in facts.truncate_triggers),
         )
     if table.truncate_onstart and facts.children:
         yield place.warning("inheritance", f"{here} is truncated with what belongs to it: {', '.join(facts.children)}")

@@ -54,7 +54,7 @@ def _beyond_the_clock(place: Place, bounds: WatermarkPlan, found: Found) -> Find
         f"{text}; once that is stored, no row with an earlier one is read by any run",
         "set watermark_limit to now, which has every run read such rows, or correct them",
         setting=place.key("watermark_limit"),
-        mend=(place.line("watermark_limit", "now"),),
+        fix=(place.line("watermark_limit", "now"),),
     )
 
 
@@ -80,7 +80,7 @@ def stored_beyond_the_clock(place: Place, stored: str, *, is_limited: bool) -> F
         f"{where}: rows with an earlier one are not read",
         "set watermark_limit to now: all rows are read once, and from then on what is newer",
         setting=place.key("watermark_limit"),
-        mend=(place.line("watermark_limit", "now"),),
+        fix=(place.line("watermark_limit", "now"),),
     )
 
 
@@ -91,5 +91,5 @@ def no_clock(place: Place, table: TableConfig, kind: Kind) -> Finding:
         f"watermark_limit {table.watermark_limit} needs a date or a time, and {table.source_watermark} is a {kind}",
         "set it to none, and exclude rows whose watermark is no change by source_filter",
         setting=place.key("watermark_limit"),
-        mend=(place.line("watermark_limit", "none"),),
+        fix=(place.line("watermark_limit", "none"),),
     )

@@ -43,15 +43,15 @@ def load_without_rejected(
     DataError when more rows are refused than anyone would want to look at; FencedError and DuplicateKeyError as for any
     load.
     """
-    with sieving(session, plan, f"table {plan.source}, {lease}") as (cursor, sieve):
+    with isolating(session, plan, f"table {plan.source}, {lease}") as (cursor, isolation):
         for batch in batches:
             for start in range(0, batch.num_rows, SLICE_ROWS):
                 check()
-                sieve.take(*repeats.numbered(plan, batch.slice(start, SLICE_ROWS)))
-        loaded = sieve.loaded()
+                isolation.take(*repeats.numbered(plan, batch.slice(start, SLICE_ROWS)))
+        loaded = isolation.loaded()
         load.refuse_met_again(lease, plan, loaded)
         load.refuse_other_count(lease, plan, loaded.rows)
-        _keep(cursor, lease, sieve.rejected, sieve.contents)
+        _keep(cursor, lease, isolation.rejected, isolation.contents)
         leases.complete(cursor, lease, load.counting_given_way(plan, loaded))
     return loaded
 
@@ -65,13 +65,13 @@ def isolates_duplicates(plan: TablePlan) -> bool:
 
 
 @contextmanager
-def sieving(session: Session, plan: TablePlan, where: str) -> "Iterator[tuple[Cursor, Sieve]]":
-    """A transaction with a sieve for rows of the table; ``where`` says in errors which rows they are."""
+def isolating(session: Session, plan: TablePlan, where: str) -> "Iterator[tuple[Cursor, RowIsolation]]":
+    """A transaction with a way to isolate bad rows of the table; ``where`` says in errors which rows they are."""
     if plan.is_staged:
         staging.create(session, plan)
     with session.transaction() as cursor:
         cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")  # what is only refused at the end names no row
-        yield cursor, Sieve(cursor, plan, where)
+        yield cursor, RowIsolation(cursor, plan, where)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Refusal:
     line: int | None = None
 
 
-class Sieve:
+class RowIsolation:
     """Rows of a chunk on their way into the target, or beside it, all within the cursor's transaction."""
 
     def __init__(self, cursor: Cursor, plan: TablePlan, where: str) -> None:
@@ -109,22 +109,24 @@ class Sieve:
     def take(self, batch: pa.RecordBatch, repeated: Collection[int] = ()) -> None:
         """Load what can be loaded of the next rows; those at the places ``repeated`` have the key of another row."""
         first_row, self._rows = self._rows + 1, self._rows + batch.num_rows
-        sifted = self._preparation.sift(batch, first_row=first_row, repeated=repeats.reasons(self._plan, repeated))
+        prepared = self._preparation.separate(
+            batch, first_row=first_row, repeated=repeats.reasons(self._plan, repeated)
+        )
 
         def reject(rejected: Rejected) -> None:
             self._reject(rejected, row_text(batch, rejected.row - first_row, self._plan.columns))
 
-        for rejected in sifted.rejected:
+        for rejected in prepared.rejected:
             reject(rejected)
-        waiting = [(0, sifted.ready.num_rows)]
+        waiting = [(0, prepared.ready.num_rows)]
         while waiting:
             start, stop = waiting.pop()
-            refusal = self._refusal(sifted.ready.slice(start, stop - start)) if start < stop else None
+            refusal = self._refusal(prepared.ready.slice(start, stop - start)) if start < stop else None
             if refusal is None:
                 continue
             if stop - start == 1:
-                column = self._to_blame(sifted.ready.slice(start, 1), refusal)
-                number = sifted.numbers[start]
+                column = self._to_blame(prepared.ready.slice(start, 1), refusal)
+                number = prepared.numbers[start]
                 reject(Rejected(number, column, refusal.reason, refusal.sqlstate, refusal.reason_in_full))
                 continue
             waiting += reversed(_cut(start, stop, refusal.line))
@@ -148,7 +150,7 @@ class Sieve:
 
     def _refusal(self, rows: pa.RecordBatch) -> _Refusal | None:
         """Bring in the rows, all of them or none; why PostgreSQL refused, if it did."""
-        self._cursor.execute("SAVEPOINT sifting")
+        self._cursor.execute("SAVEPOINT isolating")
         try:
             with code_of_targets(self._cursor, self._plan.code_path):
                 self._bring_in(rows)
@@ -160,9 +162,9 @@ class Sieve:
         except RejectedRowsError as error:
             refusal = _Refusal(error.message)
         else:
-            self._cursor.execute("RELEASE SAVEPOINT sifting")
+            self._cursor.execute("RELEASE SAVEPOINT isolating")
             return None
-        self._cursor.execute("ROLLBACK TO SAVEPOINT sifting")
+        self._cursor.execute("ROLLBACK TO SAVEPOINT isolating")
         return refusal
 
     def _bring_in(self, rows: pa.RecordBatch) -> None:
@@ -194,10 +196,10 @@ class Sieve:
             return found[0]["columns"] if found else None
         if not self._plan.is_cast:
             return None
-        self._cursor.execute("SAVEPOINT sifting")
+        self._cursor.execute("SAVEPOINT isolating")
         copy_prepared(self._cursor, staging.name(self._plan), self._plan.columns, row)
         column = staging.column_to_blame(self._cursor, self._plan)
-        self._cursor.execute("ROLLBACK TO SAVEPOINT sifting")
+        self._cursor.execute("ROLLBACK TO SAVEPOINT isolating")
         return column
 
     def _account(self, size_bytes: int, merged: Merged) -> None:
@@ -212,7 +214,7 @@ class Sieve:
             first = self.rejected[0]
             raise TooManyRejectedError(
                 f"{self._where}: more than {most} rows are refused, so none of it was "
-                f"kept; the first is row {first.row}, column {first.column or 'unknown'}: {first.reason}; mend the "
+                f"kept; the first is row {first.row}, column {first.column or 'unknown'}: {first.reason}; fix the "
                 "source or the target, or set max_rejected_rows higher"
             )
 

@@ -1,7 +1,7 @@
 -- Rows that were refused, and what becomes of them later.
 
 -- name: insert_rejected_rows
--- Rows of a chunk that stayed out, each with the reason.
+-- Rejected rows of a chunk, each with the reason.
 INSERT INTO migration_status.rejected_rows
     (run_id, table_id, chunk_id, row_number, column_name, sqlstate, reason, reason_in_full, row_content)
 SELECT %(run_id)s, %(table_id)s, %(chunk_id)s, r.*
@@ -10,7 +10,7 @@ FROM unnest(%(row_numbers)s::bigint[], %(columns)s::text[], %(sqlstates)s::text[
      AS r (row_number, column_name, sqlstate, reason, reason_in_full, row_content)
 
 -- name: rejection_reasons
--- Why rows of a run stayed out, a reason once, with how many share it and where the first is.
+-- Why rows of a run were rejected, a reason once, with how many share it and where the first is.
 SELECT t.source_table, r.column_name, min(r.reason) AS reason, count(*) AS rows, min(r.chunk_id) AS chunk_id,
        min(r.row_number) AS row_number
 FROM migration_status.rejected_rows r
@@ -23,7 +23,7 @@ ORDER BY count(*) DESC, t.table_id, min(r.chunk_id), min(r.row_number)
 LIMIT 5
 
 -- name: rejected_rows
--- The rows of a run that stayed out, or those of one table, in the order in which they came.
+-- The rejected rows of a run, or those of one table, in the order in which they came.
 SELECT t.source_table, r.table_id, r.chunk_id, r.row_number, r.column_name, r.sqlstate, r.reason,
        coalesce(r.reason_in_full, r.reason) AS reason_in_full, r.row_content
 FROM migration_status.rejected_rows r
@@ -35,7 +35,7 @@ WHERE r.run_id = %(run_id)s AND c.status = 'completed'
 ORDER BY r.table_id, r.chunk_id, r.row_number
 
 -- name: chunks_with_rejects
--- Chunks of a table that rows stayed out of.
+-- Chunks of a table with rejected rows.
 SELECT chunk_id FROM migration_status.chunks
 WHERE run_id = %(run_id)s AND table_id = %(table_id)s AND status = 'completed' AND rejected_rows > 0
 ORDER BY chunk_id

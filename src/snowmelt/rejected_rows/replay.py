@@ -1,4 +1,4 @@
-"""Rows that stayed out, for people: take them out as lines of JSON, and bring them in after a fix."""
+"""Rejected rows, for people: export them as lines of JSON, and load them after a fix."""
 
 import json
 from collections import defaultdict
@@ -23,7 +23,7 @@ class ReplayedTable(Value):
     """What became of a table's refused rows."""
 
     table: str
-    brought_in: int
+    replayed: int
     refused: int
     reasons: tuple[str, ...] = ()
     expired: int = 0
@@ -39,7 +39,7 @@ class Listing:
 
 
 class _Line(Value, extra="ignore"):
-    """A line of an export, its values possibly mended; what it says beside is for people."""
+    """A line of an export, its values possibly fixed; what it says beside is for people."""
 
     table: str
     chunk_id: int
@@ -89,7 +89,7 @@ def replay(
             raise HeldError(f"run {run_id} is {status}; only rows of an ended run can be replayed")
         rows = tuple(store.read(session, run_id, table))
         if lines is not None:
-            rows = _mended(rows, lines, expired=expired_rows.read(session, run_id, table=table))
+            rows = _fixed(rows, lines, expired=expired_rows.read(session, run_id, table=table))
         resources = wiring.open_run(run_id)
         tally: defaultdict[int, Replayed] = defaultdict(Replayed)
         names = {row.table_id: row.table for row in rows}
@@ -100,7 +100,7 @@ def replay(
         replayed = tuple(
             ReplayedTable(
                 table=names[table_id],
-                brought_in=done.brought_in,
+                replayed=done.replayed,
                 refused=done.refused,
                 reasons=store.rejection_reasons(session, run_id, table_id),
                 expired=expired.pop(names[table_id]).rows if names[table_id] in expired else 0,
@@ -108,7 +108,7 @@ def replay(
             for table_id, done in tally.items()
         )
         return replayed + tuple(
-            ReplayedTable(table=each.table, brought_in=0, refused=0, reasons=(str(each),), expired=each.rows)
+            ReplayedTable(table=each.table, replayed=0, refused=0, reasons=(str(each),), expired=each.rows)
             for each in expired.values()
         )
 
@@ -122,12 +122,12 @@ def _run(session: Session, source: SourceConfig, run_id: str | None) -> str:
     return str(rows[0]["run_id"])
 
 
-def _mended(
+def _fixed(
     rows: Sequence[RejectedRow], lines: Sequence[str], *, expired: Sequence[ExpiredRows]
 ) -> tuple[RejectedRow, ...]:
     """The rows that the lines name, with the lines' values; ConfigError for a line that names none."""
     there = {(row.table, row.chunk_id, row.row_number): row for row in rows}
-    mended = []
+    fixed = []
     for number, text in enumerate(lines, 1):
         try:
             line = _Line.model_validate_json(text)
@@ -141,5 +141,5 @@ def _mended(
                 f"line {number}: row {line.row_number} of chunk {line.chunk_id} of table {line.table} is not among the "
                 f"rejected rows of the run{''.join(f'; {each}' for each in expired if each.table == line.table)}"
             )
-        mended.append(replace(row, values=line.values))
-    return tuple(mended)
+        fixed.append(replace(row, values=line.values))
+    return tuple(fixed)

@@ -1,4 +1,4 @@
-"""Rows that stayed out: read them, and bring them in once what they were refused for is mended."""
+"""Rejected rows: read them, and load them once their cause is fixed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from snowmelt.models import ColumnPlan, TablePlan
 from snowmelt.postgres import tables
 from snowmelt.postgres.session import Cursor, Row, Session, fetch, fetch_one
 from snowmelt.rejected_rows import expired_rows
-from snowmelt.rejected_rows.isolation import Sieve, sieving
+from snowmelt.rejected_rows.isolation import RowIsolation, isolating
 from snowmelt.rejected_rows.row_json import RowText, batch_of, parsed
 from snowmelt.sql_text import queries
 
 
 @dataclass(frozen=True)
 class RejectedRow:
-    """A row that stayed out: which one, why, and its values by the source's columns."""
+    """A rejected row: which one, why, and its values by the source's columns."""
 
     table: str
     table_id: int
@@ -36,15 +36,15 @@ class RejectedRow:
 class Replayed:
     """How many rows of a chunk are in now, and how many are refused once more."""
 
-    brought_in: int = 0
+    replayed: int = 0
     refused: int = 0
 
     def __add__(self, other: "Replayed") -> "Replayed":
-        return Replayed(self.brought_in + other.brought_in, self.refused + other.refused)
+        return Replayed(self.replayed + other.replayed, self.refused + other.refused)
 
 
 def read(session: Session, run_id: str, table: str | None = None) -> Iterator[RejectedRow]:
-    """Yield the rows of a run that stayed out, or those of one table of it, in the order in which they came."""
+    """Yield the rejected rows of a run, or those of one table of it, in the order in which they came."""
     for row in session.rows(queries.query("rejected_rows"), run_id=run_id, table=table, table_id=None, chunk_id=None):
         yield _row(row)
 
@@ -66,7 +66,7 @@ def _row(row: Row) -> RejectedRow:
 def replay_table(
     session: Session, run_id: str, plan: TablePlan, *, has_time: Callable[[], bool] = lambda: True
 ) -> Replayed:
-    """Load what stayed out of a table once more, chunk by chunk, as long as there is time.
+    """Load the rejected rows of a table once more, chunk by chunk, as long as there is time.
 
     Errors are those of ``present_plan`` and ``replay``; chunks before the one that raised are done.
     """
@@ -102,30 +102,30 @@ def present_plan(session: Session, plan: TablePlan) -> TablePlan:
 def replay(session: Session, run_id: str, plan: TablePlan, chunk_id: int, rows: Mapping[int, RowText]) -> Replayed:
     """Load rows of one chunk, given by their numbers, in one transaction.
 
-    Those that go in are forgotten, the others are explained anew. HeldError when another run has loaded the target
+    Those that go in are forgotten, the others are explained again. HeldError when another run has loaded the target
     since: it may have brought the same rows.
     """
     keys = {"run_id": run_id, "table_id": plan.table_id, "chunk_id": chunk_id}
     where = f"table {plan.source}, refused rows of chunk {chunk_id}"
-    with sieving(session, plan, where) as (cursor, sieve):
+    with isolating(session, plan, where) as (cursor, isolation):
         _refuse_loaded_since(cursor, run_id, plan)
         locked = fetch(cursor, queries.query("lock_rejected_rows"), **keys, row_numbers=list(rows))
         numbers = [row["row_number"] for row in locked]
         if not numbers:
             return Replayed()
         repeated = {row["row_number"] for row in locked if _repeats_a_key(plan, row)}
-        inserted = Sieve(cursor, _only_inserting(plan), where)
+        inserted = RowIsolation(cursor, _only_inserting(plan), where)
         refused: dict[int, Rejected] = {}
         for chosen, some in (
             (inserted, [n for n in numbers if n in repeated]),
-            (sieve, [n for n in numbers if n not in repeated]),
+            (isolation, [n for n in numbers if n not in repeated]),
         ):
             if some:
                 chosen.take(batch_of({number: rows[number] for number in some}, plan.columns, where=where))
             refused |= {some[each.row - 1]: each for each in chosen.rejected}
-        loaded, more = sieve.loaded(), inserted.loaded()
-        brought_in = [number for number in numbers if number not in refused]
-        fetch(cursor, queries.query("forget_rejected_rows"), **keys, row_numbers=brought_in)
+        loaded, more = isolation.loaded(), inserted.loaded()
+        replayed = [number for number in numbers if number not in refused]
+        fetch(cursor, queries.query("forget_rejected_rows"), **keys, row_numbers=replayed)
         # A row whose key is still taken has a reason already, which says more than PostgreSQL does.
         explained = {number: each for number, each in refused.items() if number not in repeated}
         fetch(
@@ -142,7 +142,7 @@ def replay(session: Session, run_id: str, plan: TablePlan, chunk_id: int, rows: 
             cursor,
             queries.query("count_replayed"),
             **keys,
-            rows=len(brought_in),
+            rows=len(replayed),
             inserted=loaded.inserted + more.inserted,
             updated=loaded.updated,
             unchanged=loaded.unchanged,
@@ -150,7 +150,7 @@ def replay(session: Session, run_id: str, plan: TablePlan, chunk_id: int, rows: 
             kept_newer=loaded.kept_newer,
         )
         fetch(cursor, queries.query("complete_without_rejects"), run_id=run_id)
-    return Replayed(brought_in=len(brought_in), refused=len(refused))
+    return Replayed(replayed=len(replayed), refused=len(refused))
 
 
 def _repeats_a_key(plan: TablePlan, row: Row) -> bool:

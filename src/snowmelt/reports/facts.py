@@ -123,7 +123,7 @@ class Durations(Value):
 
 
 class Rejected(Value):
-    """Rows that stayed out for the same reason; fingerprints stand for values of rows in it."""
+    """Rejected rows for the same reason; fingerprints stand for values of rows in it."""
 
     table: str
     column: str | None
@@ -143,11 +143,11 @@ class Problem(Value):
     example: str
     is_over: bool
     """Whether it was tried again since, or will be by itself."""
-    cure: str | None
+    remedy: str | None
 
 
 class Verified(Value):
-    """What was found when a table's target was held against its source."""
+    """What was found when a table's target was compared with its source."""
 
     table_id: int
     table: str

@@ -156,8 +156,8 @@ def _what_moved(facts: Facts, totals: Totals) -> str:
 
 def _as_it_was(facts: Facts, totals: Totals) -> str:
     refused = (
-        f"{counted(totals.rejected, 'row')} stayed out and "
-        f"{'is' if totals.rejected == 1 else 'are'} kept aside with the reason"
+        f"{counted(totals.rejected, 'row')} were rejected and "
+        f"{'is' if totals.rejected == 1 else 'are'} kept with the reason"
         if totals.rejected
         else "No row was refused"
     )
@@ -176,7 +176,7 @@ def _as_it_was(facts: Facts, totals: Totals) -> str:
 def _verified(facts: Facts) -> str:
     found = facts.verification
     if not found:
-        return "Nothing was verified yet: run `snowmelt verify` to hold every target against its source."
+        return "Nothing was verified yet: run `snowmelt verify` to compare every target with its source."
     by_verdict = {
         verdict: [each.table for each in found if each.verdict == verdict]
         for verdict in ("equal", "different", "not comparable")
@@ -186,7 +186,7 @@ def _verified(facts: Facts) -> str:
     kept = sum(each.kept_newer for each in found)
     newer = f"; {counted(kept, 'row')} of the source gave way to newer ones in the target" if kept else ""
     if len(by_verdict["equal"]) == len(facts.tables):
-        return f"Every table was held against its source and found equal{newer}."
+        return f"Every table was compared with its source and found equal{newer}."
     said = f"{len(by_verdict['equal'])} of {counted(len(facts.tables), 'table')} were verified and found equal"
     unknown = by_verdict["not comparable"]
     return f"{said}; {_names(unknown)} could not be compared." if unknown else f"{said}; the others were not verified."
@@ -204,13 +204,13 @@ def _next_steps(facts: Facts) -> Iterator[str]:
             yield f"{_sentence(facts.run.error or 'the reason is not known')}"
             yield "What is completed stays; the next start tries the rest again."
         case "completed_with_rejects":
-            yield "See `snowmelt rejects list` for the rows; mend them or the target, then `snowmelt rejects replay`."
+            yield "See `snowmelt rejects list` for the rows; fix them or the target, then `snowmelt rejects replay`."
         case "abandoned":
             yield f"{_sentence(facts.run.error or 'another run took its place')}"
     for each in [each for each in facts.verification if each.verdict == "not comparable"][:_NAMED]:
         yield f"{each.table} is not comparable: {_sentence(each.reason or 'no reason is known')}"
     if any(each.verdict == "different" for each in facts.verification):
-        yield "`snowmelt verify` shows the rows that differ, and with `--repair` mends them."
+        yield "`snowmelt verify` shows the rows that differ, and with `--repair` fixes them."
 
 
 def _sentence(text: str) -> str:

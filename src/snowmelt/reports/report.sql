@@ -80,7 +80,7 @@ WITH done AS (
            actual_rows - rejected_rows AS rows, coalesce(size_bytes, 0) AS size_bytes
     FROM migration_status.chunks
     WHERE run_id = %(run_id)s AND status = 'completed' AND completed_at > started_at
-), span AS MATERIALIZED (  -- or it would be made anew for each chunk
+), span AS MATERIALIZED (  -- or it would be made again for each chunk
     SELECT min(start) AS low, max(stop) AS high, (max(stop) - min(start)) / %(parts)s AS width FROM done
 )
 SELECT part, to_timestamp(s.low + (part - 1) * s.width) AS starts_at, s.width AS seconds,
@@ -103,7 +103,7 @@ WITH done AS (
     SELECT greatest(extract(epoch FROM completed_at - started_at)::float8, 0.001) AS seconds
     FROM migration_status.chunks
     WHERE run_id = %(run_id)s AND status = 'completed'
-), span AS MATERIALIZED (  -- or it would be made anew for each chunk
+), span AS MATERIALIZED (  -- or it would be made again for each chunk
     SELECT ln(min(seconds)) AS low, greatest(ln(max(seconds)), ln(min(seconds)) + 0.001) AS high FROM done
 )
 SELECT part, exp(s.low + (part - 1) * (s.high - s.low) / %(parts)s) AS low_seconds,
@@ -115,7 +115,7 @@ GROUP BY part, s.low, s.high
 ORDER BY part
 
 -- name: report_rejects
--- Why rows stayed out, a reason once, the most frequent first; values that a reason quotes make no new one.
+-- Why rows were rejected, a reason once, the most frequent first; values that a reason quotes make no new one.
 SELECT t.source_table, r.column_name, r.sqlstate, min(r.reason) AS reason, count(*) AS rows, count(*) OVER () AS kinds
 FROM migration_status.rejected_rows r
 JOIN migration_status.chunks c USING (run_id, table_id, chunk_id)

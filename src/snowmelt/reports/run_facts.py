@@ -153,7 +153,7 @@ def _rejected(row: Row) -> Rejected:
 
 def _problem(row: Row) -> Problem:
     known = errors.code(row["code"])
-    return Problem(**{**row, "cure": known.cure if known else None})
+    return Problem(**{**row, "remedy": known.remedy if known else None})
 
 
 def _index(row: Row) -> Index:

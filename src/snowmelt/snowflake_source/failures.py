@@ -44,7 +44,7 @@ class _Meaning:
     numbers: frozenset[int]
     kind: type[SnowmeltError]
     what: str
-    cure: str
+    remedy: str
 
 
 _MEANINGS = (
@@ -116,7 +116,7 @@ def translate(error: Exception, *, statement: str | None = None, query_id: str |
     number = _number_of(error)
     for meaning in _MEANINGS:
         if number in meaning.numbers:
-            return meaning.kind(f"{meaning.what}: {text_of(error)}{subject}; {meaning.cure}")
+            return meaning.kind(f"{meaning.what}: {text_of(error)}{subject}; {meaning.remedy}")
     if is_about_connection(error):
         return TransientError(f"lost touch with Snowflake: {text_of(error)}{subject}; try again")
     kind = next((kind for sign, kind in _CLASSES if _sqlstate_of(error).startswith(sign)), StatementError)

@@ -161,7 +161,7 @@ class SnowflakeSource:
             raise AccessError(
                 f"cannot read {database}.{schema}.{name} in role {role}: {text_of(error)}; check the name "
                 f"(case counts), or run: {'; '.join(grants)}",
-                mend=[f"{grant};" for grant in grants],
+                fix=[f"{grant};" for grant in grants],
             ) from error
         return tuple(_column(each) for each in described or ())
 

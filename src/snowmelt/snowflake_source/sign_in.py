@@ -170,8 +170,8 @@ def _load(content: bytes, passphrase: str | None, origin: str) -> PrivateKeyType
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         # An encrypted DER key and a wrong passphrase give the same ValueError as rubbish does.
-        cure = "check private_key_passphrase, and " if password else ""
+        remedy = "check private_key_passphrase, and " if password else ""
         raise ConfigError(
-            f"snowflake.{origin}: cannot read the private key; {cure}give PEM or base64 of DER, "
+            f"snowflake.{origin}: cannot read the private key; {remedy}give PEM or base64 of DER, "
             f"PKCS#8 or PKCS#1; {_HOW_TO_MAKE_ONE}"
         ) from error

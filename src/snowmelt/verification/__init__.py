@@ -1,1 +1,1 @@
-"""Whether a target holds just what was read, reckoned without a driver: forms of values, hashes, what differs where."""
+"""Whether a target holds just what was read, computed without a driver: forms of values, hashes, what differs where."""

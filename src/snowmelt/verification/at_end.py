@@ -1,4 +1,4 @@
-"""Hold a table against its source as soon as all of it is in; the sums of a big one take several invocations."""
+"""Compare a table with its source as soon as all of it is in; the sums of a big one take several invocations."""
 
 import logging
 import time

@@ -1,6 +1,6 @@
 """A float as the number that its bits are: each side writes floats in decimals of its own, and both hold the same bits.
 
-PostgreSQL sends the bits. Snowflake has to reckon them: it finds the exponent, and scales the value by powers of two,
+PostgreSQL sends the bits. Snowflake has to compute them: it finds the exponent, and scales the value by powers of two,
 which loses nothing. The number of a magnitude is ``(E + bias - 1) * 2**m + M``, where ``M`` counts the last places, the
 leading bit included; that holds for subnormal numbers too, with the lowest ``E``. Zero has no sign here.
 """
@@ -30,7 +30,7 @@ _HALF = 1 << 26
 
 
 def steps_in_snowflake(value: str, column: str, width: Width) -> tuple[tuple[str, str], ...]:
-    """What is reckoned of each row beforehand, each from the one before: a name, quoted, and the SQL behind it."""
+    """What is computed of each row beforehand, each from the one before: a name, quoted, and the SQL behind it."""
     size, guess, exponent = _names(column)
     lowest = _LAYOUTS[width].lowest
     scaled = f"{size} / POWER(2, {guess})"

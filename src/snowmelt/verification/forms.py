@@ -28,7 +28,7 @@ class Form:
     """PostgreSQL's SQL for the field."""
     is_exact: bool = True
     steps: tuple[tuple[str, str], ...] = ()
-    """Columns that Snowflake reckons beforehand, each from the one before: names, quoted, and their SQL."""
+    """Columns that Snowflake computes beforehand, each from the one before: names, quoted, and their SQL."""
 
 
 def form(column: ColumnPlan, name: str) -> Form:

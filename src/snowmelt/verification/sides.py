@@ -1,4 +1,4 @@
-"""The two ways to ask the source for hashes: Snowflake reckons them itself, or its rows are staged in PostgreSQL."""
+"""The two ways to ask the source for hashes: Snowflake computes them itself, or its rows are staged in PostgreSQL."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -65,7 +65,7 @@ def _tally(answer: Sequence[Sequence[Any]]) -> Tally:
 
 
 class StagedSide:
-    """The source's rows, fetched, staged and hashed by PostgreSQL as it hashes its own; each question reads them anew.
+    """The source's rows, fetched, staged and hashed by PostgreSQL as it hashes its own; each question reads them again.
 
     What is staged went the way of the load, so that a value is what the load would have made of it.
     """

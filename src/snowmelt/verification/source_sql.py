@@ -115,7 +115,7 @@ class SourceRows:
         return f"(\nSELECT * FROM {hashed}\nWHERE {self._sampled()[0]}\n) AS hashed_rows"
 
     def _prepared(self, columns: Sequence[ColumnPlan]) -> str:
-        """The rows with what their forms have reckoned beforehand."""
+        """The rows with what their forms have computed beforehand."""
         prepared = f"(\n{self.select}\n) AS source_rows"
         for level in zip_longest(*(forms.form(c, quoted(c.target.name)).steps for c in (*columns, *self.key))):
             added = ", ".join(dict.fromkeys(f"{step[1]} AS {step[0]}" for step in level if step is not None))

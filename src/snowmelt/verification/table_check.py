@@ -1,4 +1,4 @@
-"""Hold one table's target against the rows that were read for it, find what differs, and mend it."""
+"""Compare one table's target with the rows that were read for it, find what differs, and fix it."""
 
 import time
 from collections import Counter
@@ -422,7 +422,7 @@ class _Check:
         with staged(cursor, self._plan, result):
             yield
 
-    # --- mending ------------------------------------------------------------------------------------------------------
+    # --- fixing ------------------------------------------------------------------------------------------------------
 
     def _repair(self, source: SourceRows) -> Repair:
         """Bring over what differs, in one transaction."""
@@ -443,12 +443,12 @@ class _Check:
                 deleted = target_hashes.delete_extra(cursor, self._plan, self._by_sql(), suspects.extra)
             for keys in comparing.in_parts(suspects.in_source, KEYS_AT_ONCE):
                 with self._rows_staged(cursor, source, keys):
-                    changed, added = target_hashes.mend_from_staging(cursor, self._plan, self._key)
+                    changed, added = target_hashes.repair_from_staging(cursor, self._plan, self._key)
                 updated, inserted = updated + changed, inserted + added
         return Repair(updated=updated, inserted=inserted, deleted=deleted)
 
     def _suspects(self, source: SourceRows) -> Suspects:
-        """The keys to mend: those that differ by value."""
+        """The keys to fix: those that differ by value."""
         target = TargetSide(self._session, target_hashes.target_rows(self._plan, self._bounds()), self._by_sql())
         rows = max(target.count(), 1)
         exact = replace(self._by_sql(), is_exact=True)
@@ -514,7 +514,7 @@ def _form(column: ColumnPlan) -> forms.Form:
 
 
 def _hashes_agree(columns: Collection[ColumnPlan]) -> bool:
-    """Whether the exact hash of a row is the one that Snowflake reckons."""
+    """Whether the exact hash of a row is the one that Snowflake computes."""
     return all(
         _form(column).is_exact and _form(column).target == forms.exact_in_postgres(column, quoted(column.target.name))
         for column in columns

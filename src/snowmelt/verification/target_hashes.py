@@ -1,4 +1,4 @@
-"""Hashes of rows in PostgreSQL: of the target's, and of rows that were staged to be held against them."""
+"""Hashes of rows in PostgreSQL: of the target's, and of rows that were staged to be compared with them."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -317,10 +317,10 @@ def rows_as_text(
     return [dict(row) for row in fetch(cursor, query)]
 
 
-# --- mending ----------------------------------------------------------------------------------------------------------
+# --- fixing ----------------------------------------------------------------------------------------------------------
 
 
-def mend_from_staging(cursor: Cursor, plan: TablePlan, key: Sequence[ColumnPlan]) -> tuple[int, int]:
+def repair_from_staging(cursor: Cursor, plan: TablePlan, key: Sequence[ColumnPlan]) -> tuple[int, int]:
     """Bring the staged rows into the target by their key; how many were changed and how many inserted.
 
     What a merge leaves alone is left alone here: a newer row, and with insert-only every row that is there.

@@ -78,7 +78,7 @@ class TableVerdict(Value):
 
     @property
     def differs(self) -> bool:
-        """Whether something is to be mended."""
+        """Whether something is to be fixed."""
         return self.verdict == "different"
 
 

@@ -89,7 +89,7 @@ FROM (SELECT format('%%I.%%I', %(schema_name)s::text, %(table_name)s::text)::reg
 SELECT set_config('statement_timeout', %(milliseconds)s::text, false)
 
 -- name: begin_verification
--- A table is about to be held against its source, or this has been begun before.
+-- A table is about to be compared with its source, or this has been begun before.
 INSERT INTO migration_status.verification_results (run_id, table_id, mode)
 VALUES (%(run_id)s, %(table_id)s, %(mode)s)
 ON CONFLICT (run_id, table_id) DO UPDATE SET mode = excluded.mode

@@ -1,4 +1,4 @@
-"""Moto's Step Functions engine, with the differences from AWS mended that a migration would meet.
+"""Moto's Step Functions engine, with the differences from AWS fixed that a migration would meet.
 
 Everything here reaches into moto and names what it changes; a moto that has moved it fails at once, by name.
 """

@@ -74,7 +74,7 @@ class MotoService:
 
 @cache
 def aws_session() -> boto3.session.Session:
-    """Return a session for this machine's services; one, because it reads the services' models anew."""
+    """Return a session for this machine's services; one, because it reads the services' models again."""
     return boto3.session.Session(
         aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],

@@ -25,7 +25,7 @@ class Compared:
 
 
 def compare(sandbox: Sandbox, *, source: Sequence[str], table: str, database: str, target: Sequence[str]) -> Compared:
-    """The rows of both sides, sorted and held against each other as a whole."""
+    """The rows of both sides, sorted and compared with each other as a whole."""
     there = source_rows(sandbox, source)
     here = target_rows(sandbox.postgres, database, target, there.schema)
     same = here.num_rows == there.num_rows and bool(_sorted(here).equals(_sorted(there)))

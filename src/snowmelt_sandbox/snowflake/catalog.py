@@ -102,11 +102,11 @@ class Catalog:
             columns.append(Column(name, wanted if wanted and wanted.accepts(stored) else stored, nullable == "YES"))
         return columns
 
-    def declare(self, table: TableRef, columns: Sequence[Column], *, anew: bool = True) -> None:
-        """Remember the declared types; ``anew`` forgets what was known of the table before."""
+    def declare(self, table: TableRef, columns: Sequence[Column], *, replace: bool = True) -> None:
+        """Remember the declared types; ``replace`` forgets what was known of the table before."""
         rows = [[*table.parts(), c.name, json.dumps(c.type.as_dict())] for c in columns]
         with self._lock:
-            if anew:
+            if replace:
                 self._duck.execute(f"delete from {HISTORY}.main.column_types where {_SAME_TABLE}", table.parts())
             if rows:
                 self._duck.executemany(f"insert into {HISTORY}.main.column_types values (?, ?, ?, ?, ?)", rows)

@@ -53,7 +53,7 @@ class Engine:
     """One account's databases."""
 
     def __init__(self, directory: Path, *, memory_limit: str = "2GB") -> None:
-        _mend_fakesnow()
+        _patch_fakesnow()
         self._databases = directory / "databases"
         self._databases.mkdir(parents=True, exist_ok=True)
         self._fakesnow = FakeSnow(
@@ -104,7 +104,7 @@ class Engine:
         self._fakesnow.duck_conn.close()
 
 
-def _mend_fakesnow() -> None:
+def _patch_fakesnow() -> None:
     """Put our own in place of the steps of its translation that change values or types."""
     transforms: Any = fakesnow_transforms
     if transforms.numeric_agg_implicit_cast is _unchanged:

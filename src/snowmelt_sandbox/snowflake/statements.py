@@ -435,7 +435,7 @@ class Statement:
         table = self._ref(parsed.this)
         for action in parsed.args.get("actions") or ():
             if isinstance(action, exp.ColumnDef) and (column := _defined(action)):
-                catalog.declare(table, [column], anew=False)
+                catalog.declare(table, [column], replace=False)
             elif isinstance(action, exp.AlterRename):
                 catalog.rename(table, self._ref(action.this))
             elif isinstance(action, exp.RenameColumn):
