@@ -1,1 +1,1 @@
-../src/snowmelt/sql/status_schema.sql
+../src/snowmelt/engine/status_schema.sql
