@@ -17,7 +17,7 @@ from snowmelt import config as configs
 from snowmelt.config import Config, PostgresConfig, TableConfig, ValuePolicies, names, placeholders
 from snowmelt.config.checks import contradictions
 from snowmelt.config.fallbacks import variable
-from snowmelt.config.problems import LEVELS
+from snowmelt.config.problems import LEVELS, meant_by
 from snowmelt.errors import ConfigError
 from snowmelt.models import Policies
 
@@ -515,6 +515,56 @@ def test_a_key_given_twice_is_an_error() -> None:
 )
 def test_a_misspelt_key_is_one_problem_with_a_suggestion(given: Tree, said: str) -> None:
     assert problems(given) == (said,)
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "meant"),
+    [
+        (("sources", 0), "postgres_database", ["target_pg_database"]),
+        (("sources", 0), "pg_database", ["target_pg_database"]),
+        (("sources", 0), "postgress_db", ["target_pg_database"]),
+        (("sources", 0), "Target-Schema", ["target_pg_schema"]),
+        (("sources", 0), "tagret_pg_database", ["target_pg_database"]),
+        (("sources", 0), "snowflake_database", ["source_sf_database"]),
+        (("sources", 0), "sf_schema", ["source_sf_schema"]),
+        (("sources", 0), "source_tables", ["tables"]),
+        (("sources", 0), "schema", ["source_sf_schema", "target_pg_schema"]),
+        (("sources", 0, "tables", 0), "target_table", ["target"]),
+        (("sources", 0, "tables", 0), "snowflake_table", ["source"]),
+        (("sources", 0, "tables", 0), "pg_watermark", ["target_watermark"]),
+        (("sources", 0, "tables", 0), "snowflake_watermark", ["source_watermark"]),
+        (("sources", 0, "tables", 0), "filter", ["source_filter"]),
+        (("sources", 0, "tables", 0), "target_filter", []),
+        ((), "postgresql", ["postgres"]),
+        ((), "target", ["postgres"]),
+        ((), "source", ["sources"]),
+        (("snowflake",), "snowflake_account", ["account"]),
+        (("snowflake",), "postgres_password", []),
+        (("postgres",), "pg_host", ["host"]),
+        (("postgres",), "snowflake_user", []),
+    ],
+)
+def test_a_suggestion_is_of_the_server_that_the_key_names(
+    place: tuple[str | int, ...], key: str, meant: list[str]
+) -> None:
+    assert meant_by((*place, key)) == meant
+
+
+def test_a_key_of_the_wrong_server_is_not_suggested_nor_told_to_be_missing() -> None:
+    given = tree()
+    source = given["sources"][0]
+    source["postgres_database"] = source.pop("target_pg_database")
+
+    assert problems(given) == ("sources[0].postgres_database: unknown key; did you mean target_pg_database?",)
+
+
+def test_a_key_that_may_mean_two_is_told_both() -> None:
+    given = tree()
+    given["sources"][0]["database"] = "D"
+
+    assert problems(given) == (
+        "sources[0].database: unknown key; did you mean source_sf_database or target_pg_database?",
+    )
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from snowmelt.config.fallbacks import variable
+from snowmelt.config.near_keys import nearest
 from snowmelt.config.placeholders import FromEnvironment, Unfilled
 from snowmelt.config.shape import Config, PostgresConfig, SnowflakeConfig, SourceConfig, TableConfig
 
@@ -83,7 +83,7 @@ def misfits(error: ValidationError, tree: Any) -> Iterator[Problem]:
     """What pydantic found, in our words. A key that is misspelt is not missing as well."""
     details = error.errors(include_url=False)
     unknown = [each["loc"] for each in details if each["type"] == "extra_forbidden"]
-    meant = {(*path[:-1], key) for path in unknown for key in meant_by(path)}
+    meant = {(*path[:-1], keys[0]) for path in unknown if len(keys := meant_by(path)) == 1}
     yield from (Problem(path, _unknown(path)) for path in unknown)
     for each in details:
         if each["type"] in _SAID_ELSEWHERE:
@@ -96,16 +96,16 @@ def misfits(error: ValidationError, tree: Any) -> Iterator[Problem]:
 
 
 def meant_by(path: Path) -> list[str]:
-    """The known key that is most like the one at the path: itself, or what a misspelt one probably means."""
+    """Return the known keys that are most like the one at the path: itself, or what a misspelt one probably means."""
     model = level(path[:-1])
-    key = str(path[-1]).lower().replace("-", "_").replace(" ", "_")
-    return get_close_matches(key, model.model_fields, n=1) if model else []
+    section = str(path[0]) if len(path) > 1 else ""
+    return nearest(str(path[-1]), model.model_fields, section=section) if model else []
 
 
 def _unknown(path: Path) -> str:
-    key = path[-1]
+    key, meant = path[-1], meant_by(path)
     places = [place for model, place in _PLACES.items() if key in model.model_fields]
-    hints = [f"did you mean {meant}?" for meant in meant_by(path)]
+    hints = [f"did you mean {' or '.join(meant)}?"] if meant else []
     hints += [f"{key} belongs {' or '.join(places)}"] if places else []
     return "; ".join(("unknown key", *(hints or ["remove it"])))
 
