@@ -1,5 +1,5 @@
--- What does the source hold? For a Snowflake worksheet: edit the names (in double quotes, exact in case), run what you
--- need. Compare with sql/count_target.sql.
+-- What does the source hold? To be compared with count_target.sql.
+-- For a Snowflake worksheet: edit the names (in double quotes, exact in case), run what you need.
 
 -- 1. Rows as they are now. Add the table's source_filter as a WHERE, if it has one.
 SELECT COUNT(*) AS rows_now FROM "NYC"."PUBLIC"."FLIGHTS";

@@ -1,5 +1,6 @@
--- What is wrong, and how is it fixed? Looks and changes nothing. Each question comes with what fixes it; where that is
--- SQL it stands below as a comment, to be copied, checked and run by hand.
+-- What is wrong, and how is it fixed? Looks and changes nothing.
+-- Each question comes with what fixes it; where that is SQL it stands below as a comment, to be copied, checked and run
+-- by hand.
 --   psql "$TARGET" -f sql/diagnose.sql                     about the latest run
 --   psql "$TARGET" -v run_id=RUN_ID -f sql/diagnose.sql    about one run
 --   psql "$TARGET" -v keys=on -f sql/diagnose.sql          reads the keys of its targets too: minutes for billions of rows

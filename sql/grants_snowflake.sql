@@ -1,5 +1,5 @@
--- What the loading user needs in Snowflake: to read the source tables, and a warehouse to do it with. For a worksheet;
--- edit the names, then run it as SECURITYADMIN (users, roles) with the right to grant on the source schema.
+-- What the loading user needs in Snowflake: to read the source tables, and a warehouse to do it with.
+-- For a worksheet: edit the names, then run it as SECURITYADMIN (users, roles) with the right to grant on the source schema.
 
 CREATE ROLE IF NOT EXISTS snowmelt_reader;
 CREATE USER IF NOT EXISTS snowmelt

@@ -1,5 +1,5 @@
--- Empty the targets of a source, so that the next run loads them from the beginning: their rows, their watermarks, and the runs
--- that are open on them, which are closed.
+-- Empty the targets of a source, so that the next run loads them from the beginning.
+-- Their rows and their watermarks go, and the runs that are open on them are closed.
 --   psql "$TARGET" -v source=SOURCE_NAME -f sql/reset_targets.sql
 --   psql "$TARGET" -v source=SOURCE_NAME -v target=SCHEMA.TABLE -f sql/reset_targets.sql     one of them
 -- Names what it would empty and asks; anything but yes changes nothing. -v confirm=yes answers beforehand.

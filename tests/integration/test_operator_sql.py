@@ -14,7 +14,7 @@ from snowmelt import actions, runner
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError
 from snowmelt.settings import Settings
-from snowmelt.sql_text import queries
+from snowmelt.sql_text import operator_files, queries
 from snowmelt.wiring import Wiring
 from snowmelt_sandbox.postgres import Database, LocalPostgres
 from snowmelt_sandbox.snowflake import LocalSnowflake
@@ -147,6 +147,19 @@ def test_installing_the_status_schema_by_hand_changes_nothing_of_one_that_is_the
     psql(runs.database, "status_schema.sql", "--set=ON_ERROR_STOP=1")
     after = runs.database.rows("SELECT * FROM migration_status.v_table_progress ORDER BY run_id, table_id")
     assert [row[:12] for row in after] == [row[:12] for row in before]
+
+
+def test_grants_that_are_piped_into_psql_install_the_status_schema_without_a_file_beside_them(
+    database: Database,
+) -> None:
+    role = one(database, "SELECT current_user::text")
+    _psql(database, types=operator_files.text("grants_postgres"), role=role, schema="public")
+    assert one(database, "SELECT count(*) FROM migration_status.runs") == 0
+
+
+def test_each_file_is_listed_for_the_server_that_understands_it() -> None:
+    servers = {each.name: each.server for each in operator_files.every_file()}
+    assert servers == dict.fromkeys(FOR_POSTGRES, "PostgreSQL") | dict.fromkeys(FOR_SNOWFLAKE, "Snowflake")
 
 
 def test_a_role_with_just_the_granted_rights_loads_a_table(runs: Runs) -> None:

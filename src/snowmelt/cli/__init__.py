@@ -9,48 +9,17 @@ from typing import Annotated
 
 import typer
 
-from snowmelt import __version__, settings
-from snowmelt.cli import (
-    aws,
-    config,
-    console,
-    indexes,
-    migrate,
-    preflight,
-    rejects,
-    report,
-    sandbox,
-    schema,
-    selftest,
-    status,
-    verify,
-    watch,
-)
+from snowmelt import __version__
+from snowmelt.cli.commands import Group
 from snowmelt.errors import SnowmeltError
 
 app = typer.Typer(
+    cls=Group,
     help="Move tables out of Snowflake into PostgreSQL, every row exactly once.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(config.app, name="config")
-app.command("test-connections")(migrate.try_connections)
-app.add_typer(schema.app, name="schema")
-app.command("preflight")(preflight.preflight)
-app.command("migrate")(migrate.migrate)
-app.command("retry")(migrate.retry)
-app.add_typer(status.app, name="status")
-app.command("dashboard")(watch.dashboard)
-app.command("runs")(status.runs)
-app.command("errors")(status.errors)
-app.add_typer(rejects.app, name="rejects")
-app.add_typer(indexes.app, name="indexes")
-app.command("verify")(verify.verify)
-app.command("report")(report.report)
-app.add_typer(aws.app, name="aws")
-app.command("selftest")(selftest.selftest)
-app.command("sandbox")(sandbox.sandbox)
 
 
 def main() -> None:
@@ -58,6 +27,8 @@ def main() -> None:
     try:
         app(args=_general_first(sys.argv[1:]), standalone_mode=True)
     except SnowmeltError as error:
+        from snowmelt.cli import console
+
         with suppress(OSError):  # stderr may be as full as stdout; the exit code is what is left
             console.show_error(error)
         sys.exit(error.exit_code)
@@ -80,12 +51,16 @@ def _general_first(arguments: Sequence[str]) -> list[str]:
 
 def _print_version(asked: bool) -> None:
     if asked:
+        from snowmelt.cli import console
+
         console.out.print(__version__)
         raise typer.Exit
 
 
 def _read_env_file(path: Path | None) -> None:
     if path is not None:
+        from snowmelt import settings
+
         settings.add_env_file(path)
 
 

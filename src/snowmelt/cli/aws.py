@@ -1,12 +1,13 @@
 """``snowmelt aws``: drive a deployed stack."""
 
+from __future__ import annotations
+
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from snowmelt.aws.stack import RemoteExecution, RemoteStack
 from snowmelt.cli import console
 from snowmelt.cli.options import (
     AcceptRejected,
@@ -21,6 +22,9 @@ from snowmelt.cli.options import (
 )
 from snowmelt.cli.shared import EXIT_FAILED
 from snowmelt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from snowmelt.aws.stack import RemoteExecution, RemoteStack
 
 app = typer.Typer(help="Drive a deployed stack.", no_args_is_help=True)
 
@@ -51,7 +55,7 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Start an execution; an unfinished run of the source is resumed."""
-    arn = RemoteStack.find(stack, region).start(
+    arn = _found(stack, region).start(
         {
             "source_name": source,
             "no_resume": no_resume,
@@ -80,7 +84,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """See how an execution is; exit code 1 when it has ended badly."""
-    deployed = RemoteStack.find(stack, region)
+    deployed = _found(stack, region)
     if latest:
         found = deployed.executions(latest)
         if as_json:
@@ -100,7 +104,7 @@ def stop(
     execution: ExecutionArn = None, stack: StackName = "snowmelt", region: Region = None, as_json: AsJson = False
 ) -> None:
     """Stop an execution; what is loaded stays, and a new start resumes the run."""
-    _show(RemoteStack.find(stack, region).stop(execution), as_json=as_json)
+    _show(_found(stack, region).stop(execution), as_json=as_json)
 
 
 @app.command()
@@ -115,8 +119,14 @@ def logs(
     conditions = [f'($.run_id = "{run_id}")'] if run_id else []
     conditions += ['($.level = "ERROR")'] if errors else []
     pattern = f"{{ {' && '.join(conditions)} }}" if conditions else None
-    for line in RemoteStack.find(stack, region).logs(since=_moment(since), pattern=pattern):
+    for line in _found(stack, region).logs(since=_moment(since), pattern=pattern):
         console.out.print(line)
+
+
+def _found(stack: str, region: str | None) -> RemoteStack:
+    from snowmelt.aws.stack import RemoteStack
+
+    return RemoteStack.find(stack, region)
 
 
 def _moment(ago: str) -> datetime:

@@ -1,19 +1,19 @@
-"""What a person sees: progress, closing tables, log lines."""
+"""What a person sees: closing tables, errors, log lines. What it shows is imported by those who make it."""
+
+from __future__ import annotations
 
 import errno
 import json
 import logging
 import os
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.filesize import decimal
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -21,14 +21,14 @@ from rich.text import Text
 from snowmelt import disclosure
 from snowmelt.cli import terminal_text
 from snowmelt.errors import ConfigError, OutputError, SnowmeltError
-from snowmelt.models import DryRunPlan
-from snowmelt.monitoring.monitor import ErrorGroup, Monitor, RunProgress, TableProgress
-from snowmelt.rejected_rows.expired_rows import ExpiredRows
-from snowmelt.rejected_rows.store import RejectedRow
-from snowmelt.verification.verdicts import TableVerdict, Verification
 from snowmelt.wording import counted, gave_way
 
-REFRESH_SECONDS = 0.5
+if TYPE_CHECKING:
+    from snowmelt.models import DryRunPlan
+    from snowmelt.monitoring.monitor import ErrorGroup, RunProgress, TableProgress
+    from snowmelt.rejected_rows.expired_rows import ExpiredRows
+    from snowmelt.rejected_rows.store import RejectedRow
+    from snowmelt.verification.verdicts import TableVerdict, Verification
 
 _logger = logging.getLogger("snowmelt")
 _STANDARD_KEYS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
@@ -171,58 +171,6 @@ def show_error(error: SnowmeltError) -> None:
     err.print(f"{error.code}: {error.message.removesuffix('; '.join(('', *problems)))}:")
     for problem in problems:
         err.print(text_of(f"  {problem}"))
-
-
-@contextmanager
-def live_progress(monitor: Monitor, run_id: str) -> Iterator[None]:
-    """Show the run's tables on stderr while the block lasts; nothing where stderr is not a terminal."""
-    if not err.is_terminal:
-        yield
-        return
-    stop = threading.Event()
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:>4.0f} %", markup=False),
-        _RowsColumn(),
-        TimeRemainingColumn(compact=True),
-        console=err,
-        refresh_per_second=4,
-        transient=True,
-    ) as bars:
-        thread = threading.Thread(target=_refresh, args=(monitor, run_id, bars, stop), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join(timeout=5)
-
-
-class _RowsColumn(ProgressColumn):
-    """Rows so far, and rows per second."""
-
-    def render(self, task: Task) -> Text:
-        speed = f"{task.speed:,.0f} rows/s" if task.speed else task.fields.get("note", "")
-        return Text(f"{int(task.completed):>13,} rows  {speed:>16}")
-
-
-def _refresh(monitor: Monitor, run_id: str, bars: Progress, stop: threading.Event) -> None:
-    """Progress is a courtesy: when the server goes away, the bars stand still and the run goes on."""
-    tasks: dict[str, TaskID] = {}
-    while not stop.wait(REFRESH_SECONDS):
-        try:
-            tables = monitor.tables(run_id)
-        except SnowmeltError:
-            return
-        for table in tables:
-            if table.table not in tasks:
-                tasks[table.table] = bars.add_task(table.table, total=None, note="")
-            bars.update(tasks[table.table], total=table.source_rows, completed=table.rows, note=_note(table))
-
-
-def _note(table: TableProgress) -> str:
-    return {"pending": "waiting", "scanning": "Snowflake scans", "completed": "done"}.get(table.status, table.status)
 
 
 def show_tables(tables: Sequence[TableProgress], title: str) -> None:

@@ -7,7 +7,6 @@ import typer
 from snowmelt.cli import console
 from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, SourceName
 from snowmelt.cli.shared import EXIT_FAILED, EXIT_UNFINISHED, opened
-from snowmelt.monitoring import monitor
 
 app = typer.Typer(help="Look after indexes that loads dropped.", no_args_is_help=True)
 
@@ -22,6 +21,8 @@ def restore_indexes(
     log_format: LogFormat = None,
 ) -> None:
     """Put back indexes that a load dropped and did not come to build; tables that are being loaded are left alone."""
+    from snowmelt.monitoring import monitor
+
     console.set_up_logging(log_level or "WARNING", as_json=as_json, log_format=log_format)
     restored = monitor.restore_indexes(*opened(config_path, source), run_id=run_id)
     if as_json:

@@ -1,14 +1,16 @@
 """``snowmelt migrate``, ``retry`` and ``test-connections``: the main job."""
 
+from __future__ import annotations
+
 import os
 import secrets
 import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import typer
 
-from snowmelt import actions, runner
 from snowmelt.cli import console
 from snowmelt.cli.apart import apart
 from snowmelt.cli.options import (
@@ -36,9 +38,10 @@ from snowmelt.config import Config, SourceConfig, with_unit
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError, MissingError, SnowmeltError
 from snowmelt.models import ValidateConfigResult
-from snowmelt.monitoring import monitor
-from snowmelt.wiring import Wiring
 from snowmelt.wording import NOTHING_TO_LOAD
+
+if TYPE_CHECKING:
+    from snowmelt.wiring import Wiring
 
 
 def migrate(
@@ -117,13 +120,17 @@ def _one_of_several(
 
 def _run(start: Mapping[str, object], source: SourceConfig, config: Config, wiring: Wiring, *, as_json: bool) -> int:
     """Take the run of a source to its end and show what came of it; the command's exit code."""
+    from snowmelt import runner
+    from snowmelt.cli.live_progress import live_progress
+    from snowmelt.monitoring import monitor
+
     with ExitStack() as stack:
 
         def show(run: ValidateConfigResult) -> None:
             if console.err.is_terminal:  # elsewhere the log has it, and the warnings everywhere
                 console.err.print(run.message)
             watched = stack.enter_context(monitor.watch(wiring, config, source))
-            stack.enter_context(console.live_progress(watched, run.run_id))
+            stack.enter_context(live_progress(watched, run.run_id))
 
         try:
             begun = {**start, "source_name": source.source_name}
@@ -153,6 +160,8 @@ def _run(start: Mapping[str, object], source: SourceConfig, config: Config, wiri
 
 
 def _foresee(start: Mapping[str, object], wiring: Wiring, *, as_json: bool) -> None:
+    from snowmelt import runner
+
     message, plan = runner.foresee(start, wiring, execution_id=_execution_id())
     if as_json:
         console.show_json({"message": message, **(plan.model_dump(mode="json", exclude={"message"}) if plan else {})})
@@ -171,6 +180,8 @@ def retry(
     log_format: LogFormat = None,
 ) -> None:
     """Try again what failed in a run, and nothing else; a run that is complete is left alone."""
+    from snowmelt.monitoring import monitor
+
     console.set_up_logging(log_level, as_json=as_json, log_format=log_format)
     wiring, parsed, found = opened(config_path, source)
     with monitor.watch(wiring, parsed, found) as watched:
@@ -200,6 +211,8 @@ def try_connections(
     log_format: LogFormat = None,
 ) -> None:
     """Ask both servers whether they would let a run happen."""
+    from snowmelt import actions, runner
+
     console.set_up_logging(log_level or "WARNING", as_json=as_json, log_format=log_format)
     event = {"action": "test_connections", "source_name": source}
     result = actions.run(event, wired(config_path), Deadline.after(runner.INVOCATION_SECONDS))

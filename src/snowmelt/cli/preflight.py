@@ -1,7 +1,10 @@
 """``snowmelt preflight``: whatever could stand in the way of a run, before it starts."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import typer
 from rich.filesize import decimal
@@ -12,8 +15,9 @@ from snowmelt.cli import console
 from snowmelt.cli.options import AsJson, ConfigPath, SourceName, Tables, listed
 from snowmelt.cli.shared import EXIT_DIFFERENT, opened
 from snowmelt.findings import Finding
-from snowmelt.preflight import checks as actions
-from snowmelt.preflight.checks import Preflight
+
+if TYPE_CHECKING:
+    from snowmelt.preflight.checks import Preflight
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -22,6 +26,8 @@ def preflight(
     config_path: ConfigPath = "config.json", source: SourceName = None, tables: Tables = None, as_json: AsJson = False
 ) -> None:
     """Look at both sides for whatever could stand in the way of a run; exit code 3 if something does."""
+    from snowmelt.preflight import checks as actions
+
     console.set_up_logging("WARNING", as_json=as_json)
     found = actions.preflight(*opened(config_path, source), listed(tables))
     if as_json:

@@ -8,7 +8,6 @@ import typer
 from snowmelt.cli import console
 from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, RunId, ShowValues, SourceName, SourceTable
 from snowmelt.cli.shared import EXIT_FAILED, opened
-from snowmelt.rejected_rows import replay
 
 app = typer.Typer(help="Look after rows that were refused.", no_args_is_help=True)
 
@@ -22,6 +21,8 @@ def list_rejects(
     values: ShowValues = False,
 ) -> None:
     """List the rejected rows of a run, and why each was rejected."""
+    from snowmelt.rejected_rows import replay
+
     console.set_up_logging("WARNING", as_json=False)
     found = replay.listed(*opened(config_path, source), run_id=run_id, table=table)
     console.show_rejects(found.rows, expired=found.expired, show_values=values)
@@ -35,6 +36,8 @@ def export_rejects(
     table: SourceTable = None,
 ) -> None:
     """Print the refused rows of a run, each as a line of JSON that can be fixed and replayed."""
+    from snowmelt.rejected_rows import replay
+
     console.set_up_logging("WARNING", as_json=False)
     found = replay.listed(*opened(config_path, source), run_id=run_id, table=table)
     for line in replay.exported(found.rows):
@@ -56,6 +59,8 @@ def replay_rejects(
     log_format: LogFormat = None,
 ) -> None:
     """Load refused rows once more, after whatever they were refused for is fixed."""
+    from snowmelt.rejected_rows import replay
+
     console.set_up_logging(log_level or "WARNING", as_json=as_json, log_format=log_format)
     lines = None if file is None else [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     done = replay.replay(*opened(config_path, source), run_id=run_id, table=table, lines=lines)

@@ -9,10 +9,8 @@ from snowmelt import private_files, settings
 from snowmelt.cli import console
 from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, SourceName
 from snowmelt.deadline import Deadline
-from snowmelt.engine import status_store
 from snowmelt.errors import AccessError, MissingError
 from snowmelt.settings import Settings
-from snowmelt.wiring import Wiring
 
 _PATIENCE_SECONDS = 300.0
 
@@ -29,8 +27,10 @@ def report(
     log_format: LogFormat = None,
 ) -> None:
     """Write the report of a run, ended or under way, as one HTML file."""
+    from snowmelt.engine import status_store
     from snowmelt.reports import page
-    from snowmelt.reports import saved_report as reports  # here: other commands need not wait for what makes pages
+    from snowmelt.reports import saved_report as reports
+    from snowmelt.wiring import Wiring
 
     console.set_up_logging(log_level or "WARNING", as_json=as_json, log_format=log_format)
     given = settings.load(config=config_path)

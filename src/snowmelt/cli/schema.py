@@ -7,7 +7,6 @@ import typer
 from snowmelt.cli import console
 from snowmelt.cli.options import AsJson, ConfigPath, SourceName, Tables, listed
 from snowmelt.cli.shared import opened
-from snowmelt.preflight import create_targets
 
 app = typer.Typer(help="Look after target tables.", no_args_is_help=True)
 
@@ -21,6 +20,8 @@ def ddl(
     as_json: AsJson = False,
 ) -> None:
     """Write CREATE TABLE for targets that are missing, as SQL that psql takes; nothing is executed unless asked for."""
+    from snowmelt.preflight import create_targets
+
     console.set_up_logging("WARNING", as_json=as_json)
     written = create_targets.schema_ddl(*opened(config_path, source), listed(tables), apply=apply)
     if as_json:

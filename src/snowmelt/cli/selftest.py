@@ -1,32 +1,32 @@
 """``snowmelt selftest``: what Snowmelt relies on, shown on an account of one's own."""
 
+from __future__ import annotations
+
 import secrets
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from snowmelt import private_files, settings
-from snowmelt.aws.stack import RemoteStack
 from snowmelt.cli import console
 from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, SourceName
 from snowmelt.cli.shared import EXIT_FAILED, EXIT_UNFINISHED, wired
 from snowmelt.errors import ConfigError
-from snowmelt.selftest import connections, runner
-from snowmelt.selftest import stack as stacks
-from snowmelt.selftest.assumption import Result
-from snowmelt.selftest.connections import OwnSource, Request
-from snowmelt.selftest.report import Report
+
+if TYPE_CHECKING:
+    from snowmelt.selftest.assumption import Result
+    from snowmelt.selftest.report import Report
 
 Region = Annotated[str | None, typer.Option("--region", help="Of the stack, unless it is the one of your AWS profile.")]
 _COLOURS = {"pass": "green", "fail": "red", "skipped": "yellow"}
 
 
 def selftest(
-    config_path: ConfigPath = connections.DEFAULT_CONFIG,
+    config_path: ConfigPath = "config.json",
     source: SourceName = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before anything is made.")] = False,
     snowflake_database: Annotated[
@@ -54,6 +54,11 @@ def selftest(
     log_format: LogFormat = None,
 ) -> None:
     """Show on your own account that what Snowmelt relies on is so; drops what it makes."""
+    from snowmelt.aws.stack import RemoteStack
+    from snowmelt.selftest import connections, runner
+    from snowmelt.selftest import stack as stacks
+    from snowmelt.selftest.connections import OwnSource, Request
+
     console.set_up_logging(log_level or "ERROR", as_json=as_json, log_format=log_format)
     given = wired(config_path)
     request = Request(source, snowflake_database, snowflake_schema, postgres_database, postgres_schema, role)

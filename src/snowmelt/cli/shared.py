@@ -1,10 +1,16 @@
 """What commands share: the config they are given, and the codes they exit with."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from snowmelt import disclosure, settings
 from snowmelt.config import Config, SourceConfig
 from snowmelt.errors import ConfigError
 from snowmelt.models import Compatibility
-from snowmelt.wiring import Wiring
+
+if TYPE_CHECKING:
+    from snowmelt.wiring import Wiring
 
 EXIT_FAILED = 1
 EXIT_DIFFERENT = 3
@@ -30,4 +36,6 @@ def opened(config_path: str, source: str | None) -> tuple[Wiring, Config, Source
 
 def wired(config_path: str, compatibility: Compatibility | None = None) -> Wiring:
     """What this process's environment says, with that config; connects to nothing."""
+    from snowmelt.wiring import Wiring  # here: it brings every client, and `--help` comes without
+
     return Wiring(settings.load(config=config_path, compatibility=compatibility), settings.environment())

@@ -11,7 +11,6 @@ from snowmelt.cli import watch as watching
 from snowmelt.cli.options import AsJson, ConfigPath, RunId, ShowValues, SourceName
 from snowmelt.cli.shared import opened, show_values
 from snowmelt.errors import ConfigError
-from snowmelt.monitoring import monitor
 from snowmelt.sql_text import queries
 
 app = typer.Typer(help="See how far runs are.", invoke_without_command=True)
@@ -50,11 +49,15 @@ def install(
         schema = opened(config_path, source)[1].postgres.status_schema if there else queries.STATUS_SCHEMA
         sys.stdout.write(queries.in_schema(queries.text("engine/status_schema.sql"), schema))
         return
+    from snowmelt.monitoring import monitor
+
     console.out.print(f"status schema installed: {monitor.install(*opened(config_path, source))}")
 
 
 def status_of(config_path: str, source: str | None, *, run_id: str | None, all_runs: bool, as_json: bool) -> None:
     """Show a run with its tables, or a line for each of the latest runs."""
+    from snowmelt.monitoring import monitor
+
     console.set_up_logging("WARNING", as_json=as_json)
     wiring, parsed, found = opened(config_path, source)
     with monitor.watch(wiring, parsed, found) as watched:
@@ -91,6 +94,8 @@ def errors(
     values: ShowValues = False,
 ) -> None:
     """Say what went wrong in a run, each kind once: how often, where first, what to do."""
+    from snowmelt.monitoring import monitor
+
     show_values(values, as_json=as_json)
     console.set_up_logging("WARNING", as_json=as_json)
     wiring, parsed, found = opened(config_path, source)

@@ -7,8 +7,6 @@ import typer
 from snowmelt.cli import console
 from snowmelt.cli.options import AsJson, ConfigPath, LogFormat, LogLevel, SourceName, listed
 from snowmelt.cli.shared import EXIT_DIFFERENT, opened
-from snowmelt.verification import command as actions
-from snowmelt.verification.source_rows import Asked
 
 
 def verify(
@@ -36,6 +34,9 @@ def verify(
     log_format: LogFormat = None,
 ) -> None:
     """Say whether targets hold just what was read for them, and which rows differ."""
+    from snowmelt.verification import command as actions
+    from snowmelt.verification.source_rows import Asked
+
     console.set_up_logging(log_level or "WARNING", as_json=as_json, log_format=log_format)
     asked = Asked(mode=mode, sample=sample, repair=repair, all_rows=all_rows)
     names = listed(tables)

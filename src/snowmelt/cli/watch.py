@@ -1,14 +1,18 @@
 """``snowmelt dashboard`` and ``snowmelt status --watch``: stay with a run and see how it goes on."""
 
-from typing import Annotated
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from snowmelt.cli import console, status_screen
+from snowmelt.cli import console
 from snowmelt.cli.options import ConfigPath, SourceName
 from snowmelt.cli.shared import EXIT_FAILED, opened
 from snowmelt.errors import ConfigError
-from snowmelt.monitoring.reconnecting import Lookout
+
+if TYPE_CHECKING:
+    from snowmelt.monitoring.reconnecting import Lookout
 
 
 def dashboard(
@@ -38,6 +42,8 @@ def _announce(url: str, *, no_open: bool) -> None:
 
 def watch_status(config_path: str, source: str | None, *, run_id: str | None, as_json: bool) -> None:
     """Show a run until it is over; exit code 1 when it has failed."""
+    from snowmelt.cli import status_screen
+
     console.set_up_logging("WARNING", as_json=as_json)
     with _lookout(config_path, source) as lookout:
         try:
@@ -49,4 +55,6 @@ def watch_status(config_path: str, source: str | None, *, run_id: str | None, as
 
 
 def _lookout(config_path: str, source: str | None) -> Lookout:
+    from snowmelt.monitoring.reconnecting import Lookout
+
     return Lookout(*opened(config_path, source))

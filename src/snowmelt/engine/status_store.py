@@ -134,8 +134,8 @@ def _require_owner(session: Session, version: int) -> None:
     if row is not None and not row["is_owned"]:
         raise AccessError(
             f"{session.where}: the status schema has version {version}, this Snowmelt needs {SCHEMA_VERSION}, and only "
-            f"its owner {row['owner']} can upgrade it: let that role run `psql -f sql/status_schema.sql` or `snowmelt "
-            "status install`, and then sql/grants_postgres.sql"
+            f"its owner {row['owner']} can upgrade it: let that role run `snowmelt status install`, and "
+            "then in psql what `snowmelt sql show grants_postgres` prints"
         )
 
 

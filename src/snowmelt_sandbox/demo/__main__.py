@@ -11,6 +11,7 @@ from typing import Any
 
 from snowmelt import private_files
 from snowmelt.cli import console
+from snowmelt.cli.live_progress import live_progress
 from snowmelt.config import Config, SourceConfig
 from snowmelt.errors import SnowmeltError
 from snowmelt.monitoring import monitor
@@ -170,7 +171,7 @@ def _show_progress(stack: ExitStack, wiring: Wiring, config: Config, source: Sou
     runs = watched.runs(source.source_name, limit=1)
     if not runs:
         return False
-    stack.enter_context(console.live_progress(watched, runs[0].run_id))
+    stack.enter_context(live_progress(watched, runs[0].run_id))
     return True
 
 
