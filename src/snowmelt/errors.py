@@ -159,6 +159,17 @@ class RowCountError(DataError):
     remedy = "start again; if it comes back, somebody writes to a source that was thought to be still"
 
 
+class RowsMissingError(DataError):
+    """A scan gave another number of rows than Snowflake counts in the table, which nobody changed meanwhile."""
+
+    retried = "by a new run"
+    remedy = (
+        "see that no setting of the account or the user cuts results, and that no row access policy hides rows from "
+        "the role, then start again; if the role is meant to read only some rows, set `source_filter` (`TRUE` will "
+        f"do), and start {WITH_NO_RESUME}"
+    )
+
+
 class SourceChangedError(DataError):
     """The source is not what it was when the run was planned: other columns, other types, a result cut otherwise."""
 

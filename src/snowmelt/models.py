@@ -211,6 +211,8 @@ class TablePlan(Value):
     """The source table's full name as SQL, with the clause that freezes it, if it can be frozen."""
     stored_bytes: int | None = None
     """What Snowflake stored of the source table when it was planned; None where it does not say, as of a view."""
+    counted_as: str | None = None
+    """The name under which Snowflake's catalog counts just the rows that are read; None where it counts others."""
     conditions: tuple[str, ...] = ()
     """What the rows must meet: the config's filter, the watermark's bounds."""
     order_by: tuple[str, ...] = ()

@@ -912,3 +912,48 @@ def test_the_password_is_drawn_and_its_files_are_the_owners_alone(account: Local
     assert account.directory.stat().st_mode & 0o777 == 0o700
     for name in ("users.json", "control"):
         assert (account.directory / name).stat().st_mode & 0o777 == 0o600
+
+
+def catalog_of(connection: Any, *names: str) -> dict[str, tuple[int, dt.datetime]]:
+    listed = ", ".join(f"'{name}'" for name in names)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "select TABLE_NAME, ROW_COUNT, LAST_ALTERED from DB.INFORMATION_SCHEMA.TABLES as t "
+            f"where t.TABLE_SCHEMA = 'PUBLIC' and TABLE_NAME in ({listed})"
+        )
+        return {name: (rows, moment) for name, rows, moment in cursor.fetchall()}
+
+
+def now_there(connection: Any) -> dt.datetime:
+    with connection.cursor() as cursor:
+        moment: dt.datetime = cursor.execute("select current_timestamp()").fetchone()[0]
+    return moment
+
+
+def test_the_catalog_counts_what_is_committed_and_tells_when_a_table_was_changed(
+    account: LocalSnowflake, connection: Any
+) -> None:
+    with account.connect(database="DB", schema="PUBLIC") as writer, writer.cursor() as cursor:
+        cursor.execute("create table COUNTED (N int)")
+        cursor.execute("create table LEFT_ALONE as select 1 as N")
+        cursor.execute("insert into COUNTED values (1), (2), (3)")
+        cursor.execute("delete from COUNTED where N = 2")
+        made = now_there(connection)
+        known = catalog_of(connection, "COUNTED", "LEFT_ALONE")
+        assert {name: rows for name, (rows, _) in known.items()} == {"COUNTED": 2, "LEFT_ALONE": 1}
+        assert all(moment < made for _, moment in known.values())
+
+        cursor.execute("begin")
+        cursor.execute("insert into COUNTED values (4)")
+        rows, moment = catalog_of(connection, "COUNTED")["COUNTED"]
+        assert (rows, moment > made) == (2, True)  # nobody knows yet when it is going to be seen
+        before = now_there(connection)
+        cursor.execute("commit")
+        rows, moment = catalog_of(connection, "COUNTED")["COUNTED"]
+        assert rows == 3
+        assert before < moment < now_there(connection)
+        cursor.execute("select * from COUNTED").fetchall()
+        assert catalog_of(connection, "COUNTED")["COUNTED"] == (rows, moment)  # reading is no change
+        cursor.execute("truncate table COUNTED")
+        assert catalog_of(connection, "COUNTED")["COUNTED"][0] == 0
+        assert catalog_of(connection, "LEFT_ALONE") == {"LEFT_ALONE": known["LEFT_ALONE"]}

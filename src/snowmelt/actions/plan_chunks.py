@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from snowmelt import manifest_store
@@ -13,9 +13,11 @@ from snowmelt.engine.rounds import Before, Outlook, Step
 from snowmelt.engine.status_store import PendingRow, RunRow, TableRow
 from snowmelt.engine.work_items import PendingChunk
 from snowmelt.errors import (
+    AccessError,
     DataError,
     NoTimeTravelError,
     ResultLostError,
+    RowsMissingError,
     SnowmeltError,
     TableFailedError,
     TooLargeError,
@@ -24,7 +26,8 @@ from snowmelt.errors import (
 from snowmelt.loading import load, targets
 from snowmelt.loading.targets import Ready
 from snowmelt.models import ChunkRead, KeySpec, Location, PlanChunksEvent, PlanChunksResult, ScanSlice, TablePlan
-from snowmelt.planning import composite, one_scan, statement
+from snowmelt.planning import composite, one_scan, source_facts, statement
+from snowmelt.planning.source_facts import Count
 from snowmelt.postgres.session import Session
 from snowmelt.snowflake_source import ScanDone, ScanFailed, ScanGone, ScanRunning, SnowflakeSource
 from snowmelt.wiring import RunResources, Wiring
@@ -218,11 +221,43 @@ class _Plan:
                 case ScanGone():
                     # Nothing of it has been loaded yet, so another scan loses nothing.
                     status_store.forget_scan(self._session, self._event.run_id, table.table_id, str(table.query_id))
-        for group in {self._together(table_id) for table_id in done}:
-            if all(table_id in done for table_id in group):
+        groups = {self._together(table_id) for table_id in done}
+        whole = [done[table_id] for group in groups if done.keys() >= set(group) for table_id in group]
+        for table_id in self._fail_incomplete(whole, scans, snowflake):
+            del done[table_id]
+        for group in groups:
+            if done.keys() >= set(group):
                 self._start([done[table_id] for table_id in group], scans)
             else:
                 self._give_up_if_one_failed(group, scans)
+
+    def _fail_incomplete(
+        self, ready: Sequence[Ready], scans: Mapping[int, TableRow], snowflake: SnowflakeSource
+    ) -> list[int]:
+        """Fail tables of which Snowflake's catalog counts other rows than were read; returns which.
+
+        One statement asks for all of them. A table that was changed since its scan began is not compared, and none is
+        where the catalog does not answer.
+        """
+        asked = [each for each in ready if each.plan.counted_as is not None]
+        counts = self._counts({str(each.plan.counted_as) for each in asked}, snowflake) if asked else {}
+        failed = []
+        for each in asked:
+            table, count = scans[each.plan.table_id], counts.get(str(each.plan.counted_as))
+            began_at = min(filter(None, (table.scan_began_at, each.began_at)), default=None)
+            if count is not None and source_facts.contradicts(count, rows=each.source_rows, began_at=began_at):
+                self._give_up(table, _rows_missing(each, count.rows, self._run.plan.snowflake_role))
+                failed.append(each.plan.table_id)
+        return failed
+
+    def _counts(self, names: Collection[str], snowflake: SnowflakeSource) -> Mapping[str, Count]:
+        plan = self._run.plan
+        query = source_facts.counts_query(plan.snowflake_database, plan.snowflake_schema, names)
+        try:
+            return source_facts.read_counts(snowflake.aggregate(query))
+        except (AccessError, DataError) as error:
+            logger.info("rows are not compared with Snowflake's catalog", extra={"reason": error.message})
+            return {}
 
     def _together(self, table_id: int) -> tuple[int, ...]:
         return self._run.table(table_id).starts_with or (table_id,)
@@ -383,6 +418,16 @@ class _Plan:
 def _first_statement(plan: TablePlan) -> str:
     """What Snowflake is asked first: all rows, or how the key is spread."""
     return statement.of_chunk(plan) if plan.keys is None else composite.first_query(plan.keys)
+
+
+def _rows_missing(ready: Ready, counted: int, role: str) -> RowsMissingError:
+    return RowsMissingError(
+        f"table {ready.plan.source}: query {ready.query_id} gave {ready.source_rows} rows, and Snowflake counts "
+        f"{counted} in the table (INFORMATION_SCHEMA.TABLES), which nobody has changed since; none of them was loaded; "
+        "see whether a setting of the account or the user cuts results (ROWS_PER_RESULTSET), or a row access policy "
+        f"hides rows from role {role}, and start again: a new run begins; if role {role} is meant to read only these "
+        f'rows, set source_filter to "TRUE", and start {WITH_NO_RESUME}; if neither is so, report it with the query id'
+    )
 
 
 def _stages(tables: Sequence[TableRow]) -> int:

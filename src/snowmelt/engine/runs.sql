@@ -294,7 +294,7 @@ FROM migration_status.runs WHERE run_id = %(run_id)s
 -- name: read_tables
 -- The tables of a run as they stand.
 SELECT table_id, source_table, target_schema, target_table, status, load_epoch, strategy, query_id, second_query_id,
-       source_rows,
+       scan_began_at, source_rows,
        truncated_at, error_code, error_text
 FROM migration_status.run_tables WHERE run_id = %(run_id)s ORDER BY table_id
 

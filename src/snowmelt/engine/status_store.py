@@ -80,6 +80,7 @@ class TableRow:
     load_epoch: int
     query_id: str | None
     second_query_id: str | None
+    scan_began_at: datetime | None
     source_rows: int | None
     truncated_at: datetime | None
     error_code: str | None

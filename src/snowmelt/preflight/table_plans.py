@@ -345,6 +345,7 @@ class _Planner:
             columns=columns,
             reads_from=f"{self._source_table(table)} {cutting.at}".rstrip(),
             stored_bytes=self._known(table).size_bytes,
+            counted_as=table.snowflake_name if self._reads_all(table_id, table, conditions, cutting) else None,
             conditions=conditions,
             order_by=cutting.order_by,
             strategy="key_range" if keys else "one_scan",
@@ -371,6 +372,11 @@ class _Planner:
             max_rejected_rows=table.max_rejected_rows or 0,
             warnings=warnings,
         )
+
+    def _reads_all(self, table_id: int, table: TableConfig, conditions: Sequence[str], cutting: _Cutting) -> bool:
+        """Whether one scan reads all rows that Snowflake counts in the table, as far as the role may know."""
+        is_filtered = bool(conditions) or bool(self._policies[table_id].of_rows)
+        return not (is_filtered or cutting.columns or self._known(table).is_view)
 
     # --- how it is cut ----------------------------------------------------------------------------------------------
 

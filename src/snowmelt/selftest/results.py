@@ -1,9 +1,11 @@
 """What Snowmelt relies on of a result: its format, its batches, and that it can be opened again by its id."""
 
+import time
 import uuid
 
 from snowmelt.errors import SnowmeltError
 from snowmelt.models import ScanSlice
+from snowmelt.planning import source_facts
 from snowmelt.selftest.assumption import DOCS, Assumption, BrokenError, expect
 from snowmelt.selftest.bench import MANY_ROWS, Bench
 from snowmelt.selftest.statements import numbers
@@ -69,6 +71,26 @@ def _unknown(bench: Bench) -> None:
         raise BrokenError(f"a query id that nobody has is answered as {type(state).__name__}, not as gone")
 
 
+def _counted(bench: Bench) -> None:
+    table = bench.table("SNOWMELT_SELFTEST_COUNTED")
+    bench.run(f"CREATE OR REPLACE TABLE {table} (N NUMBER(9,0))")
+    bench.run(f"INSERT INTO {table} VALUES (1), (2), (3)")  # noqa: S608 - quoted
+    before = bench.source.now()
+    time.sleep(_TICK_SECONDS)
+    bench.run(f"DELETE FROM {table} WHERE N = 2")  # noqa: S608 - quoted
+    time.sleep(_TICK_SECONDS)
+    after = bench.source.now()
+    name = bench.named("SNOWMELT_SELFTEST_COUNTED")
+    query = source_facts.counts_query(bench.database, bench.schema, [name])
+    counts = source_facts.read_counts(bench.source.aggregate(query))
+    if name not in counts:
+        raise BrokenError("INFORMATION_SCHEMA.TABLES does not tell how many rows a table has, or when it was changed")
+    expect(counts[name].rows, 2, "ROW_COUNT of a table after its last change")
+    expect(before < counts[name].altered_at < after, True, "LAST_ALTERED is the moment of the last change")
+
+
+_TICK_SECONDS = 0.05
+"""Between a change and the moments before and after it, so that no rounding of clocks joins them."""
 _TESTS = "tests/integration/test_local_snowflake.py::"
 _SOURCE = "tests/integration/test_snowflake_source.py::"
 
@@ -115,6 +137,14 @@ ASSUMPTIONS = (
         "https://github.com/snowflakedb/snowflake-connector-python/issues/1596",
         _SOURCE + "test_an_unknown_query_is_gone",
         _unknown,
+    ),
+    Assumption(
+        "rows-are-counted",
+        "INFORMATION_SCHEMA.TABLES has the number of a table's rows, and a LAST_ALTERED that no later change precedes: "
+        "the independent count that a scan of a whole table is compared with",
+        DOCS + "sql-reference/info-schema/tables",
+        _TESTS + "test_the_catalog_counts_what_is_committed_and_tells_when_a_table_was_changed",
+        _counted,
     ),
     Assumption(
         "results-last-a-day",

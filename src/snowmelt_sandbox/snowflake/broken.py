@@ -30,6 +30,7 @@ BREAKS: Mapping[str, str] = {
     "batches-as-announced": "batches are announced with a row more than they have",
     "results-never-change": "opening a result runs its statement again",
     "result-scan": "RESULT_SCAN finds no statement",
+    "rows-are-counted": "the catalog counts a row more than a table has",
     "unknown-results-are-gone": "an unknown query id is an internal error",
     "at-timestamp": "AT(TIMESTAMP) reads what is there now",
     "views-at-timestamp": "a view is read as it is now, whatever moment is asked for",

@@ -50,9 +50,11 @@ def load(engine: Engine, order: BulkLoad) -> int:
             f"{_expression(c, str(stored))} as {quote(c.name)}" for c, stored in zip(columns, source.types, strict=True)
         )
         started = datetime.now(UTC).replace(tzinfo=None)
+        engine.catalog.altering([table])
         duck.execute(f"create or replace table {table.quoted()} as select {selected} from incoming_rows")  # noqa: S608
         engine.catalog.declare(table, columns)
         engine.catalog.born(table, started)
+        engine.catalog.altered([table])
         return int(duck.execute(f"select count(*) from {table.quoted()}").fetchone()[0])  # noqa: S608
     finally:
         reading.close()

@@ -4,9 +4,9 @@
 import json
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
@@ -59,6 +59,15 @@ class TableRef:
         return [self.database, self.schema, self.name]
 
 
+@dataclass(frozen=True)
+class TableFacts:
+    """What is known of a table without reading it."""
+
+    rows: int | None
+    altered_at: datetime
+    kept_days: int
+
+
 def quote(name: str) -> str:
     """The name as a quoted identifier."""
     return '"' + name.replace('"', '""') + '"'
@@ -75,6 +84,8 @@ class Catalog:
         self._lock = threading.Lock()
         self.copies = 0
         """How many copies were kept so far; each before the change that it precedes."""
+        self._began_at = datetime.now(UTC)
+        self._altered: dict[TableRef, datetime | None] = {}
         self._duck.execute(_OWN_TABLES)
 
     def find(self, duck: Any, table: TableRef) -> TableRef | None:
@@ -178,6 +189,32 @@ class Catalog:
                 return TableRef(HISTORY, "main", copy_name) if copy_name else table
         return None
 
+    def altering(self, tables: Iterable[TableRef]) -> None:
+        """Somebody is about to change these tables: until that has ended, they count as changed just now."""
+        self._altered.update(dict.fromkeys(map(_folded, tables)))
+
+    def altered(self, tables: Iterable[TableRef]) -> None:
+        """A change of these tables has ended, and can be seen by others, or was undone."""
+        self._altered.update(dict.fromkeys(map(_folded, tables), datetime.now(UTC)))
+
+    def facts(self, tables: Sequence[TableRef]) -> list[TableFacts]:
+        """What is known of these tables; no rows of one that is gone meanwhile.
+
+        Rows are counted before the moments are read: a change in between makes the moment the later one. After a
+        restart every table counts as changed by it, as Snowflake's own upkeep counts as a change.
+        """
+        rows = [self._count(table) for table in tables]
+        return [
+            TableFacts(count, self._altered.get(_folded(table), self._began_at) or datetime.now(UTC), kept)
+            for table, count, kept in zip(tables, rows, map(self.kept_days, tables), strict=True)
+        ]
+
+    def _count(self, table: TableRef) -> int | None:
+        try:
+            return int(self._duck.cursor().execute(f"select count(*) from {table.quoted()}").fetchone()[0])
+        except duckdb.CatalogException:
+            return None
+
     def define_view(self, view: TableRef, query: str) -> None:
         """Remember a view's query, in Snowflake's SQL with full names."""
         with self._lock:
@@ -243,3 +280,7 @@ class Catalog:
             f"insert into {HISTORY}.main.versions values (?, ?, ?, ?, ?, ?)",
             [*table.parts(), copy_name, valid_from, valid_to],
         )
+
+
+def _folded(table: TableRef) -> TableRef:
+    return TableRef(*(part.lower() for part in table.parts()))

@@ -36,19 +36,6 @@ left join declared
 )
 
 
-def show_retentions(duck: Any, database: str) -> None:
-    """Have ``INFORMATION_SCHEMA.TABLES`` of a database tell what was said of retentions."""
-    created = info_schema.SQL_CREATE_INFORMATION_SCHEMA_TABLES_VIEW.substitute(catalog=database)
-    view, query = created.split(" AS\nselect", 1)
-    duck.execute(
-        view.replace("create view if not exists", "create or replace view", 1)
-        + f" as select stored.* replace (coalesce(kept.days, stored.RETENTION_TIME) as RETENTION_TIME) "
-        f"from (select {query}) stored left join {HISTORY}.main.retentions kept "
-        "on lower(kept.database_name) = lower(stored.TABLE_CATALOG) and lower(kept.schema_name) = "
-        "lower(stored.TABLE_SCHEMA) and lower(kept.table_name) = lower(stored.TABLE_NAME)"
-    )
-
-
 class Engine:
     """One account's databases."""
 

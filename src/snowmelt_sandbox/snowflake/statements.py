@@ -12,7 +12,15 @@ from fakesnow.dialect import parse_one
 from fakesnow.statement_type import SELECT, statement_type_id
 from sqlglot import exp
 
-from snowmelt_sandbox.snowflake import account_parameters, broken, lineage, policies, query_history, result_scan
+from snowmelt_sandbox.snowflake import (
+    account_parameters,
+    broken,
+    lineage,
+    policies,
+    query_history,
+    result_scan,
+    table_facts,
+)
 from snowmelt_sandbox.snowflake.catalog import Catalog, TableRef
 from snowmelt_sandbox.snowflake.declared_types import (
     MOST_DIGITS,
@@ -22,7 +30,6 @@ from snowmelt_sandbox.snowflake.declared_types import (
     of_snowflake,
     stored_precision,
 )
-from snowmelt_sandbox.snowflake.engine import show_retentions
 from snowmelt_sandbox.snowflake.errors import (
     SqlError,
     invalid_identifier,
@@ -159,7 +166,7 @@ class Statement:
     def _keep_for(self, name: str, days: int) -> Answer:
         exact = self._named(name)
         self._around.catalog.keep_for(exact, days)
-        show_retentions(self._duck, exact.database)
+        self._around.catalog.altered([exact])
         return _status("Statement executed successfully.")
 
     def _named(self, name: str) -> TableRef:
@@ -200,6 +207,14 @@ class Statement:
             open_result=lambda query_id: self._around.open_result(query_id, self._session.user.name),
         ) | query_history.register(
             self._parsed, duck=self._duck, user=self._session.user.name, entries=self._around.history
+        )
+        self._scanned |= table_facts.register(
+            self._parsed,
+            duck=self._duck,
+            database=str(self._connection.database or ""),
+            catalog=self._around.catalog,
+            may_read=lambda asked: self._around.may_read(self._session.user.name, asked),
+            too_many=1 if self._around.is_broken("rows-are-counted") else 0,
         )
         self._scanned |= policies.register(
             self._parsed, duck=self._duck, resolve=self._named, policies=self._policies_of
@@ -366,6 +381,20 @@ class Statement:
     # --- everything else -----------------------------------------------------------------------------------------
 
     def _change(self, bindings: Any, started: datetime) -> Answer:
+        changed = [self._ref(table) for table in tables_changed(self._parsed)]
+        if isinstance(self._parsed, exp.Create) and self._parsed.args.get("kind") == "TABLE":
+            changed.append(self._ref(_target(self._parsed)))
+        pending: set[TableRef] = self._connection.__dict__.setdefault("snowmelt_changing", set())
+        pending.update(changed)
+        self._around.catalog.altering(changed)
+        try:
+            return self._changed(bindings, started)
+        finally:
+            if not self._connection._in_transaction:  # until its COMMIT, nobody knows when it is going to be seen
+                self._around.catalog.altered(pending)
+                pending.clear()
+
+    def _changed(self, bindings: Any, started: datetime) -> Answer:
         parsed = self._parsed
         kind = statement_type_id(parsed)
         if self._around.keeps_copies():
