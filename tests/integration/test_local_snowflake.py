@@ -934,26 +934,26 @@ def test_the_catalog_counts_what_is_committed_and_tells_when_a_table_was_changed
     account: LocalSnowflake, connection: Any
 ) -> None:
     with account.connect(database="DB", schema="PUBLIC") as writer, writer.cursor() as cursor:
-        cursor.execute("create table COUNTED (N int)")
+        cursor.execute("create table TALLIED (N int)")
         cursor.execute("create table LEFT_ALONE as select 1 as N")
-        cursor.execute("insert into COUNTED values (1), (2), (3)")
-        cursor.execute("delete from COUNTED where N = 2")
+        cursor.execute("insert into TALLIED values (1), (2), (3)")
+        cursor.execute("delete from TALLIED where N = 2")
         made = now_there(connection)
-        known = catalog_of(connection, "COUNTED", "LEFT_ALONE")
-        assert {name: rows for name, (rows, _) in known.items()} == {"COUNTED": 2, "LEFT_ALONE": 1}
+        known = catalog_of(connection, "TALLIED", "LEFT_ALONE")
+        assert {name: rows for name, (rows, _) in known.items()} == {"TALLIED": 2, "LEFT_ALONE": 1}
         assert all(moment < made for _, moment in known.values())
 
         cursor.execute("begin")
-        cursor.execute("insert into COUNTED values (4)")
-        rows, moment = catalog_of(connection, "COUNTED")["COUNTED"]
+        cursor.execute("insert into TALLIED values (4)")
+        rows, moment = catalog_of(connection, "TALLIED")["TALLIED"]
         assert (rows, moment > made) == (2, True)  # nobody knows yet when it is going to be seen
         before = now_there(connection)
         cursor.execute("commit")
-        rows, moment = catalog_of(connection, "COUNTED")["COUNTED"]
+        rows, moment = catalog_of(connection, "TALLIED")["TALLIED"]
         assert rows == 3
         assert before < moment < now_there(connection)
-        cursor.execute("select * from COUNTED").fetchall()
-        assert catalog_of(connection, "COUNTED")["COUNTED"] == (rows, moment)  # reading is no change
-        cursor.execute("truncate table COUNTED")
-        assert catalog_of(connection, "COUNTED")["COUNTED"][0] == 0
+        cursor.execute("select * from TALLIED").fetchall()
+        assert catalog_of(connection, "TALLIED")["TALLIED"] == (rows, moment)  # reading is no change
+        cursor.execute("truncate table TALLIED")
+        assert catalog_of(connection, "TALLIED")["TALLIED"][0] == 0
         assert catalog_of(connection, "LEFT_ALONE") == {"LEFT_ALONE": known["LEFT_ALONE"]}

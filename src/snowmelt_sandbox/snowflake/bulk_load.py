@@ -13,8 +13,6 @@ from snowmelt_sandbox.snowflake.declared_types import Column, DeclaredType, of_d
 from snowmelt_sandbox.snowflake.engine import Engine
 from snowmelt_sandbox.snowflake.errors import SqlError
 
-READABLE = (".parquet", ".csv", ".csv.gz")
-
 
 @dataclass(frozen=True)
 class BulkLoad:
@@ -83,7 +81,7 @@ def _declared(wanted: str | None, stored: str) -> DeclaredType:
 def _expression(column: Column, stored: str) -> str:
     source = quote(column.name)
     if column.type.kind in ("variant", "object", "array"):
-        return source if stored == "VARCHAR" else f"to_json({source})"
+        return f"cast({source} as JSON)" if stored == "VARCHAR" else f"to_json({source})"
     small = column.type.kind == "fixed" and column.type.precision == 38 and column.type.scale == 0
     if small and stored not in ("UBIGINT", "HUGEINT") and not stored.startswith("DECIMAL"):
         return f"cast({source} as BIGINT)"

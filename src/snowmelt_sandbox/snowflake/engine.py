@@ -36,6 +36,21 @@ left join declared
 )
 
 
+_SIXTEEN_DIGITS = rf"""
+create or replace macro {HISTORY}.main.sixteen_digits(j) as
+case when regexp_matches(j, '[0-9][0-9.]{{16}}') then array_to_string(list_transform(
+    regexp_extract_all(j, '"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|[^"0-9-]+'),
+    lambda part: case
+        when part[1] <> '"' and regexp_matches(part, '[.eE]') and try_cast(part as double) is not null
+         and length(regexp_replace(regexp_replace(part, '[eE].*', ''), '^-?0?\.?0*|[.]', '', 'g')) > 16
+        then format('{{:.16g}}', cast(part as double)) else part end
+), '') else j end
+"""
+"""JSON whose floating-point numbers have 16 significant digits, as Snowflake writes those in a VARIANT
+(github.com/estuary/connectors/pull/5223). Stricter than Snowflake with decimals of more digits, which a VARIANT keeps
+whole: once in JSON, nothing tells them from floats."""
+
+
 class Engine:
     """One account's databases."""
 
@@ -63,6 +78,7 @@ class Engine:
         root.execute(f"attach '{directory / 'history.db'}' as {HISTORY}")
         self.catalog = Catalog(root.cursor())
         root.execute(_DECLARED_COLUMNS)
+        root.execute(_SIXTEEN_DIGITS)
         # From here on no statement of a client reads or writes files, but for the databases themselves.
         root.execute(f"set global allowed_directories = ['{self._databases}/']")
         root.execute("set global enable_external_access = false")

@@ -5,6 +5,8 @@ from typing import Any
 
 from sqlglot import exp
 
+from snowmelt_sandbox.snowflake.catalog import HISTORY
+
 
 def add_functions(statement: Any) -> None:
     """Put what DuckDB knows in their place."""
@@ -21,6 +23,9 @@ def add_functions(statement: Any) -> None:
         node.replace(exp.Count(this=counted))
     for node in list(statement.find_all(exp.ToChar, exp.TimeToStr)):
         _write_moment(node)
+    for node in list(statement.find_all(exp.JSONFormat)):
+        written = exp.Anonymous(this="sixteen_digits", expressions=[node.copy()])
+        node.replace(exp.Dot.build([exp.to_identifier(HISTORY), exp.to_identifier("main"), written]))
     for node in list(statement.find_all(exp.SortArray, exp.ArraySort)):
         _sort_parts(node)
 

@@ -25,12 +25,14 @@ from snowmelt import private_files
 from snowmelt.errors import AccessError, ConfigError
 from snowmelt_sandbox.child_process import start_child
 from snowmelt_sandbox.snowflake.account_parameters import USUAL
-from snowmelt_sandbox.snowflake.bulk_load import READABLE
 from snowmelt_sandbox.snowflake.sign_in import CONTROL_HEADER, User
 
 SANDBOX_USER = User(name="SANDBOX", password=secrets.token_urlsafe(18))
 """Known to the process that starts the server, and to whom it tells: other users of the machine reach the port too."""
 _READY_SECONDS = 60.0
+READABLE = (".parquet", ".csv", ".csv.gz")
+"""Ends of the names of files that can become tables. Nothing is imported here that the server alone needs: that cannot
+run with version 5 of the connector, which a client may have."""
 
 
 class LocalSnowflake:
@@ -62,6 +64,7 @@ class LocalSnowflake:
         chunk_megabytes: int = 160,
         memory_limit: str = "2GB",
         account_parameters: Mapping[str, Any] | None = None,
+        python: str = sys.executable,
     ) -> None:
         self.host = host
         self.port = port
@@ -71,6 +74,7 @@ class LocalSnowflake:
         self.warehouse = warehouse
         self._temporary = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="local-snowflake-"))
+        self._python = python
         self._process: subprocess.Popen[bytes] | None = None
         self._control_token = secrets.token_urlsafe(32)
         self._options = {
@@ -121,7 +125,7 @@ class LocalSnowflake:
         users, control = self.directory / "users.json", self.directory / "control"
         private_files.write(users, json.dumps([asdict(u) for u in self.users]).encode())
         private_files.write(control, self._control_token.encode())
-        arguments = [sys.executable, "-m", "snowmelt_sandbox.snowflake", "--directory", str(self.directory)]
+        arguments = [self._python, "-m", "snowmelt_sandbox.snowflake", "--directory", str(self.directory)]
         arguments += ["--host", self.host, "--port", str(self.port), "--account", self.account, "--users", str(users)]
         arguments += ["--control", str(control)]
         for name, value in self._options.items():
