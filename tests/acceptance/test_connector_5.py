@@ -2,42 +2,39 @@
 
 import os
 import subprocess
-import sys
-import venv
+from collections.abc import Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+import connector_5
 from acceptance.world import World
+from snowmelt.settings import Settings
+from snowmelt.wiring import Wiring
+from snowmelt_sandbox.demo import content, data
+from snowmelt_sandbox.sandbox import started
+from snowmelt_sandbox.snowflake import HOSTILE
 
-VERSION = "5.2.0"
-PROTOBUF = "6.33.6"
-"""What its core is spoken to in; the other packages are those of this environment."""
 ROWS = 12_000
-SOURCE = Path(__file__).parents[2] / "src"
+DEMO_ROWS = 367_687
+"""336,776 flights, 26,115 hours of weather, 3,322 planes, 1,458 airports, 16 airlines."""
+GRANTS = Path(__file__).parents[2] / "sql" / "grants_postgres.sql"
 
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An interpreter that finds connector 5 before this environment's packages."""
-    home = tmp_path_factory.mktemp("connector-5")
-    venv.create(home, with_pip=False)
-    (packages,) = home.glob("lib/python3*/site-packages")
-    (mine,) = Path(sys.prefix).glob("lib/python3*/site-packages")
-    wanted = [f"snowflake-connector-python=={VERSION}", f"protobuf=={PROTOBUF}"]
-    pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--quiet", "--disable-pip-version-check"]
-    installed = subprocess.run([*pip, "--target", packages, *wanted], capture_output=True, text=True, check=False)
-    if installed.returncode != 0:
-        pytest.skip(f"no package index gives {' and '.join(wanted)}: {installed.stderr[-300:]}")
-    (packages / "others.pth").write_text(f"{SOURCE}\n{mine}\n", encoding="utf-8")
-    return home / "bin" / "python"
+    try:
+        return connector_5.make_environment(tmp_path_factory.mktemp("connector-5"))
+    except connector_5.NotInstalledError as error:
+        pytest.skip(str(error))
 
 
-def migrate(world: World, python: Path) -> None:
+def migrate(python: Path, folder: Path, environment: Mapping[str, str]) -> None:
     done = subprocess.run(
         [python, "-m", "snowmelt.cli", "migrate"],
-        env={"PATH": os.defpath, "HOME": str(world.folder), **world.environment(str(world.folder / "store"))},
+        env={"PATH": os.defpath, "HOME": str(folder), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -46,15 +43,15 @@ def migrate(world: World, python: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def is_connector_5(python: Path) -> None:
+    program = "import snowflake.connector as c; print(c.__version__)"
+    seen = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == connector_5.VERSION
+
+
 @pytest.mark.full
 def test_tables_of_all_kinds_are_exact_and_a_second_run_is_incremental(world: World, python: Path) -> None:
-    seen = subprocess.run(
-        [python, "-c", "import snowflake.connector as c; print(c.__version__)"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert seen.stdout.strip() == VERSION
+    is_connector_5(python)
     rows = pa.table(
         {
             "ID": pa.array(range(ROWS), pa.int64()),
@@ -75,8 +72,28 @@ def test_tables_of_all_kinds_are_exact_and_a_second_run_is_incremental(world: Wo
         world.tables.append({"source": table.upper(), **settings})
     world.configure(verification="checksums")
 
-    migrate(world, python)
+    environment = world.environment(str(world.folder / "store"))
+    migrate(python, world.folder, environment)
     assert [world.equal(table) for table in ("scanned", "ranged", "merged")] == [True, True, True]
     before = world.target.rows("SELECT id, xmin FROM merged ORDER BY id")
-    migrate(world, python)
+    migrate(python, world.folder, environment)
     assert world.target.rows("SELECT id, xmin FROM merged ORDER BY id") == before
+
+
+@pytest.mark.full
+def test_the_tables_of_the_demo_are_exact(python: Path, tmp_path: Path) -> None:
+    """On servers of their own and under hostile defaults of the account, as the demo moves them."""
+    is_connector_5(python)
+    with started(account_parameters=HOSTILE) as sandbox:
+        data.load(sandbox)
+        environment = {
+            "SNOWMELT_CONFIG": str(data.config_path()),
+            "SNOWMELT_STORE": str(tmp_path / "store"),
+            **sandbox.environment(),
+            **data.create_loading_role(sandbox, GRANTS),
+        }
+        migrate(python, tmp_path, environment)
+        source = Wiring(Settings(config=str(data.config_path())), environment).config().source(data.SOURCE_NAME)
+        compared = content.compare_all(sandbox, source)
+    assert [table.table for table in compared if not table.verified] == []
+    assert sum(table.target_rows for table in compared) == DEMO_ROWS

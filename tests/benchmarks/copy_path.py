@@ -1,6 +1,8 @@
 """How fast rows get from memory into PostgreSQL, against PostgreSQL's own client and what people write themselves."""
 
+import os
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +36,8 @@ TUPLES = 20_000
 """Rows that execute_values is given, which is slow enough to tell by them."""
 LEAST_VS_BINARY, LEAST_VS_TEXT = 1.0, 1.7
 TARGET = TableName(schema_name="public", name="mixed")
+SERVERS_PYTHON = "BENCH_SERVERS_PYTHON"
+"""Variable with the interpreter that runs the stand-in for Snowflake, where this one has a connector that cannot."""
 FORMATS = ("binary", "text", "csv")
 
 
@@ -58,7 +62,7 @@ def measure(definition: Path, rows: int | None = None) -> Iterator[Figure]:
     """
     count = rows or ROWS
     with (
-        LocalSnowflake() as snowflake,
+        LocalSnowflake(python=os.environ.get(SERVERS_PYTHON, sys.executable)) as snowflake,
         # What the server does on its own time is kept out of what is measured.
         LocalPostgres(
             password=new_password(), autovacuum=False, max_wal_size="8GB", shared_buffers="512MB"

@@ -44,11 +44,11 @@ class Spent:
     loading_seconds: float = 0.0
 
 
-def measure(definition: Path, rows: int | None = None) -> Iterator[Figure]:
+def measure(definition: Path, rows: int | None = None, python: str = sys.executable) -> Iterator[Figure]:
     """Yield how one worker compares: with ``\\copy`` of a ready file, with sling and with dlt.
 
-    All take turns. What became of the values is printed. DataError in the end when a tool could not be compared with,
-    or when a value that we brought over is not what it was.
+    All take turns, our worker by the interpreter ``python``. What became of the values is printed. DataError in the end
+    when a tool could not be compared with, or when a value that we brought over is not what it was.
     """
     count = rows or ROWS
     with (
@@ -59,7 +59,7 @@ def measure(definition: Path, rows: int | None = None) -> Iterator[Figure]:
         ) as postgres,
         tempfile.TemporaryDirectory() as folder,
     ):
-        bench = _Bench(Sandbox(snowflake, postgres), Path(folder), count)
+        bench = _Bench(Sandbox(snowflake, postgres), Path(folder), count, python)
         bench.compare_edges()
         small = bench.spent_on_few_rows()
         ready = bench.ready_file()
@@ -103,11 +103,12 @@ def _ratio(other: Sequence[Spent], ours: Sequence[float]) -> float:
 class _Bench:
     """Both servers with the tables that are moved, and the tools that move them."""
 
-    def __init__(self, sandbox: Sandbox, folder: Path, count: int) -> None:
+    def __init__(self, sandbox: Sandbox, folder: Path, count: int, python: str) -> None:
         self._sandbox = sandbox
         self._postgres = sandbox.postgres
         self._folder = folder
         self._count = count
+        self._python = python
         console.err.print(f"making a table of {count:,} rows and 25 columns in Snowflake")
         mixed_table.make_target(sandbox)
         mixed_table.make_source(sandbox, count)
@@ -206,7 +207,8 @@ class _Bench:
         return Spent(seconds, cpu_seconds, _loading_seconds(self._postgres) if name == OURS else 0.0)
 
     def _migration(self, table: str) -> Callable[[], None]:
-        return partial(_migrate, self._sandbox, self._folder, mixed_table.write_config(self._folder, table=table))
+        config = mixed_table.write_config(self._folder, table=table)
+        return partial(_migrate, self._sandbox, self._folder, config, self._python)
 
     def _copy_ready(self, ready: Path) -> None:
         psql.copy(self._postgres, f"\\copy mixed FROM '{ready}' (FORMAT binary)")
@@ -246,7 +248,7 @@ def _loading_seconds(postgres: LocalPostgres) -> float:
     return float(seconds)
 
 
-def _migrate(sandbox: Sandbox, folder: Path, config: Path) -> None:
+def _migrate(sandbox: Sandbox, folder: Path, config: Path, python: str) -> None:
     """The command, as a user would run it, with the packages that a plain install has."""
     environment = {
         "PATH": os.defpath,
@@ -256,7 +258,7 @@ def _migrate(sandbox: Sandbox, folder: Path, config: Path) -> None:
         **MEMORY_SETTINGS,
         **sandbox.environment(),
     }
-    command = [sys.executable, "-m", "snowmelt.cli", "migrate", "--config", str(config), "--no-resume", "--json"]
+    command = [python, "-m", "snowmelt.cli", "migrate", "--config", str(config), "--no-resume", "--json"]
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise DataError(f"the migration failed: {(done.stderr.strip().splitlines() or ['it said nothing'])[-1]}")

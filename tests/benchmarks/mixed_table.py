@@ -55,7 +55,9 @@ def make_truth(sandbox: Sandbox, rows: int) -> None:
 
 def postgres_config(server: LocalPostgres) -> PostgresConfig:
     """How a session of ours reaches the server."""
-    return PostgresConfig(host=server.host, port=server.port, user=server.user, sslmode="disable")
+    return PostgresConfig(
+        host=server.host, port=server.port, user=server.user, password=server.password, sslmode="disable"
+    )
 
 
 def target_rows(sandbox: Sandbox) -> int:

@@ -73,6 +73,22 @@ def test_a_bench_is_tried_with_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> No
     assert asked == [1000]
 
 
+def test_only_benches_whose_worker_reads_snowflake_take_another_connector(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "--definition", "some.asl.json", "upsert", "--connector", "5"])
+    with pytest.raises(SystemExit):
+        bench.main()
+    assert "--connector 5 is for copy and end-to-end" in capsys.readouterr().err
+
+
+def test_figures_by_another_connector_have_names_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, Figure("a", 1, "MB", at_most=1), arguments=("--suffix", "_connector_5")) == 0
+    assert capsys.readouterr().out == "a_connector_5 1 MB  (at most 1: kept)\n"
+
+
 def test_every_bench_is_in_the_script_and_in_the_documentation() -> None:
     root = Path(__file__).parents[2]
     for name in bench.BENCHES:

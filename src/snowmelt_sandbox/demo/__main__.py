@@ -20,7 +20,7 @@ from snowmelt.wiring import Wiring
 from snowmelt_sandbox.aws import LocalAws, built
 from snowmelt_sandbox.demo import content, data
 from snowmelt_sandbox.demo.content import Compared
-from snowmelt_sandbox.sandbox import Sandbox, started
+from snowmelt_sandbox.sandbox import started
 from snowmelt_sandbox.snowflake import HOSTILE
 
 CONCURRENCY = 4
@@ -100,7 +100,7 @@ def _run(definition: Path, grants: Path, build: Build | None, report: Path | Non
             run = watched.runs(source.source_name)[0]
             tables = watched.tables(run.run_id)
         console.err.print("comparing every row of every table with its source")
-        compared = [_compare(sandbox, source, position) for position in range(len(source.tables))]
+        compared = content.compare_all(sandbox, source)
     good = run.status == "completed" and all(c.verified for c in compared)
     if not as_json:
         console.show_tables(tables, f"run {run.run_id}: {run.status}, {run.rows:,} rows in {seconds:.1f} s")
@@ -173,17 +173,6 @@ def _show_progress(stack: ExitStack, wiring: Wiring, config: Config, source: Sou
         return False
     stack.enter_context(live_progress(watched, runs[0].run_id))
     return True
-
-
-def _compare(sandbox: Sandbox, source: SourceConfig, position: int) -> Compared:
-    table = source.tables[position]
-    return content.compare(
-        sandbox,
-        table=table.source,
-        source=(source.snowflake_database, source.snowflake_schema, table.snowflake_name),
-        database=source.postgres_database,
-        target=(source.postgres_schema, table.postgres_name),
-    )
 
 
 def _show_compared(compared: Sequence[Compared], *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.csv as pc
 from psycopg2 import sql
 
+from snowmelt.config import SourceConfig
 from snowmelt_sandbox.postgres import LocalPostgres
 from snowmelt_sandbox.sandbox import Sandbox
 
@@ -30,6 +31,20 @@ def compare(sandbox: Sandbox, *, source: Sequence[str], table: str, database: st
     here = target_rows(sandbox.postgres, database, target, there.schema)
     same = here.num_rows == there.num_rows and bool(_sorted(here).equals(_sorted(there)))
     return Compared(table, there.num_rows, here.num_rows, same)
+
+
+def compare_all(sandbox: Sandbox, source: SourceConfig) -> list[Compared]:
+    """Every table of a source of the config with its target."""
+    return [
+        compare(
+            sandbox,
+            table=table.source,
+            source=(source.snowflake_database, source.snowflake_schema, table.snowflake_name),
+            database=source.postgres_database,
+            target=(source.postgres_schema, table.postgres_name),
+        )
+        for table in source.tables
+    ]
 
 
 def source_rows(sandbox: Sandbox, name: Sequence[str]) -> pa.Table:
