@@ -390,9 +390,16 @@ class Statement:
         try:
             return self._changed(bindings, started)
         finally:
-            if not self._connection._in_transaction:  # until its COMMIT, nobody knows when it is going to be seen
+            if not self._is_in_transaction():  # until its COMMIT, nobody knows when it is going to be seen
                 self._around.catalog.altered(pending)
                 pending.clear()
+
+    def _is_in_transaction(self) -> bool:
+        """Whether what was changed waits for a COMMIT; fakesnow counts no BEGIN of a session that commits by itself."""
+        own = self._connection.__dict__
+        if isinstance(self._parsed, exp.Transaction | exp.Commit | exp.Rollback):
+            own["snowmelt_begun"] = isinstance(self._parsed, exp.Transaction)
+        return bool(own.get("snowmelt_begun") or self._connection._in_transaction)
 
     def _changed(self, bindings: Any, started: datetime) -> Answer:
         parsed = self._parsed
