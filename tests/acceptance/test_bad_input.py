@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from psycopg2 import sql
 
-from acceptance.forked import Ended
-from acceptance.world import DEFINITION, SOURCE, World
 from snowmelt_sandbox.aws import LocalAws
 from snowmelt_sandbox.aws.step_functions import Execution
 from snowmelt_sandbox.postgres import LocalPostgres
 from snowmelt_sandbox.snowflake import LocalSnowflake
 from snowmelt_sandbox.snowflake.sign_in import User
+from support.forked import Ended
+from support.world import DEFINITION, SOURCE, World
 
 TEN_MISTAKES = Path(__file__).parents[1] / "fixtures" / "config" / "ten_mistakes.json"
 GUARDED_PASSWORD = "right-for-sure"

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pytest
 
-from acceptance.test_load_modes import counts, migrate
-from acceptance.world import World
+from support.loads import counts, migrate
+from support.world import World
 
 AUTUMN = datetime(2025, 10, 26, 0, 0, tzinfo=UTC)
 """An hour before clocks in Berlin go back: the hour from 2 to 3 comes twice there."""

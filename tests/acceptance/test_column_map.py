@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from acceptance.world import World
+from support.world import World
 
 
 def planted(world: World, **settings: object) -> str:

@@ -14,11 +14,11 @@ import jsonschema
 import pytest
 import typer.main
 
-from acceptance.forked import Command, Ended
-from acceptance.world import SOURCE, World, eventually
 from snowmelt import __version__, cli
 from snowmelt_sandbox.demo import data
 from snowmelt_sandbox.postgres import Database
+from support.forked import Command, Ended
+from support.world import SOURCE, World, eventually
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "docs" / "command-line.md"]

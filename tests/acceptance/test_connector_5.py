@@ -8,13 +8,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-import connector_5
-from acceptance.world import World
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
 from snowmelt_sandbox.demo import content, data
 from snowmelt_sandbox.sandbox import started
 from snowmelt_sandbox.snowflake import HOSTILE
+from support import connector_5
+from support.world import World
 
 ROWS = 12_000
 DEMO_ROWS = 367_687

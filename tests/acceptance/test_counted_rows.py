@@ -1,7 +1,7 @@
 """A scan's rows are compared with what Snowflake's own catalog counts, where nothing else explains a difference."""
 
-from acceptance.test_load_modes import change, keyed, migrate, refused
-from acceptance.world import World, eventually
+from support.loads import change, keyed, migrate, refused
+from support.world import World, eventually
 
 COUNTS = "LAST_ALTERED"
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from acceptance.test_load_modes import change, keyed, migrate
-from acceptance.world import World
+from support.loads import change, keyed, migrate
+from support.world import World
 
 
 def everything(world: World) -> list[Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from acceptance.world import World
+from support.world import World
 
 ROWS = "('a', 1, 'x'), ('b', 3, 'y'), ('a ', 2, 'z'), ('c', 4, 'v'), ('c  ', 4, 'w'), (NULL, 5, 'u')"
 """Two keys of char(5) that two rows have each; by SEQ one of the first two is newer, the other two are not told."""

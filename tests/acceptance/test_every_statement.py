@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from acceptance.world import World, eventually
 from snowmelt_sandbox.child_process import start_child
 from snowmelt_sandbox.demo import content
 from snowmelt_sandbox.sandbox import Sandbox
+from support.world import World, eventually
 
 ROWS = 50
 TABLES = ("refilled", "merged", "copied")
@@ -126,7 +126,7 @@ class Migrations:
 @contextmanager
 def migrations(world: World) -> Iterator[Migrations]:
     """Migrations of this world, the complaints of all of them in one file."""
-    program = Path(__file__).with_name("killed.py")
+    program = Path(__file__).parents[1] / "support" / "killed.py"
     environment = world.environment(str(world.folder / "store"))
     with start_child(
         [sys.executable, str(program), str(world.folder / "complaints.log")],

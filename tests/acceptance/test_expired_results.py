@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from acceptance.test_load_modes import change, keyed, migrate, refused
-from acceptance.world import World, eventually
+from support.loads import change, keyed, migrate, refused
+from support.world import World, eventually
 
 
 def interrupted(world: World) -> None:

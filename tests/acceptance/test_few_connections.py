@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from psycopg2 import sql
 
-from acceptance.world import World
+from support.world import World
 
 
 @pytest.fixture

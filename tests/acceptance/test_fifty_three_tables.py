@@ -15,14 +15,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from psycopg2 import sql
 
-from acceptance import fifty_three
-from acceptance.fifty_three import Table
-from acceptance.world import World
 from snowmelt_sandbox.aws import LocalAws
 from snowmelt_sandbox.demo import content
 from snowmelt_sandbox.postgres_programs import find_programs
 from snowmelt_sandbox.sandbox import Sandbox
 from snowmelt_sandbox.snowflake import User
+from support import fifty_three
+from support.fifty_three import Table
+from support.world import World
 
 Note = Callable[[str, object], None]
 Places = Mapping[str, set[tuple[str, str]]]

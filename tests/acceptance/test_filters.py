@@ -5,8 +5,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from acceptance.world import World
-from filter_operand import MARKER, places
+from support.filter_operand import MARKER, places
+from support.world import World
 
 ROWS = 400
 FILTER = f"{MARKER} = 1 OR {MARKER} = $$) OR (1 = 1 --$$ OR {MARKER}::VARCHAR = '2' -- ) OR (1 = 1"

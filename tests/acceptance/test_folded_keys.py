@@ -8,8 +8,8 @@ import psycopg2
 import pytest
 from psycopg2 import sql
 
-from acceptance.test_preflight import looked_at
-from acceptance.world import World
+from support.preflights import looked_at
+from support.world import World
 
 FOLDED: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "BLANKS": ("VARCHAR", "char(5)", "SELECT 'a' UNION ALL SELECT 'a '", {}),

@@ -5,8 +5,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from acceptance.test_load_modes import migrate, refused
-from acceptance.world import World
+from support.loads import migrate, refused
+from support.world import World
 
 ROWS = 3_000
 KEYS = """

@@ -13,8 +13,6 @@ import psycopg2.extensions
 import pytest
 from psycopg2 import sql
 
-from acceptance.world import SOURCE, World, eventually
-from psql import run_psql
 from snowmelt.config import Config, SourceConfig
 from snowmelt.errors import DataError, MissingError
 from snowmelt.monitoring.reconnecting import Lookout, Scene
@@ -26,6 +24,8 @@ from snowmelt.wiring import Wiring
 from snowmelt_sandbox.postgres import LocalPostgres
 from snowmelt_sandbox.postgres_programs import DEFAULT_VERSION, versions
 from snowmelt_sandbox.snowflake import LocalSnowflake
+from support.psql import run_psql
+from support.world import SOURCE, World, eventually
 
 SQL = Path(__file__).parents[2] / "sql"
 ROWS = 120

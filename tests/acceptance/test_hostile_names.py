@@ -6,18 +6,12 @@ import pyarrow as pa
 import pytest
 from psycopg2 import sql
 
-from acceptance.world import World
+from support.hostile_names import DATA, TABLE, quoted
+from support.world import World
 
-TABLE = 'x"; drop schema public cascade; --'
 KEY = "id'); drop table kept; --"
 COLUMN = 'say "%s" {0} \\'
 STAGED = "$$;\\copy (select 1)"
-DATA = '\'); drop table kept; -- $1 %(name)s {0} \\N \\. "quoted"'
-
-
-def quoted(name: str) -> str:
-    """As a config writes an exact name."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def add_hostile(world: World, rows: int, **settings: Any) -> None:

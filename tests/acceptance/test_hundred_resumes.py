@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from acceptance.world import World, eventually
 from snowmelt import runner
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
+from support.world import World, eventually
 
 RESUMES = 100
 ROWS = 31_500

@@ -14,16 +14,16 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from acceptance import transcript
-from acceptance.forked import Ended
-from acceptance.transcript import Transcript
-from acceptance.world import SOURCE, World, eventually
 from fault_injection.postgres_wire import COPY_DATA, PostgresLink
 from fault_injection.proxy import Proxy
 from fault_injection.traps import Blow, Moment, Trap, Traps
-from left_behind import POSTGRES_PASSWORD
 from snowmelt_sandbox.aws import Execution
 from snowmelt_sandbox.snowflake.sign_in import User
+from support import transcript
+from support.forked import Ended
+from support.left_behind import POSTGRES_PASSWORD
+from support.transcript import Transcript
+from support.world import SOURCE, World, eventually
 
 Page = Callable[[Transcript, str], None]
 

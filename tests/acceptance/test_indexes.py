@@ -2,8 +2,8 @@
 
 import pytest
 
-from acceptance.test_load_modes import keyed, migrate, refused
-from acceptance.world import World
+from support.loads import keyed, migrate, refused
+from support.world import World
 
 
 def definitions(world: World) -> list[tuple[str]]:

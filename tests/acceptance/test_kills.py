@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from acceptance.world import World, ended, eventually
 from snowmelt_sandbox.aws import LocalAws, MotoService
+from support.world import World, ended, eventually
 
 Note = Callable[[str, object], None]
 

@@ -1,41 +1,11 @@
 """Full loads, merges, insert-only and incremental runs, each over a target that another run left behind."""
 
 import json
-from typing import Any
 
 import pytest
 
-from acceptance.forked import Ended
-from acceptance.world import World
-
-
-def keyed(world: World, name: str = "orders", rows: int = 3000, **settings: Any) -> None:
-    world.add_table(name, rows, **settings)
-    world.target.execute(f"ALTER TABLE {name} ADD PRIMARY KEY (id)")
-
-
-def change(world: World, statement: str) -> None:
-    world.snowflake.execute(statement.replace("ORDERS", f'"{world.source_database}"."PUBLIC"."ORDERS"'))
-
-
-def migrate(world: World, *arguments: str) -> dict[str, Any]:
-    done = world.cli("migrate", "--json", *arguments)
-    assert done.exit_code == 0, done.err
-    result: dict[str, Any] = json.loads(done.out)
-    return result
-
-
-def counts(world: World, run_id: str) -> dict[str, int]:
-    names = ("actual_rows", "inserted_rows", "updated_rows", "unchanged_rows", "deduplicated_rows")
-    chunks = [c for c in world.chunks("completed") if c["run_id"] == run_id]
-    return {name.removesuffix("_rows"): sum(c[name] for c in chunks) for name in names}
-
-
-def refused(done: Ended, *words: str) -> None:
-    assert done.exit_code in (1, 2), done.out
-    assert "Traceback" not in done.err
-    for word in words:
-        assert word in done.err
+from support.loads import change, counts, keyed, migrate, refused, verdict
+from support.world import World
 
 
 def test_a_second_run_with_a_key_merges_and_rewrites_nothing_that_did_not_change(world: World) -> None:
@@ -106,13 +76,6 @@ def test_rows_without_a_watermark_are_read_each_time_and_said(world: World) -> N
     change(world, "UPDATE ORDERS SET NOTE = 'fixed' WHERE ID = 2")
     migrate(world)
     assert world.equal("orders")
-
-
-def verdict(world: World, *arguments: str) -> dict[str, Any]:
-    done = world.cli("verify", "--json", *arguments)
-    assert done.exit_code == 0, (done.out, done.err)
-    (table,) = json.loads(done.out)["tables"]
-    return dict(table)
 
 
 def test_a_late_row_and_one_whose_watermark_is_gone_are_what_the_merge_says_and_no_difference(world: World) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from psycopg2 import sql
 
-from acceptance.world import DEFINITION, SOURCE, World
 from snowmelt_sandbox.aws import LocalAws
 from snowmelt_sandbox.postgres import LocalPostgres
 from snowmelt_sandbox.snowflake import LocalSnowflake
 from snowmelt_sandbox.snowflake.sign_in import User
+from support.world import DEFINITION, SOURCE, World
 
 MARK = "pl4nted"
 """Part of every secret here, and of nothing else."""

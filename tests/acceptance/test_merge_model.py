@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from acceptance import merge_model
-from acceptance.merge_model import ModelTable
-from acceptance.test_load_modes import migrate
-from acceptance.world import World
 from snowmelt_sandbox.postgres import LocalPostgres
 from snowmelt_sandbox.postgres_programs import find_programs
 from snowmelt_sandbox.snowflake import LocalSnowflake
+from support import merge_model
+from support.loads import migrate
+from support.merge_model import ModelTable
+from support.world import World
 
 ICU_VERSION = 15
 """Debian's own binaries have ICU and citext, those of the wheel have neither."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from acceptance.world import World
+from support.world import World
 
 COLUMNS = {
     "ID": ("NUMBER(38,5)", "numeric(38,0)"),

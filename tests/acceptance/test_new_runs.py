@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from acceptance.world import SOURCE, World
+from support.world import SOURCE, World
 
 
 def migrate(world: World, *options: str) -> tuple[int, dict[str, Any]]:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from acceptance.world import World
 from snowmelt_sandbox.aws import LocalAws
+from support.world import World
 
 EXECUTION = "someone's own machine"
 

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 from psycopg2 import sql
 
-from acceptance.world import World
-from psql import run_psql
+from support.psql import run_psql
+from support.world import World
 
 GRANTS = Path(__file__).parents[2] / "sql" / "grants_postgres.sql"
 SSN = "078-05-1120"

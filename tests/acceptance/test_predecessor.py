@@ -10,11 +10,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from acceptance.predecessor_data import FILES, LATER, Table, changed_values, tables
-from acceptance.test_function_alone import call, called_until_the_end
-from acceptance.world import World
 from snowmelt_sandbox.postgres import Database, LocalPostgres
 from snowmelt_sandbox.snowflake import LocalSnowflake, User
+from support.function_calls import call, called_until_the_end
+from support.predecessor_data import FILES, LATER, Table, changed_values, tables
+from support.world import World
 
 INPUTS = json.loads((FILES / "inputs.json").read_text(encoding="utf-8"))
 ALL_SOURCES: dict[str, Any] = {"action": "migrate"}

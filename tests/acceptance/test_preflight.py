@@ -8,18 +8,15 @@ from collections.abc import Iterator
 import psycopg2
 import pytest
 from psycopg2 import sql
-from typer.testing import CliRunner, Result
 
-from acceptance import planted
-from acceptance.world import World
-from snowmelt import actions, cli
+from snowmelt import actions
 from snowmelt.deadline import Deadline
 from snowmelt.errors import AccessError, ConfigError
 from snowmelt.findings import Finding
-from snowmelt.preflight.checks import Preflight, preflight
-from snowmelt.settings import Settings
 from snowmelt.sql_text import queries as statements
-from snowmelt.wiring import Wiring
+from support import planted
+from support.preflights import command, looked_at, wired
+from support.world import World
 
 CHANGES_POSTGRES = ("ALTER TABLE", "CREATE", "GRANT", "SELECT", "ALTER ROLE")
 
@@ -36,17 +33,6 @@ def role(world: World) -> Iterator[str]:
         world.snowflake.deny([])
         world.target.execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
         world.target.execute(sql.SQL("DROP OWNED BY {} CASCADE; DROP ROLE {}").format(named, named))
-
-
-def wired(world: World) -> Wiring:
-    return Wiring(Settings(config=str(world.config)), world.environment(str(world.folder / "store")))
-
-
-def looked_at(world: World) -> Preflight:
-    """What the command finds, without a process of its own."""
-    wiring = wired(world)
-    config = wiring.config()
-    return preflight(wiring, config, config.source(None))
 
 
 def places(findings: tuple[Finding, ...]) -> "Counter[tuple[str, str, str]]":
@@ -119,13 +105,6 @@ SELECT 1, 1, 9999999999.99, 'a', '2026-01-01 00:00:00.123456'::TIMESTAMP_NTZ, '[
 UNION ALL SELECT 2, NULL, -9999999999.99, NULL, '2026-01-02'::TIMESTAMP_NTZ, NULL
 UNION ALL SELECT 32767, 2, NULL, NULL, '2026-01-03'::TIMESTAMP_NTZ, '{}'
 """
-
-
-def command(world: World, *arguments: str) -> Result:
-    """``snowmelt ARGUMENTS`` in this process, for commands that only look."""
-    done = CliRunner().invoke(cli.app, arguments, env=world.environment(str(world.folder / "store")))
-    world.said += (done.stdout, done.stderr)
-    return done
 
 
 def sound(world: World) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from acceptance.world import World, eventually
+from support.world import World, eventually
 
 
 def pulse(world: World) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from acceptance.world import World
 from benchmarks import refused_kinds
 from benchmarks.refused_kinds import KINDS
+from support.world import World
 
 ROWS = 3000
 CHUNK_ROWS = 1000

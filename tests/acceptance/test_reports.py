@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from acceptance.world import SOURCE, World, eventually
 from snowmelt import manifest_store, runner
 from snowmelt.actions import finalize
 from snowmelt.cli import console
@@ -23,6 +22,7 @@ from snowmelt.reports import saved_report
 from snowmelt.reports.report import REPORT_FORMAT, Report
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
+from support.world import SOURCE, World, eventually
 
 EXECUTION = "local:this process"
 

@@ -5,9 +5,9 @@ import json
 import pytest
 from psycopg2 import sql
 
-from acceptance.test_hostile_names import DATA, TABLE, quoted
-from acceptance.test_preflight import command, looked_at
-from acceptance.world import World
+from support.hostile_names import DATA, TABLE, quoted
+from support.preflights import command, looked_at
+from support.world import World
 
 EVERYTHING = """
 CREATE TABLE EVERYTHING (

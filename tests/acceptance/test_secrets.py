@@ -1,6 +1,6 @@
 """Whatever a test leaves behind is searched for the password that it signed in with; here it is seen to be found."""
 
-from acceptance.world import World
+from support.world import World
 
 
 def test_a_password_is_found_wherever_it_was_left(world: World) -> None:

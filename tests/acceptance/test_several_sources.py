@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.test_function_alone import SECOND, two_sources
-from acceptance.world import SOURCE, World
+from support.function_calls import SECOND, two_sources
+from support.world import SOURCE, World
 
 
 def both(world: World) -> None:

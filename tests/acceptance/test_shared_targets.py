@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from acceptance.world import World
+from support.world import World
 
 
 def with_regions(world: World, europe: str, asia: str, **settings: Any) -> None:

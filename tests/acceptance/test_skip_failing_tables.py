@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from acceptance.test_function_alone import call
-from acceptance.world import World
+from support.function_calls import call
+from support.world import World
 
 
 def three_tables(world: World, **settings: Any) -> None:

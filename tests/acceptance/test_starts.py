@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from acceptance.deployment import validated
-from acceptance.world import SOURCE, World, eventually
 from snowmelt_sandbox.aws import Execution, LocalAws
+from support.deployment import validated
+from support.world import SOURCE, World, eventually
 
 LONG_GONE = "arn:aws:states:us-east-1:123456789012:execution:migration:long-gone"
 """An execution that AWS does not know any more."""

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from acceptance.forked import Command
-from acceptance.world import World, eventually
 from snowmelt import actions
 from snowmelt.cli import outcomes
 from snowmelt.deadline import Deadline
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
+from support.forked import Command
+from support.world import World, eventually
 
 
 @contextmanager

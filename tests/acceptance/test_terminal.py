@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 from psycopg2 import sql
 
-from acceptance.world import World
 from snowmelt.cli.terminal_text import shown
+from support.world import World
 
 TITLE, C1, BELL, TURNED = "\x1b]0;owned", "\x9b31m", "\x07", "\u202e"
 HOSTILE = f"{TITLE}{BELL} {C1} {TURNED}\rforged\nforged"

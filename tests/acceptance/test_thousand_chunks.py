@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from acceptance.world import World
 from snowmelt_sandbox.aws import Execution, LocalAws
+from support.world import World
 
 ROWS = 5_000
 ROWS_PER_CHUNK = 5

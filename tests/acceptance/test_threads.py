@@ -2,7 +2,7 @@
 
 import pytest
 
-from acceptance.world import World
+from support.world import World
 
 
 @pytest.mark.parametrize("key", [(), ("id",)], ids=["by copy", "by merge"])

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from acceptance.world import World
 from snowmelt_sandbox.aws import Execution, LocalAws
+from support.world import World
 
 FIRST_ROWS = (0, 500, 1_500, 3_500, 7_500, 15_500, 31_500)
 """Where each result batch of a big table begins."""

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from acceptance.test_preflight import looked_at
-from acceptance.world import World
+from support.preflights import looked_at
+from support.world import World
 
 ROWS = (
     "(1, 'a@x', 'p', TRUE, 1), (2, 'b@x', 'q', TRUE, 2), (3, 'A@X', 'r', TRUE, 3), (4, 'c@x', 'q', TRUE, 4),"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from acceptance.world import World
+from support.world import World
 
 TYPES = {"ID": "NUMBER(18,0)", "HOST": "VARCHAR", "TAGS": "VARIANT", "NAME": "VARCHAR", "AMOUNT": "NUMBER(12,2)"}
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from acceptance.test_load_modes import change, keyed
-from acceptance.world import SOURCE, World, eventually
+from support.loads import change, keyed
+from support.world import SOURCE, World, eventually
 
 ROWS, MANY = 20_000, 2_000_000
 PATIENCE_SECONDS = 900.0

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from acceptance.world import World
 from snowmelt.deadline import Deadline
 from snowmelt.errors import OutOfTimeError
 from snowmelt.settings import Settings
@@ -18,6 +17,7 @@ from snowmelt.verification import at_end, results
 from snowmelt.verification.at_end import verify_at_end
 from snowmelt.verification.verdicts import TableVerdict
 from snowmelt.wiring import RunResources, Wiring
+from support.world import World
 
 ROWS = 3_000
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from psycopg2 import sql
 
-from acceptance.test_load_modes import change, counts, keyed, migrate, refused, verdict
-from acceptance.world import World
+from support.loads import change, counts, keyed, migrate, refused, verdict
+from support.world import World
 
 
 def stored(world: World) -> list[str]:

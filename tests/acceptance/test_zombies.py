@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from acceptance.world import World, eventually
 from snowmelt_sandbox.aws import LocalAws
+from support.world import World, eventually
 
 ROWS = 7_500
 BATCH_ROWS = 3_500

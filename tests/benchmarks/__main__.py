@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import connector_5
 from benchmarks import chunks, cold_start, copy_path, end_to_end, memory, plan, rejects, upsert, verify
 from benchmarks.figures import Figure
 from snowmelt.cli import console
 from snowmelt.errors import DataError, SnowmeltError
+from support import connector_5
 
 Bench = Callable[[Path, int | None], Iterator[Figure]]
 BENCHES: Mapping[str, Bench] = {

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from deployed_stack import EVERYTHING, Stack, client, deployed
 from typer.testing import CliRunner, Result
 
 from snowmelt import cli
 from snowmelt.aws.stack import RemoteStack
 from snowmelt.errors import ConfigError, DataError
+from support.deployed_stack import EVERYTHING, Stack, client, deployed
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import pytest
 from snowmelt_sandbox.aws import LocalAws, built
 from snowmelt_sandbox.aws.built import LIMIT_MEGABYTES, MEGABYTE, MOST_MEGABYTES, Built
 from snowmelt_sandbox.postgres import LocalPostgres
-from tls import TlsServer, authority
+from support.tls import TlsServer, authority
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "snowmelt"

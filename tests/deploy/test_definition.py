@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from asl_rules import OWN_ERRORS, State, machines, problems
+
+from support.asl_rules import OWN_ERRORS, State, machines, problems
 
 DEFINITION = json.loads((Path(__file__).parents[2] / "statemachine" / "migration.asl.json").read_text())
 STATES = {name: state for states in machines(DEFINITION) for name, state in states.items()}

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from event_rules import Undelivered, transformed
 
 from snowmelt_sandbox.aws.template import read_template
+from support.event_rules import Undelivered, transformed
 
 RESOURCES: dict[str, Any] = read_template(Path(__file__).parents[2] / "template.yaml")["Resources"]
 RULES = {

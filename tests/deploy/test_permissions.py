@@ -15,7 +15,14 @@ import boto3
 import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
-from deployed_stack import (
+from moto.iam.access_control import IAMPolicy, PermissionResult
+
+from snowmelt import manifest_store
+from snowmelt.aws import executions
+from snowmelt.errors import DataError
+from snowmelt.settings import Settings
+from snowmelt.wiring import Wiring
+from support.deployed_stack import (
     ACCOUNT,
     DATA_KEY_ARN,
     DATABASE_USER_ARN,
@@ -29,13 +36,6 @@ from deployed_stack import (
     client,
     deployed,
 )
-from moto.iam.access_control import IAMPolicy, PermissionResult
-
-from snowmelt import manifest_store
-from snowmelt.aws import executions
-from snowmelt.errors import DataError
-from snowmelt.settings import Settings
-from snowmelt.wiring import Wiring
 
 TEMPLATE = (Path(__file__).parents[2] / "template.yaml").read_text()
 DEFINITION = json.loads((Path(__file__).parents[2] / "statemachine" / "migration.asl.json").read_text())

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from test_state_machine import COMPLETED, COUNTS, Migration, Workflow, engine, items, plan
+
+from support.workflows import COMPLETED, COUNTS, Migration, Workflow, engine, items, plan
 
 MOST_EVENTS = 25_000
 MOST_PAYLOAD_BYTES = 256 * 1024

@@ -27,7 +27,7 @@ from snowmelt.aws import metrics
 from snowmelt.postgres.roots import RDS_BUNDLE, file_of
 from snowmelt.settings import Settings
 from snowmelt_sandbox.aws.template import read_template
-from tls import authority
+from support.tls import authority
 
 ROOT = Path(__file__).parents[2]
 PARTS_OF_THE_RUNTIME = {"boto3", "botocore"}

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from acceptance.world import World, eventually
 from fault_injection.kinds import MARK
 from fault_injection.postgres_wire import PostgresLink
 from fault_injection.proxy import Proxy
@@ -23,6 +22,7 @@ from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
 from snowmelt_sandbox.postgres import LocalPostgres
 from snowmelt_sandbox.snowflake import LocalSnowflake
+from support.world import World, eventually
 
 ROWS = 3_000
 WAYS: dict[str, dict[str, Any]] = {

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from acceptance.world import World
 from snowmelt.config import PostgresConfig
 from snowmelt.engine import connection_count
 from snowmelt.postgres.session import Session
 from snowmelt_sandbox.postgres import LocalPostgres
 from snowmelt_sandbox.snowflake import LocalSnowflake
+from support.world import World
 
 CONNECTIONS = 30
 WORKERS = 64

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from psycopg2 import sql as compose
 
-from opened_run import PLAN, RUN, TABLE_ID, connect, open_run, take_over
 from snowmelt.engine import status_store
 from snowmelt.engine.status_store import Driver
 from snowmelt.errors import HeldError, RunFailedError, TransientError
@@ -24,6 +23,7 @@ from snowmelt.sql_text import queries
 from snowmelt.verification import results
 from snowmelt.verification.table_check import not_comparable
 from snowmelt_sandbox.postgres import Database
+from support.opened_run import PLAN, RUN, TABLE_ID, connect, open_run, take_over
 
 
 @pytest.fixture

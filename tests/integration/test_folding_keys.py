@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from psycopg2 import sql
-from test_merge import keyed_by_id, session_of, written
 
 from snowmelt.errors import AmbiguousKeyError
 from snowmelt.loading import staging
@@ -17,6 +16,7 @@ from snowmelt.verification import target_hashes
 from snowmelt.verification.comparing import HASHES
 from snowmelt.verification.target_hashes import Hashing
 from snowmelt_sandbox.postgres import Database, LocalPostgres
+from support.merges import keyed_by_id, session_of, written
 
 VERSION = 15
 pytestmark = pytest.mark.skipif(

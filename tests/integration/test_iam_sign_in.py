@@ -10,8 +10,6 @@ import botocore.auth
 import psycopg2
 import pytest
 
-import left_behind
-from iam_server import IamServer
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import AccessError, ConfigError, SnowmeltError
 from snowmelt.postgres import iam
@@ -19,7 +17,9 @@ from snowmelt.postgres.session import Session
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
 from snowmelt_sandbox.postgres import LocalPostgres
-from tls import authority
+from support import left_behind
+from support.iam_server import IamServer
+from support.tls import authority
 
 REGION = "eu-central-1"
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIDTEST", "AWS_SECRET_ACCESS_KEY": f"{left_behind.MARK}-key"}

@@ -24,7 +24,6 @@ from hypothesis.stateful import (
 from psycopg2 import sql as compose
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
-from opened_run import RUN_PLAN, begin
 from snowmelt.config import PostgresConfig
 from snowmelt.engine import leases, status_store
 from snowmelt.engine.leases import Lease, Loaded
@@ -38,6 +37,7 @@ from snowmelt.planning import one_scan
 from snowmelt.postgres.session import Cursor, Session
 from snowmelt.sql_text import queries
 from snowmelt_sandbox.postgres import Database
+from support.opened_run import RUN_PLAN, begin
 
 TARGET = TableName(schema_name="public", name="target")
 ROWS = 30

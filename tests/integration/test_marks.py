@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 from psycopg2 import sql
-from test_merge import keyed_by_id, session_of, written
 
 from snowmelt.loading import marks
 from snowmelt.loading.merge import Merged
@@ -13,6 +12,7 @@ from snowmelt.postgres.session import Session
 from snowmelt.verification import target_hashes
 from snowmelt_sandbox.postgres import Database, LocalPostgres
 from snowmelt_sandbox.postgres_programs import versions
+from support.merges import keyed_by_id, session_of, written
 
 
 @pytest.mark.parametrize(

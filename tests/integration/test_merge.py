@@ -13,20 +13,19 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg2 import sql
 
-from snowmelt.config import PostgresConfig
 from snowmelt.errors import DataError, RowsDroppedError
 from snowmelt.loading import merge, staging
 from snowmelt.loading.merge import Merged
-from snowmelt.models import ColumnPlan, LoadMode, SourceColumn, TableName, TablePlan, TargetColumn, WatermarkPlan
+from snowmelt.models import LoadMode, TablePlan, WatermarkPlan
 from snowmelt.postgres.session import Cursor, Session, fetch
 from snowmelt.verification import target_hashes
 from snowmelt.verification.target_hashes import Hashing
 from snowmelt_sandbox.postgres import Database, LocalPostgres
+from support.merges import keyed_by_id, plan, session_of, written
 
 Row = tuple[int, str, int | None, str | None]
 """Two key columns, a watermark, and JSON."""
 
-COLUMNS = {"id": "int4", "part of": "text", "changed": "int8", "payload": "json"}
 ROWS = st.lists(
     st.tuples(
         st.integers(0, 4),
@@ -38,33 +37,6 @@ ROWS = st.lists(
 )
 
 
-def plan(load_mode: LoadMode, *, watermark: bool) -> TablePlan:
-    return TablePlan(
-        table_id=7,
-        source="Orders",
-        target=TableName(schema_name="public", name="the orders"),
-        columns=tuple(
-            ColumnPlan(
-                source=SourceColumn(name=name, type="TEXT"),
-                target=TargetColumn(name=name, type=kind),
-                select="x",
-                wire="string",
-            )
-            for name, kind in COLUMNS.items()
-        ),
-        reads_from="",
-        load_mode=load_mode,
-        key=("id", "part of"),
-        watermark=WatermarkPlan(source="c", target="changed", kind="number", low=None, high="9", null_rows=0)
-        if watermark
-        else None,
-        truncate_onstart=False,
-        append=False,
-        batch_size=1,
-        max_retry_attempts=1,
-    )
-
-
 @pytest.fixture(scope="module")
 def orders(postgres: LocalPostgres) -> Iterator[Database]:
     with postgres.database() as database:
@@ -73,12 +45,6 @@ def orders(postgres: LocalPostgres) -> Iterator[Database]:
             'PRIMARY KEY (id, "part of"))'
         )
         yield database
-
-
-def session_of(database: Database) -> Session:
-    server = database.server
-    config = PostgresConfig(host=server.host, port=server.port, user=server.user)
-    return Session.connect(config, database=database.name, application_name="test")
 
 
 def fill(database: Database, table: str, rows: Sequence[Row]) -> None:
@@ -221,32 +187,6 @@ def test_a_value_that_postgres_calls_equal_is_written_as_it_was_sent(
         assert written(session, table, f"(1, '{new}')") == Merged(inserted=0, updated=1, unchanged=0, deduplicated=0)
         assert written(session, table, f"(1, '{new}')") == Merged(inserted=0, updated=0, unchanged=1, deduplicated=0)
     assert database.rows('SELECT v::text FROM "the orders"') == database.rows(f"SELECT '{new}'::{kind}::text")
-
-
-def keyed_by_id(**columns: str) -> TablePlan:
-    """Return a plan that merges by ``id`` into the orders, with these other columns."""
-    return plan("upsert", watermark=False).model_copy(
-        update={
-            "key": ("id",),
-            "columns": tuple(
-                ColumnPlan(
-                    source=SourceColumn(name=name, type="TEXT"),
-                    target=TargetColumn(name=name, type=kind),
-                    select="x",
-                    wire="string",
-                )
-                for name, kind in {"id": "int4", **columns}.items()
-            ),
-        }
-    )
-
-
-def written(session: Session, table: TablePlan, rows: str) -> Merged:
-    """Merge literal rows, and return what became of them."""
-    staging.create(session, table)
-    with session.transaction() as cursor:
-        cursor.execute(f"INSERT INTO pg_temp.snowmelt_staging_7 VALUES {rows}")
-        return merge.merge(cursor, table, rows=cursor.rowcount)
 
 
 # --- sessions that are at work at the same time -----------------------------------------------------------------------

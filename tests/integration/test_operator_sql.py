@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from psql import run_psql
 from snowmelt import actions, runner
 from snowmelt.deadline import Deadline
 from snowmelt.errors import ConfigError
@@ -18,6 +17,7 @@ from snowmelt.sql_text import operator_files, queries
 from snowmelt.wiring import Wiring
 from snowmelt_sandbox.postgres import Database, LocalPostgres
 from snowmelt_sandbox.snowflake import LocalSnowflake
+from support.psql import run_psql
 
 FOLDER = Path(__file__).parents[2] / "sql"
 ROLE = "operator_sql_loader"

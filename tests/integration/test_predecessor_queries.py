@@ -10,14 +10,14 @@ from pathlib import Path
 import psycopg2
 import pytest
 
-import earlier_schemas
-from psql import run_psql
 from snowmelt.config import PostgresConfig
 from snowmelt.engine import status_store
 from snowmelt.postgres.session import Session
 from snowmelt_sandbox.postgres import Database
+from support import earlier_schemas
+from support.psql import run_psql
 
-QUERIES = Path(__file__).parents[1] / "acceptance" / "predecessor" / "queries.sql"
+QUERIES = Path(__file__).parents[1] / "fixtures" / "predecessor" / "queries.sql"
 PRESENT = status_store.SCHEMA_VERSION
 
 STATES = """

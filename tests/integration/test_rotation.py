@@ -9,7 +9,6 @@ import boto3
 import pytest
 from psycopg2 import sql
 
-import left_behind
 from snowmelt.aws.secret import SECRET_SECONDS, Secret
 from snowmelt.errors import AccessError, ConfigError
 from snowmelt.settings import Settings
@@ -18,6 +17,7 @@ from snowmelt_sandbox.aws.moto_service import CREDENTIALS, REGION, MotoService
 from snowmelt_sandbox.postgres import LocalPostgres
 from snowmelt_sandbox.snowflake import LocalSnowflake
 from snowmelt_sandbox.snowflake.sign_in import User
+from support import left_behind
 
 OLD, NEW = f"{left_behind.MARK}-old", f"{left_behind.MARK}-new"
 SECRET = "snowmelt/connections"

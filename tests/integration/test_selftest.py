@@ -14,8 +14,6 @@ import boto3
 import pytest
 from psycopg2 import sql
 
-import left_behind
-from databases import Databases
 from snowmelt.aws.stack import RemoteStack
 from snowmelt.selftest import connections, runner, stack
 from snowmelt.selftest.assumption import NotCheckedError, Result, Step
@@ -30,6 +28,8 @@ from snowmelt_sandbox.child_process import start_child
 from snowmelt_sandbox.postgres import Database
 from snowmelt_sandbox.snowflake import HOSTILE, LocalSnowflake
 from snowmelt_sandbox.snowflake.broken import BREAKS
+from support import left_behind
+from support.databases import Databases
 
 DEFINITION = Path(__file__).parents[2] / "statemachine" / "migration.asl.json"
 STEPS = tuple(each.step for each in ASSUMPTIONS)

@@ -10,7 +10,6 @@ import psycopg2
 import pytest
 from psycopg2 import sql as compose
 
-import left_behind
 from fault_injection.postgres_wire import CONNECT, PostgresLink
 from fault_injection.proxy import Proxy
 from fault_injection.traps import Blow, Moment, Trap, Traps
@@ -18,6 +17,7 @@ from snowmelt.config import PostgresConfig
 from snowmelt.errors import AccessError, ConfigError, DataError, SnowmeltError, TransientError, UnreachableError
 from snowmelt.postgres.session import Session, fetch, fetch_one
 from snowmelt_sandbox.postgres import Database, LocalPostgres
+from support import left_behind
 
 PASSWORD = left_behind.POSTGRES_PASSWORD
 

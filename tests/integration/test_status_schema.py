@@ -9,7 +9,6 @@ import psycopg2
 import pytest
 from psycopg2 import sql as compose
 
-import earlier_schemas
 from snowmelt.config import PostgresConfig
 from snowmelt.engine import status_store
 from snowmelt.engine.status_store import SCHEMA_VERSION
@@ -17,6 +16,7 @@ from snowmelt.errors import AccessError, ConfigError
 from snowmelt.postgres.session import Session
 from snowmelt.sql_text import queries
 from snowmelt_sandbox.postgres import Database
+from support import earlier_schemas
 
 CATALOG = """
 SELECT c.relkind::text, c.relname::text, pg_get_userbyid(c.relowner)::text,

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-import earlier_schemas
 from snowmelt import actions, manifest_store, runner
 from snowmelt.deadline import Deadline
 from snowmelt.models import PlanChunksResult
@@ -15,6 +14,7 @@ from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
 from snowmelt_sandbox.postgres import Database
 from snowmelt_sandbox.snowflake import LocalSnowflake
+from support import earlier_schemas
 
 LATER = [version for version in earlier_schemas.VERSIONS if version > 5]
 SOURCES = {"done": "GOOD", "broken": "BAD", "half": "GOOD", "closed": "GOOD"}

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from opened_run import PLAN, RUN, RUN_PLAN, TABLE_ID, begin, connect, open_run, take_over
 from snowmelt.engine import status_store
 from snowmelt.errors import TargetNotEmptyError
 from snowmelt.loading import targets
@@ -14,6 +13,7 @@ from snowmelt.loading.targets import Ready
 from snowmelt.planning import one_scan
 from snowmelt.postgres.session import Session
 from snowmelt_sandbox.postgres import Database
+from support.opened_run import PLAN, RUN, RUN_PLAN, TABLE_ID, begin, connect, open_run, take_over
 
 READY = Ready(PLAN, "a scan", 20, tuple(one_scan.plan("a scan", (20,), PLAN.batch_size)))
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from psycopg2 import sql as compose
 
-from opened_run import PLAN, RUN, TABLE_ID, connect, open_run, take_over
 from snowmelt.engine import leases, status_store, target_identity
 from snowmelt.engine.leases import Loaded
 from snowmelt.errors import TargetChangedError, TruncationRefusedError
@@ -14,6 +13,7 @@ from snowmelt.loading import targets
 from snowmelt.planning import one_scan
 from snowmelt.postgres.session import Session
 from snowmelt_sandbox.postgres import Database
+from support.opened_run import PLAN, RUN, TABLE_ID, connect, open_run, take_over
 
 REPLACED = {
     "dropped": ("DROP TABLE target", "was dropped"),

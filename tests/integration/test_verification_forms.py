@@ -13,20 +13,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from test_round_trip import (
-    binaries,
-    days,
-    decimals,
-    doubles,
-    finite_doubles,
-    flags,
-    halves,
-    json_texts,
-    moments,
-    texts,
-    uuids,
-    with_nulls,
-)
 
 from snowmelt.columns import batch_conversion
 from snowmelt.columns.batch_conversion import Changes
@@ -47,6 +33,20 @@ from snowmelt.verification.table_check import KEYS_AT_ONCE, MOST_PASSES, verify_
 from snowmelt.verification.verdicts import Mode, Repair
 from snowmelt_sandbox.postgres import Database
 from snowmelt_sandbox.snowflake import LocalSnowflake
+from support.value_strategies import (
+    binaries,
+    days,
+    decimals,
+    doubles,
+    finite_doubles,
+    flags,
+    halves,
+    json_texts,
+    moments,
+    texts,
+    uuids,
+    with_nulls,
+)
 
 ROWS = 40
 FEW, MANY = 15, 1000

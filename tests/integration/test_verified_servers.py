@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import left_behind
 from snowmelt.config import PostgresConfig
 from snowmelt.errors import AccessError, ConfigError, SnowmeltError, UnreachableError
 from snowmelt.postgres.roots import file_of
@@ -16,7 +15,8 @@ from snowmelt.postgres.session import Session
 from snowmelt.settings import Settings
 from snowmelt.wiring import Wiring
 from snowmelt_sandbox.postgres import LocalPostgres
-from tls import TlsServer, authority
+from support import left_behind
+from support.tls import TlsServer, authority
 
 ROOT = authority().root
 

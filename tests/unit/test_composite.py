@@ -4,9 +4,9 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from key_planning import Place, Row, assert_cut_well, planned, spec_of
 
 from snowmelt.planning.keys import KeyKind, KeyRange
+from support.key_planning import Place, Row, assert_cut_well, planned, spec_of
 
 values = st.one_of(st.none(), st.integers(-3, 3), st.integers(-(10**9), 10**9))
 grids: "st.SearchStrategy[Place]" = st.sampled_from(

@@ -6,10 +6,10 @@ import duckdb
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from key_planning import assert_cut_well, planned, spec_of
 
 from snowmelt.planning import date_range
 from snowmelt.planning.keys import KeyKind, KeyRange
+from support.key_planning import assert_cut_well, planned, spec_of
 
 MIDNIGHT = datetime(2026, 1, 1)  # noqa: DTZ001 - time stamps without a zone are keys too
 

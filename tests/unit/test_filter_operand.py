@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from sqlglot.errors import SqlglotError
 
 import snowmelt
-from filter_operand import MARKER, places
 from snowmelt.columns.type_pairs import Match, match
 from snowmelt.config import TableConfig
 from snowmelt.errors import ConfigError
@@ -36,6 +35,7 @@ from snowmelt.preflight.duplicates import UniqueKey
 from snowmelt.preflight.orphans import Link
 from snowmelt.preflight.rows import Looked
 from snowmelt.verification.source_sql import SourceRows, as_of, of_table
+from support.filter_operand import MARKER, places
 
 NAME = '"D"."S"."T"'
 TARGET = TableName(schema_name="public", name="t")

@@ -5,13 +5,13 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from key_planning import assert_cut_well, planned, spec_of
 from pydantic import ValidationError
 
 from snowmelt.errors import ConfigError, DataError
 from snowmelt.models import SourceColumn
 from snowmelt.planning.composite import plan, second_query
 from snowmelt.planning.keys import Bucket, Histogram, KeyColumn, KeyRange, KeySpec, Piece, key_column, mergeable_rows
+from support.key_planning import assert_cut_well, planned, spec_of
 
 whole_numbers = st.integers(-(10**38) + 1, 10**38 - 1)
 distributions = st.one_of(

@@ -9,13 +9,13 @@ import pytest
 import sqlglot
 from hypothesis import given
 from hypothesis import strategies as st
-from key_planning import Row, in_order, is_true, order_of, spec_of
 
 from snowmelt.errors import DataError
 from snowmelt.planning import statement
 from snowmelt.planning.composite import first_query, second_query
 from snowmelt.planning.key_sql import literal, read_histogram, read_pieces, where
 from snowmelt.planning.keys import Bucket, Histogram, KeyColumn, KeyKind, KeyRange, KeySpec, Piece
+from support.key_planning import Row, in_order, is_true, order_of, spec_of
 
 _MOMENT = "YYYY-MM-DD HH24:MI:SS.FF9"
 _NANOS = "2026-01-02 03:04:05.123456789"

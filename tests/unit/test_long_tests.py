@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import long_tests
+from support import long_tests
 
 TESTS = """
 import pytest

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from report_facts import BEGAN, a_rejection, a_run, a_table, a_warehouse, after, facts, verified
 
 from snowmelt import reports
 from snowmelt.reports import charts, cost, words
 from snowmelt.reports.facts import Durations, Execution, Facts, Pace, SnowflakeUse
 from snowmelt.reports.page import page
 from snowmelt.reports.report import Report, build
+from support.report_facts import BEGAN, a_rejection, a_run, a_table, a_warehouse, after, facts, verified
 
 VOID = {"meta"}
 

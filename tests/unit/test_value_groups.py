@@ -4,7 +4,8 @@ from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
-from key_planning import assert_cut_well, planned, spec_of
+
+from support.key_planning import assert_cut_well, planned, spec_of
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 keys = st.one_of(

@@ -10,8 +10,8 @@ import pytest
 
 from snowmelt.sql_text import queries
 from snowmelt_sandbox.postgres import LocalPostgres
-from watching import scenes
-from watching.scenes import Stage
+from support import scenes
+from support.scenes import Stage
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

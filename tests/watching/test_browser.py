@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from acceptance.world import World, eventually
 from snowmelt_sandbox.postgres import Database, LocalPostgres
 from snowmelt_sandbox.snowflake import LocalSnowflake
-from watching import scenes
-from watching.scenes import Served, Stage, dashboard
+from support import scenes
+from support.scenes import Served, Stage, dashboard
+from support.world import World, eventually
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -17,8 +17,8 @@ from snowmelt.cli import watch
 from snowmelt.errors import ConfigError
 from snowmelt.monitoring.dashboard import impatience, server
 from snowmelt.monitoring.reconnecting import Lookout
-from watching import scenes
-from watching.scenes import Served, Stage, command, dashboard
+from support import scenes
+from support.scenes import Served, Stage, command, dashboard
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from snowmelt.errors import ConfigError, MissingError, SnowmeltError
 from snowmelt.monitoring.reconnecting import Lookout
 from snowmelt.monitoring.snapshot import RunOverview
 from snowmelt.postgres.session import Session
-from watching.scenes import SOURCE, Stage
+from support.scenes import SOURCE, Stage
 
 
 def seen(lookout: Lookout, run_id: str | None = None) -> RunOverview:

@@ -18,9 +18,9 @@ import pytest
 import typer
 from rich.console import Console
 
-from acceptance.world import eventually
 from snowmelt.cli import status_screen, watch
-from watching.scenes import Stage, command
+from support.scenes import Stage, command
+from support.world import eventually
 
 END = "UPDATE migration_status.runs SET status = '{}', completed_at = now(), error_text = {} WHERE run_id = 'r1'"
 ENDED = END.format("completed", "NULL")

@@ -7,7 +7,7 @@ from typing import Any
 
 from psycopg2 import sql
 
-from acceptance.world import World
+from support.world import World
 
 LONG = "A_NAME_THAT_IS_LONGER_THAN_SIXTY_THREE_BYTES_AND_SO_IS_CUT_SILENTLY"
 """67 bytes."""

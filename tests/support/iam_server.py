@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from fault_injection.postgres_wire import error_response, framed, read_message, read_startup
-from tls import TlsServer, join
+from support.tls import TlsServer, join
 
 
 class IamServer(TlsServer):

@@ -13,7 +13,7 @@ from psycopg2 import sql
 from snowmelt_sandbox.postgres import Database
 from snowmelt_sandbox.snowflake import LocalSnowflake
 
-FILES = Path(__file__).parent / "predecessor"
+FILES = Path(__file__).parents[1] / "fixtures" / "predecessor"
 """As they are: no test changes a byte of them."""
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = BEGAN + timedelta(days=90)

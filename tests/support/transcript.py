@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from acceptance.forked import Command, Ended
-from acceptance.world import World
+from support.forked import Command, Ended
+from support.world import World
 
 PAGE = Path(__file__).parents[2] / "docs" / "incidents.md"
 COLUMNS = 118

@@ -18,14 +18,14 @@ import psycopg2
 import pyarrow as pa
 from psycopg2 import sql
 
-import left_behind
-from acceptance.forked import Command, Ended, Runtime
 from snowmelt_sandbox.aws import LocalAws
 from snowmelt_sandbox.child_process import start_child
 from snowmelt_sandbox.demo import content
 from snowmelt_sandbox.postgres import Database
 from snowmelt_sandbox.sandbox import Sandbox
 from snowmelt_sandbox.snowflake import LocalSnowflake
+from support import left_behind
+from support.forked import Command, Ended, Runtime
 
 DEFINITION = Path(__file__).parents[2] / "statemachine" / "migration.asl.json"
 SOURCE = "ledger"

@@ -8,7 +8,7 @@ from pathlib import Path
 VERSION = "5.2.0"
 PROTOBUF = "6.33.6"
 """What its core is spoken to in; the other packages are those of this environment."""
-_SOURCE = Path(__file__).parents[1] / "src"
+_SOURCE = Path(__file__).parents[2] / "src"
 
 
 class NotInstalledError(Exception):

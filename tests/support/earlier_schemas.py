@@ -6,7 +6,7 @@ from psycopg2 import sql
 
 from snowmelt_sandbox.postgres import Database
 
-FOLDER = Path(__file__).parent / "fixtures" / "status_schemas"
+FOLDER = Path(__file__).parents[1] / "fixtures" / "status_schemas"
 VERSIONS = sorted(int(file.stem.removeprefix("version_")) for file in FOLDER.glob("version_*.sql"))
 """Every version that an installation may have, and that is not the present one."""
 

@@ -1,0 +1,1 @@
+"""What tests have in common, a module for each subject; nothing here is a test."""
