@@ -425,7 +425,9 @@ class _Restoration:
         if isinstance(answer, Exception) and not isinstance(answer, TransientError):
             raise answer
         if isinstance(answer, TransientError):
-            logger.warning(answer.message)
+            # The server counts a connection for a moment after it was closed: a first refusal says nothing yet.
+            lasts = now - self._last_heard > _LONGEST_PAUSE_SECONDS
+            logger.log(logging.WARNING if lasts else logging.DEBUG, answer.message)
             if not self._waiting and now - self._last_heard > _REFUSED_SECONDS:
                 raise answer
         else:
