@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 
-from support.workflows import COMPLETED, COUNTS, Migration, Workflow, engine, items, plan
+from support.workflows import COMPLETED, COUNTS, Migration, Workflow, items, plan
 
 MOST_EVENTS = 25_000
 MOST_PAYLOAD_BYTES = 256 * 1024
 MOST_ITEMS_A_ROUND = 10_000
 
 pytestmark = pytest.mark.full
-
-__all__ = ["engine"]
 
 
 def payloads(history: list[dict[str, Any]]) -> Iterator[int]:

@@ -1,21 +1,14 @@
 """The state machine, run by an engine on this machine, with a function that says what a test has it say."""
 
 import json
-import logging
-import sys
-import threading
 import time
 import urllib.parse
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-
-import boto3
-import pytest
-from moto import mock_aws
 
 DEFINITION = Path(__file__).parents[2] / "statemachine" / "migration.asl.json"
 
@@ -182,29 +175,6 @@ def create(stepfunctions: Any, name: str, definition: str) -> str:
 
 class InvokeServer(ThreadingHTTPServer):
     request_queue_size = 128  # as many callers may come at once, and none is to be turned away by the kernel
-
-
-@pytest.fixture(scope="module")
-def engine() -> Iterator[Workflow]:
-    function = ScriptedFunction()
-    server = InvokeServer(("127.0.0.1", 0), invoke_api(function))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    recursion_limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(100_000)
-    logging.getLogger("moto").setLevel(logging.CRITICAL)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        mock_aws(config={"stepfunctions": {"execute_state_machine": True}}),
-    ):
-        patch.setenv("AWS_DEFAULT_REGION", REGION)
-        patch.setenv("AWS_ENDPOINT_URL_LAMBDA", f"http://127.0.0.1:{server.server_address[1]}")
-        s3 = boto3.client("s3", region_name=REGION)
-        s3.create_bucket(Bucket=BUCKET)
-        stepfunctions = boto3.client("stepfunctions", region_name=REGION)
-        yield Workflow(function, stepfunctions, s3, create(stepfunctions, "migration", DEFINITION.read_text()))
-    sys.setrecursionlimit(recursion_limit)
-    server.shutdown()
-    server.server_close()
 
 
 RUN = {"run_id": "run-1", "resumed": False, "message": "opened", "tables": 1, "warnings": []}

@@ -1,0 +1,1 @@
+"""What is deployed: template, state machine, permissions, artifact."""
