@@ -109,3 +109,20 @@ def test_a_run_whose_end_was_never_told_is_not_run_once_more(world: World) -> No
 
     assert answer["body"]["status"] == "completed"
     assert [r["run_id"] for r in answer["body"]["runs"]] == [run["run_id"]] == [r["run_id"] for r in world.runs()]
+
+
+def test_checks_that_no_invocation_has_time_for_say_so_instead_of_beginning_again(world: World) -> None:
+    for i in range(6):
+        world.add_table(f"t{i}", 10, truncate_onstart=True)
+    world.configure(lambda_timeout_buffer_seconds=1)
+    world.snowflake.set_delays(query_seconds=2.0, containing=f'"{world.source_database}"')
+    try:
+        with world.aws(timeout_seconds=8, concurrency=1) as aws:
+            answer = call(aws, {"source_name": SOURCE})
+    finally:
+        world.snowflake.set_delays()
+
+    assert (answer["statusCode"], answer["body"]["status"]) == (500, "failed"), answer
+    assert "all of its tables are checked before anything moves" in answer["body"]["message"]
+    assert "raise its time-out to " in answer["body"]["message"]
+    assert world.runs() == []

@@ -183,8 +183,8 @@ def test_the_command_line_names_each_narrowed_column_with_its_count(world: World
 @pytest.mark.full
 def test_every_event_of_its_inputs_is_answered_as_its_callers_read_it(world: World) -> None:
     all_tables = made(world)
-    world.snowflake.set_delays(query_seconds=0.2)
-    with world.aws(timeout_seconds=5, concurrency=1) as aws:
+    world.snowflake.set_delays(query_seconds=0.1)
+    with world.aws(timeout_seconds=10, concurrency=1) as aws:
         for given in INPUTS:
             event = dict(given["event"])
             if event.get("resume_run_id") == "RUN":

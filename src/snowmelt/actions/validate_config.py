@@ -63,13 +63,13 @@ def _validated(event: ValidateConfigEvent, asked: _Asked, wiring: Wiring, deadli
     with wiring.target(asked.config, asked.source.postgres_database, "snowmelt validate") as session:
         status_store.check_access(session)
         if event.dry_run:
-            return _foresee(event, asked, session, wiring)
+            return _foresee(event, asked, session, wiring, deadline)
         status_store.install(session)
         decision = _decide(event, asked, session, wiring)
         if isinstance(decision, Resume):
             result = _resume(decision, event, session, wiring)
         else:
-            result = _open(decision, event, asked, session, wiring)
+            result = _open(decision, event, asked, session, wiring, deadline)
         expired = remove_expired_rows(session, asked.config, asked.source.source_name)
         return result.model_copy(update={"warnings": _few((*expired, *result.warnings))})
 
@@ -90,7 +90,9 @@ def _decide(event: ValidateConfigEvent, asked: _Asked, session: Session, wiring:
     )
 
 
-def _foresee(event: ValidateConfigEvent, asked: _Asked, session: Session, wiring: Wiring) -> ValidateConfigResult:
+def _foresee(
+    event: ValidateConfigEvent, asked: _Asked, session: Session, wiring: Wiring, deadline: Deadline
+) -> ValidateConfigResult:
     """What a run would do; the server itself refuses whatever this session would change."""
     session.look_only()
     decision = _decide(event, asked, session, wiring) if status_store.is_installed(session) else Fresh((), "new run")
@@ -99,7 +101,7 @@ def _foresee(event: ValidateConfigEvent, asked: _Asked, session: Session, wiring
         return ValidateConfigResult(run_id=decision.run.run_id, resumed=True, message=message, tables=len(asked.tables))
     with wiring.source(asked.config, asked.source, run_id=None) as snowflake, _said_what_stays_open(decision):
         moment = snowflake.identity().now
-        planned = _planned(event, asked, snowflake, session, moment)
+        planned = _planned(event, asked, snowflake, session, moment, deadline)
         foreseen = dry_run(
             planned,
             asked.source,
@@ -224,12 +226,12 @@ def _few_connections(session: Session, parallel_threads: int) -> tuple[str, ...]
 
 
 def _open(
-    decision: Fresh, event: ValidateConfigEvent, asked: _Asked, session: Session, wiring: Wiring
+    decision: Fresh, event: ValidateConfigEvent, asked: _Asked, session: Session, wiring: Wiring, deadline: Deadline
 ) -> ValidateConfigResult:
     run_id = _new_run_id(asked.source.source_name)
     with wiring.source(asked.config, asked.source, run_id) as snowflake, _said_what_stays_open(decision):
         identity = snowflake.identity()
-        planned = _planned(event, asked, snowflake, session, identity.now)
+        planned = _planned(event, asked, snowflake, session, identity.now, deadline)
     warnings = (
         *_skipped_warnings(planned),
         *_few_connections(session, asked.config.parallel_threads),
@@ -284,7 +286,12 @@ def _open(
 
 
 def _planned(
-    event: ValidateConfigEvent, asked: _Asked, snowflake: SnowflakeSource, session: Session, moment: datetime
+    event: ValidateConfigEvent,
+    asked: _Asked,
+    snowflake: SnowflakeSource,
+    session: Session,
+    moment: datetime,
+    deadline: Deadline,
 ) -> TablePlans:
     return table_plans(
         asked.config,
@@ -294,6 +301,7 @@ def _planned(
         session,
         moment=moment,
         skip_failing_tables=event.skip_failing_tables or asked.config.skip_failing_tables,
+        deadline=deadline,
     )
 
 

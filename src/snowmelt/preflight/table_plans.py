@@ -1,6 +1,7 @@
 """Decide everything about the tables of a run before anything moves, or say all that stands against it."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -9,8 +10,9 @@ from itertools import combinations
 
 from snowmelt.columns import type_pairs
 from snowmelt.config import Config, SourceConfig, TableConfig
+from snowmelt.deadline import Deadline
 from snowmelt.engine import status_store
-from snowmelt.errors import AccessError, ConfigError, DataError
+from snowmelt.errors import AccessError, ConfigError, DataError, TooLargeError
 from snowmelt.findings import Finding, Place, of_severity, place_of
 from snowmelt.loading import marks
 from snowmelt.models import (
@@ -60,13 +62,15 @@ def table_plans(
     *,
     moment: datetime,
     skip_failing_tables: bool = False,
+    deadline: Deadline | None = None,
 ) -> TablePlans:
     """Plan every table; ConfigError with every problem of every table. Nothing is written anywhere.
 
     ``selected`` have the global settings filled in. ``moment`` is when the run's tables are frozen, where they can be.
     With ``skip_failing_tables`` tables with problems are told beside the plans of the others, where there are others.
+    TooLargeError where an invocation that ends at ``deadline`` is too short for all of them.
     """
-    found = survey(config, source, selected, snowflake, session, moment=moment)
+    found = survey(config, source, selected, snowflake, session, moment=moment, deadline=deadline)
     errors = of_severity(found.findings, "error")
     plans = tuple(table.plan for table in found.tables if table.plan is not None)
     if not errors:
@@ -139,6 +143,7 @@ def survey(
     moment: datetime,
     looks_for_duplicates: bool = True,
     reads_status: bool = True,
+    deadline: Deadline | None = None,
 ) -> Survey:
     """Every table and every finding; nothing is written anywhere.
 
@@ -154,6 +159,7 @@ def survey(
         moment,
         looks_for_duplicates=looks_for_duplicates,
         reads_status=reads_status,
+        deadline=deadline or Deadline.after(math.inf),
     ).survey()
 
 
@@ -192,6 +198,7 @@ class _Planner:
         *,
         looks_for_duplicates: bool,
         reads_status: bool,
+        deadline: Deadline,
     ) -> None:
         self._config = config
         self._source = source
@@ -201,19 +208,35 @@ class _Planner:
         self._moment = moment
         self._looks_for_duplicates = looks_for_duplicates
         self._reads_status = reads_status
+        self._deadline = deadline
         self._places = [place_of(config, source, table) for table in selected]
         self._findings: list[Finding] = []
 
     def survey(self) -> Survey:
         targets = self._targets()
-        surveyed = tuple(
-            self._survey(table_id, table, place, targets)
-            for table_id, (table, place) in enumerate(zip(self._selected, self._places, strict=True))
-        )
+        surveyed = tuple(self._each(targets))
         shared = self._keys_of_both(surveyed)
         self._findings += shared
         surveyed = tuple(_with_warnings(table, shared) for table in surveyed)
         return Survey(surveyed, targets.foreign_keys, tuple(self._findings), self._source_facts)
+
+    def _each(self, targets: _Targets) -> Iterator[Surveyed]:
+        """Look at one table after another; TooLargeError as soon as the next would be cut off by the function's end."""
+        began, latest = self._deadline.clock(), 0.0
+        for table_id, (table, place) in enumerate(zip(self._selected, self._places, strict=True)):
+            looked = self._deadline.clock()
+            if not self._deadline.allows(latest):
+                raise self._too_short(table_id, looked - began)
+            yield self._survey(table_id, table, place, targets)
+            latest = self._deadline.clock() - looked
+
+    def _too_short(self, tables: int, seconds: float) -> TooLargeError:
+        needed = math.ceil(seconds / max(1, tables) * len(self._selected) * 2)
+        return TooLargeError(
+            f"source {self._source.source_name}: all of its tables are checked before anything moves, and {tables} of "
+            f"{len(self._selected)} took {seconds:.1f} s, so the function's time is too short; raise its time-out to "
+            f"{needed} s or more, or name fewer tables at a time (`tables`)"
+        )
 
     def _targets(self) -> _Targets:
         names = [place.target for place in self._places]
