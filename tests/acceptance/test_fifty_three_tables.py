@@ -38,14 +38,14 @@ MOST_WAL_BYTES_UNCHANGED = 200
 """Rows that a changed row of another table refers to are locked for that moment, at 54 bytes each."""
 
 
-@pytest.mark.full
+@pytest.mark.full(minutes=10)
 def test_fifty_three_tables_arrive_whole_and_a_second_run_rewrites_nothing_that_did_not_change(
     world: World, record_property: Note
 ) -> None:
     tables = fifty_three.tables()
     assert len(tables) == 53
     build(world, tables)
-    plan = world.cli("migrate", "--dry-run", "--json")
+    plan = world.start_cli("migrate", "--dry-run", "--json").wait(within_seconds=600)
     with world.aws(concurrency=3, timeout_seconds=300) as aws:
         first = run(world, aws)
         check_what_is_declared(world, tables, json.loads(plan.out), str(first.pop("message")), aws)

@@ -144,7 +144,12 @@ def test_a_target_that_is_dropped_before_its_load_begins_is_told_as_such(world: 
     run_id = act("validate_config")["run_id"]
     world.target.execute("DROP TABLE entries")
 
-    assert [item["table"] for item in planned(world, act, run_id)] == ["OTHERS"]
+    loaded = set()
+    while items := planned(world, act, run_id):
+        loaded |= {item["table"] for item in items}
+        for item in items:
+            act("process_chunk", run_id=run_id, item=item)
+    assert loaded == {"OTHERS"}
     (failed,) = world.status("SELECT error_text FROM migration_status.run_tables WHERE status = 'failed'")
     assert f"table ENTRIES: {CHANGES['DROP TABLE entries']}" in failed["error_text"]
 
