@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from support.function_calls import SECOND, call, called_until_the_end, two_sources
+from support.loads import keyed
 from support.world import SOURCE, World
 
 
@@ -113,10 +114,10 @@ def test_a_run_whose_end_was_never_told_is_not_run_once_more(world: World) -> No
 
 @pytest.mark.full
 def test_checks_that_no_invocation_has_time_for_say_so_instead_of_beginning_again(world: World) -> None:
-    for i in range(6):
-        world.add_table(f"t{i}", 10, truncate_onstart=True)
+    for i in range(10):
+        keyed(world, f"t{i}", 10, uniqueness_columns=["ID"])
     world.configure(lambda_timeout_buffer_seconds=1)
-    world.snowflake.set_delays(query_seconds=3.0, containing=f'"{world.source_database}"')
+    world.snowflake.set_delays(query_seconds=1.5, containing=f'"{world.source_database}"')
     try:
         with world.aws(timeout_seconds=12, concurrency=1) as aws:
             # The first may be cut off while it starts, where the machine is busy.
