@@ -14,8 +14,7 @@ from snowmelt.engine import status_store
 from snowmelt.errors import MissingError
 from snowmelt.loading import indexes
 from snowmelt.models import Value, is_run_id
-from snowmelt.monitoring import health, snapshot
-from snowmelt.monitoring import status_queries as overview_rows
+from snowmelt.monitoring import health, snapshot, status_queries
 from snowmelt.monitoring.health import Pulse, Vitals
 from snowmelt.monitoring.snapshot import RunOverview, RunSummary
 from snowmelt.monitoring.speeds import loading_seconds, rows_per_second
@@ -181,21 +180,21 @@ class Monitor:
 
     def latest(self, source_name: str) -> tuple[RunSummary, ...]:
         """The latest runs of a source, newest first, without a look at their chunks."""
-        rows = overview_rows.runs(self._session, source_name, limit=_SHOWN_RUNS)
+        rows = status_queries.runs(self._session, source_name, limit=_SHOWN_RUNS)
         return tuple(snapshot.summary(row) for row in rows)
 
     def overview(self, source_name: str, run_id: str) -> RunOverview:
         """All of a run at one moment; DataError when the source has none of that name."""
-        run = overview_rows.run(self._session, source_name, run_id)
+        run = status_queries.run(self._session, source_name, run_id)
         if run is None:
             raise MissingError(f"source {source_name} has no run {run_id}; `snowmelt runs` lists those it has")
         begin, step_seconds = snapshot.span(run)
         vitals = status_store.vitals(self._session, run_id) if run["status"] == "running" else None
         return snapshot.shape(
             run,
-            tables=overview_rows.tables(self._session, run_id, since=snapshot.recent_since(run)),
-            flows=overview_rows.flows(self._session, run_id, begin=begin, step_seconds=step_seconds),
-            workers=overview_rows.workers(self._session, run_id, limit=_SHOWN_WORKERS),
+            tables=status_queries.tables(self._session, run_id, since=snapshot.recent_since(run)),
+            flows=status_queries.flows(self._session, run_id, begin=begin, step_seconds=step_seconds),
+            workers=status_queries.workers(self._session, run_id, limit=_SHOWN_WORKERS),
             pulse=health.judge(Vitals.model_validate(vitals)) if vitals else None,
         )
 
@@ -203,7 +202,7 @@ class Monitor:
         self, source_name: str, run_id: str, table_id: int, *, position: int, limit: int
     ) -> tuple[ChunkProgress, ...]:
         """Some chunks of a table in all detail, from a position in their order on."""
-        rows = overview_rows.chunks(self._session, source_name, run_id, table_id, position=position, limit=limit)
+        rows = status_queries.chunks(self._session, source_name, run_id, table_id, position=position, limit=limit)
         return tuple(ChunkProgress.model_validate(row) for row in rows)
 
 
