@@ -11,11 +11,11 @@ from snowmelt.planning.source_facts import Count, SourceFacts
 
 def test_each_table_is_known_by_its_exact_name_and_views_have_no_size() -> None:
     rows = [
-        ("ORDERS", Decimal(10), Decimal(4096), "1", "BASE TABLE"),
-        ("orders", None, None, None, "VIEW"),
+        ("ORDERS", Decimal(10), Decimal(4096), "1", "BASE TABLE", "LINEAR(DAY)"),
+        ("orders", None, None, None, "VIEW", None),
     ]
     assert source_facts.read(rows) == {
-        "ORDERS": SourceFacts(10, 4096, 1),
+        "ORDERS": SourceFacts(10, 4096, 1, clustering_key="LINEAR(DAY)"),
         "orders": SourceFacts(None, None, None, is_view=True),
     }
 

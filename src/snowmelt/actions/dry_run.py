@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 
-from snowmelt.config import SourceConfig
 from snowmelt.engine import connection_count
 from snowmelt.engine.connection_budget import budget
-from snowmelt.errors import AccessError, DataError
 from snowmelt.loading import indexes
 from snowmelt.models import DryRunPlan, DryRunSkipped, DryRunTable, TablePlan
 from snowmelt.planning import composite, statement
+from snowmelt.planning.source_facts import SourceFacts
 from snowmelt.postgres.session import Session
 from snowmelt.preflight.servers import SESSIONS_BESIDE_WORKERS
 from snowmelt.preflight.table_plans import TablePlans
@@ -18,7 +17,6 @@ from snowmelt.sql_text.lexer import without_literals
 
 def dry_run(
     planned: TablePlans,
-    source: SourceConfig,
     snowflake: SnowflakeSource,
     session: Session,
     *,
@@ -28,7 +26,6 @@ def dry_run(
     """What the plans come to. Snowflake is asked for counts and histograms, the target for what is there."""
     plans = planned.loaded
     names = {plan.table_id: plan.source for plan in plans}
-    clustering = _clustering_keys(source, snowflake)
     droppable = indexes.read(session, {p.target: [p.key] if p.key else [] for p in plans if p.disable_index})
     forecasts = []
     for plan in plans:
@@ -50,7 +47,7 @@ def dry_run(
                 loads_after=tuple(names[i] for i in plan.loads_after),
                 when_result_is_gone=plan.when_result_is_gone,
                 statements=statements,
-                warnings=(*plan.warnings, *_filtered(plan), *_unclustered(plan, chunks, clustering)),
+                warnings=(*plan.warnings, *_filtered(plan), *_unclustered(plan, chunks, planned.source_facts)),
             )
         )
     limits = connection_count.limits(session)
@@ -83,15 +80,6 @@ def _forecast(plan: TablePlan, snowflake: SnowflakeSource) -> tuple[int, int, tu
     return histogram.rows, len(ranges), tuple(asked)
 
 
-def _clustering_keys(source: SourceConfig, snowflake: SnowflakeSource) -> Mapping[str, str | None]:
-    """What each table of the schema is clustered by; nothing where the account does not say."""
-    query = statement.clustering_keys(source.snowflake_database, source.snowflake_schema)
-    try:
-        return {str(name): key for name, key in snowflake.aggregate(query)}
-    except (AccessError, DataError):
-        return {}
-
-
 def _filtered(plan: TablePlan) -> tuple[str, ...]:
     """Say what becomes of rows that leave a filter, where rows of an earlier run stay."""
     has_filter = len(plan.conditions) > (1 if plan.watermark else 0)
@@ -104,12 +92,13 @@ def _filtered(plan: TablePlan) -> tuple[str, ...]:
     return (text,)
 
 
-def _unclustered(plan: TablePlan, chunks: int, clustering: Mapping[str, str | None]) -> tuple[str, ...]:
+def _unclustered(plan: TablePlan, chunks: int, known: Mapping[str, SourceFacts]) -> tuple[str, ...]:
     """A warning where every chunk would have to scan the whole table."""
     if plan.keys is None or chunks < 2:
         return ()
     first = plan.keys.columns[0].name
-    if any(first.casefold() in (key or "").casefold() for name, key in clustering.items() if name in plan.reads_from):
+    keys = [(each.clustering_key or "").casefold() for name, each in known.items() if name in plan.reads_from]
+    if any(first.casefold() in key for key in keys):
         return ()
     text = (
         f"table {plan.source}: it is not declared to be clustered by {first}, so each of its {chunks} chunks may scan "

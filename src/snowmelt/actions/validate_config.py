@@ -104,7 +104,6 @@ def _foresee(
         planned = _planned(event, asked, snowflake, session, moment, deadline)
         foreseen = dry_run(
             planned,
-            asked.source,
             snowflake,
             session,
             message=decision.message,

@@ -20,12 +20,14 @@ class SourceFacts:
     size_bytes: int | None
     retention_days: int | None
     is_view: bool = False
+    clustering_key: str | None = None
+    """As it was declared."""
 
 
 def query(database: str, schema: str) -> str:
     """Build the one statement that tells it of all tables of a schema."""
     return (
-        "SELECT TABLE_NAME, ROW_COUNT, BYTES, RETENTION_TIME, TABLE_TYPE\n"
+        "SELECT TABLE_NAME, ROW_COUNT, BYTES, RETENTION_TIME, TABLE_TYPE, CLUSTERING_KEY\n"
         f"FROM {quoted(database)}.INFORMATION_SCHEMA.TABLES\nWHERE TABLE_SCHEMA = {constant(schema)}"
     )
 
@@ -33,8 +35,8 @@ def query(database: str, schema: str) -> str:
 def read(rows: Iterable[Sequence[Any]]) -> dict[str, SourceFacts]:
     """Return what the answer to ``query`` says, by the exact name of the table."""
     return {
-        str(name): SourceFacts(_number(count), _number(size), _number(days), is_view=kind == "VIEW")
-        for name, count, size, days, kind in rows
+        str(name): SourceFacts(_number(count), _number(size), _number(days), kind == "VIEW", clustering_key)
+        for name, count, size, days, kind, clustering_key in rows
     }
 
 

@@ -63,14 +63,6 @@ def count(plan: TablePlan) -> str:
     return f"SELECT COUNT(*) FROM {plan.reads_from}{where}"  # noqa: S608 - every name is quoted
 
 
-def clustering_keys(database: str, schema: str) -> str:
-    """What each table of a schema is declared to be clustered by."""
-    return (
-        f"SELECT TABLE_NAME, CLUSTERING_KEY FROM {quoted(database)}.INFORMATION_SCHEMA.TABLES\n"  # noqa: S608
-        f"WHERE TABLE_SCHEMA = {constant(schema)}"
-    )
-
-
 def described(table: str) -> str:
     """Build the statement that lists a table's columns with their types and the policies set on them."""
     return f"DESCRIBE TABLE {table}"

@@ -52,6 +52,8 @@ class TablePlans:
     """The tables of a run: those that it loads, and those that it skips."""
 
     loaded: tuple[TablePlan, ...]
+    source_facts: Mapping[str, SourceFacts]
+    """What Snowflake knows of the schema's tables, by their exact names."""
     skipped: tuple[SkippedTable, ...] = ()
 
 
@@ -76,14 +78,15 @@ def table_plans(
     errors = of_severity(found.findings, "error")
     plans = tuple(table.plan for table in found.tables if table.plan is not None)
     if not errors:
-        return TablePlans(plans)
+        return TablePlans(plans, found.source_facts)
     refusal = ConfigError(f"source {source.source_name} cannot be migrated as it is", map(str, errors))
     if not skip_failing_tables or not all(error.table for error in errors):
         raise refusal
     skipped, tied = skip([t.place for t in found.tables], selected, found.foreign_keys, errors)
     if not tied:
         raise refusal
-    return TablePlans(tuple(_tied_again(p, tied[p.table_id]) for p in plans if p.table_id in tied), skipped)
+    loaded = tuple(_tied_again(p, tied[p.table_id]) for p in plans if p.table_id in tied)
+    return TablePlans(loaded, found.source_facts, skipped)
 
 
 def _tied_again(plan: TablePlan, tied: Tied) -> TablePlan:
